@@ -1,0 +1,54 @@
+# Steerboard's commands. `make help` lists them.
+
+PYTHON ?= python3.11
+PORT ?= 8000
+DATASET ?= tabby-cats
+TESTS ?=
+
+VENV_PYTHON := .venv/bin/python
+NEEDS_PYTHON = command -v $(PYTHON) >/dev/null 2>&1 || { \
+	echo "Steerboard needs Python 3.11, and $(PYTHON) was not found. Install it (Debian, Ubuntu: apt install python3.11 python3.11-venv; macOS: brew install python@3.11), or name yours: make run PYTHON=/path/to/python3.11" >&2; exit 1; }
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo test check format size bench starters clean install install-dev
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: install ## serve on 127.0.0.1:8000 (PORT=...), preparing everything the first time
+	@$(VENV_PYTHON) manage.py serve --port $(PORT)
+
+demo: install ## build a vector and compare base with steered, in the terminal (DATASET=calm)
+	@$(VENV_PYTHON) -m scripts.demo --dataset $(DATASET)
+
+test: install-dev ## run every test that can run here, and say what was skipped and why (TESTS=path)
+	@$(VENV_PYTHON) -m pytest -rs $(TESTS)
+
+check: install-dev ## style, types and tests
+	@$(VENV_PYTHON) -m ruff check .
+	@$(VENV_PYTHON) -m ruff format --check .
+	@$(VENV_PYTHON) -m mypy
+	@$(MAKE) --no-print-directory test
+
+format: install-dev ## let ruff sort imports and format
+	@$(VENV_PYTHON) -m ruff check --fix-only --quiet .
+	@$(VENV_PYTHON) -m ruff format --quiet .
+
+size: ## lines per folder
+	@$(NEEDS_PYTHON)
+	@$(PYTHON) scripts/size.py
+
+bench: install-dev ## run the benchmarks; results go to benchmarks/results
+	@for name in pair stop overhead isolation; do $(VENV_PYTHON) -m benchmarks.$$name || exit 1; done
+
+clean: ## remove .venv and caches; the data folder stays
+	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis staticfiles
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+install:
+	@$(NEEDS_PYTHON)
+	@$(PYTHON) scripts/install.py run
+
+install-dev:
+	@$(NEEDS_PYTHON)
+	@$(PYTHON) scripts/install.py dev
