@@ -1,0 +1,204 @@
+"""Rows and their KV cache: join, prefill, step, drop. Knows token ids and tensors; knows no text, requests or threads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from inference.cache import KVCache
+from inference.interventions import Bank, Edit, Step
+from inference.masks import attention_masks
+from inference.models.loader import LoadedModel
+from inference.sampling import RowState, logprobs, record, sample
+
+
+@dataclass(eq=False)
+class Row:
+    """One completion in the making. `tokens` is the prompt, then what has been chosen so far."""
+
+    tokens: list[int]
+    state: RowState
+    edits: list[Edit] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.prompt_length = len(self.tokens)
+
+    @property
+    def longest(self) -> int:
+        """Positions that the row may come to hold in the cache."""
+        return self.prompt_length + self.state.params.max_tokens
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The token that one row has just chosen; log-probabilities in nats where they were asked for."""
+
+    row: Row
+    token: int
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+class Batch:
+    """Rows 0 .. `decoding` write a token each step; the rows behind them are one group whose prompt is being read."""
+
+    def __init__(self, model: LoadedModel):
+        self.model = model
+        self.rows: list[Row] = []
+        self.decoding = 0
+        self.cache = KVCache()
+        self._config = model.hf.config.get_text_config()
+        self._special = torch.zeros(model.vocab_size, dtype=torch.bool)
+        self._special[sorted(model.special_ids)] = True
+        self._special = self._special.to(model.device)
+        self._bank: Bank | None = None  # of the decoding rows
+        self._group_bank: Bank | None = None
+        self._group_start = 0
+        self._group_logits: dict[Row, Tensor] = {}
+
+    @property
+    def prefilling(self) -> bool:
+        return len(self.rows) > self.decoding
+
+    def join(self, rows: Sequence[Row]) -> None:
+        """Begin to read the prompts of `rows`. One group at a time."""
+        assert not self.prefilling
+        self.rows += rows
+        self._group_bank = self._make_bank(rows)
+        self._group_start = 0
+        self._group_logits = {}
+
+    @torch.inference_mode()
+    def prefill(self, token_budget: int) -> list[Choice]:
+        """Read the next chunk of the group's prompts, at most `token_budget` tokens; the group's first tokens at the end."""
+        group = self.rows[self.decoding :]
+        if len(self._group_logits) < len(group):
+            self._advance(group, token_budget)
+        if len(self._group_logits) < len(group):
+            return []
+        self.settle()
+        self._group_bank = None
+        self.decoding = len(self.rows)
+        return self._choose(group, torch.stack([self._group_logits[r] for r in group]))
+
+    def _advance(self, group: list[Row], token_budget: int) -> None:
+        start = self._group_start
+        stop = min(start + max(1, token_budget // len(group)), max(r.prompt_length for r in group))
+        logits, last = self._read(group, start, stop)
+        for i, row in enumerate(group):
+            if start < row.prompt_length <= stop:
+                self._group_logits[row] = logits[i, last.index(row.prompt_length - 1)]
+        self._group_start = stop
+
+    def _read(self, group: list[Row], start: int, stop: int) -> tuple[Tensor, list[int]]:
+        """One forward pass over positions start to stop of the group; logits [n, k, vocab] at the k positions returned."""
+        device = self.model.device
+        ids = torch.tensor([(r.tokens[start:stop] + [0] * stop)[: stop - start] for r in group], device=device)
+        lengths = torch.tensor([[r.prompt_length] for r in group], device=device)
+        positions = torch.arange(start, stop, device=device)[None].expand_as(ids)
+        inside = positions < lengths
+        last = sorted({r.prompt_length - 1 for r in group if start < r.prompt_length <= stop}) or [stop - 1]
+        self.cache.extend(slice(self.decoding, len(self.rows)), start, stop)
+        keep = torch.tensor([p - start for p in last], device=device)
+        logits = self._forward(ids, positions, stop, self._group_bank, in_prompt=inside, real=inside, keep=keep)
+        return logits, last
+
+    @torch.inference_mode()
+    def step(self) -> list[Choice]:
+        """One token for every decoding row."""
+        rows = self.rows[: self.decoding]
+        device = self.model.device
+        if self._bank is None:
+            self._bank = self._make_bank(rows)
+        ids = torch.tensor([[r.tokens[-1]] for r in rows], device=device)
+        positions = torch.tensor([[len(r.tokens) - 1] for r in rows], device=device)
+        visible = max(len(r.tokens) for r in rows)
+        self.cache.append(len(rows), positions[:, 0], visible)
+        no, yes = torch.zeros_like(ids, dtype=torch.bool), torch.ones_like(ids, dtype=torch.bool)
+        logits = self._forward(ids, positions, visible, self._bank, in_prompt=no, real=yes, keep=1)
+        return self._choose(rows, logits[:, 0])
+
+    def _forward(
+        self,
+        ids: Tensor,
+        positions: Tensor,
+        visible: int,
+        bank: Bank | None,
+        *,
+        in_prompt: Tensor,
+        real: Tensor,
+        keep: int | Tensor,
+    ) -> Tensor:
+        hooks = self.model.hooks
+        if bank:
+            hooks.bank, hooks.step = bank, Step(positions, in_prompt, self._special[ids], real)
+        try:
+            return self.model.hf(
+                input_ids=ids,
+                position_ids=positions,
+                attention_mask=attention_masks(self._config, positions, visible, self.model.dtype),
+                past_key_values=self.cache,
+                use_cache=True,
+                logits_to_keep=keep,
+            ).logits
+        finally:
+            hooks.bank = hooks.step = None
+
+    def _choose(self, rows: list[Row], logits: Tensor) -> list[Choice]:
+        states = [r.state for r in rows]
+        tokens = sample(logits, states)
+        record(states, tokens)
+        asked = [i for i, s in enumerate(states) if s.params.logprobs]
+        details = self._details(logits[asked], tokens[asked], states, asked) if asked else {}
+        for row, token in zip(rows, tokens.tolist(), strict=True):
+            row.tokens.append(token)
+        return [Choice(row, row.tokens[-1], *details.get(i, ())) for i, row in enumerate(rows)]
+
+    def _details(
+        self, logits: Tensor, tokens: Tensor, states: list[RowState], asked: list[int]
+    ) -> dict[int, tuple[float, tuple[tuple[int, float], ...]]]:
+        most = max(states[i].params.top_logprobs for i in asked)
+        chosen, ids, values = logprobs(logits, tokens, most)
+        found = {}
+        for k, i in enumerate(asked):
+            n = states[i].params.top_logprobs
+            found[i] = (chosen[k], tuple(zip(ids[k, :n].tolist(), values[k, :n].tolist(), strict=True)))
+        return found
+
+    def drop(self, row: Row) -> None:
+        """Take a row out; the last rows move into its place, so that rows and cache stay without gaps."""
+        self.settle()
+        hole = self.rows.index(row)
+        if hole < self.decoding:
+            self.decoding -= 1
+            self._move(self.decoding, hole)
+            hole = self.decoding
+        self._move(len(self.rows) - 1, hole)
+        self.rows.pop()
+        if self.prefilling:
+            self._group_logits.pop(row, None)
+            self._group_bank = self._make_bank(self.rows[self.decoding :])
+        if not self.rows:
+            self.cache.clear()
+
+    def _move(self, source: int, target: int) -> None:
+        if source == target:
+            return
+        row = self.rows[target] = self.rows[source]
+        filled = len(row.tokens) if source < self.decoding + 1 else self._group_start
+        if self.cache.layers and source < self.cache.layers[0][0].shape[0]:
+            self.cache.move(source, target, filled)
+
+    def settle(self) -> None:
+        """Bring the rows' tallies up to date, for their receipts."""
+        for bank in (self._bank, self._group_bank):
+            if bank:
+                bank.settle()
+        self._bank = None
+
+    def _make_bank(self, rows: Sequence[Row]) -> Bank | None:
+        edits = [r.edits for r in rows]
+        return Bank(edits, self.model.device, self.model.compute_dtype) if any(edits) else None

@@ -1,0 +1,83 @@
+"""Keys and values of all rows, in buffers that rows join and leave.
+
+Row r's token at position p lies at [r, :, p]; rows have no padding on the left, so nothing moves when one joins. What
+lies behind a row's own length is never read: the attention mask hides it until it is overwritten.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class KVCache:
+    """Stands in for a Hugging Face cache: attention layers call `update`. Buffers are [rows, heads, tokens, d_head].
+
+    Before each forward pass say which rows and tokens it covers, with `extend` (a run of tokens, the same for all rows)
+    or `append` (one token per row, each at its own position).
+    """
+
+    is_compileable = False
+
+    def __init__(self) -> None:
+        self.layers: list[tuple[Tensor, Tensor]] = []
+        self._rows = slice(0, 0)
+        self._start = 0
+        self._stop = 0
+        self._positions: Tensor | None = None
+        self._row_ids: Tensor | None = None
+
+    def extend(self, rows: slice, start: int, stop: int) -> None:
+        """The next pass covers positions start to stop of each of `rows`."""
+        self._rows, self._start, self._stop, self._positions = rows, start, stop, None
+
+    def append(self, rows: int, positions: Tensor, stop: int) -> None:
+        """The next pass covers position `positions[r]` of each row r < rows; all lie below `stop`."""
+        self._rows, self._stop, self._positions = slice(0, rows), stop, positions
+        self._row_ids = torch.arange(rows, device=positions.device)
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return self._stop
+
+    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
+        """Store new keys and values [n, heads, t, d_head]; return all that the rows of this pass may look at."""
+        self._make_room(layer_idx, keys, values)
+        out = []
+        for store, new in zip(self.layers[layer_idx], (keys, values), strict=True):
+            if self._positions is None:
+                store[self._rows, :, self._start : self._stop] = new
+            else:
+                store[self._row_ids, :, self._positions] = new[:, :, 0]
+            out.append(store[self._rows, :, : self._stop])
+        return out[0], out[1]
+
+    def move(self, source: int, target: int, length: int) -> None:
+        """Copy one row's first `length` tokens over another row."""
+        for keys, values in self.layers:
+            keys[target, :, :length] = keys[source, :, :length]
+            values[target, :, :length] = values[source, :, :length]
+
+    def clear(self) -> None:
+        """Give the memory back."""
+        self.layers = []
+
+    def _make_room(self, layer_idx: int, keys: Tensor, values: Tensor) -> None:
+        if layer_idx == len(self.layers):
+            self.layers.append((keys.new_zeros(0, *keys.shape[1:]), values.new_zeros(0, *values.shape[1:])))
+        have_rows, _, have_tokens, _ = self.layers[layer_idx][0].shape
+        if have_rows >= self._rows.stop and have_tokens >= self._stop:
+            return
+        rows = have_rows if have_rows >= self._rows.stop else max(self._rows.stop, 2 * have_rows)
+        tokens = have_tokens if have_tokens >= self._stop else _round_up(max(self._stop, have_tokens + have_tokens // 2))
+        pair = self.layers[layer_idx]
+        self.layers[layer_idx] = (_grown(pair[0], rows, tokens), _grown(pair[1], rows, tokens))
+
+
+def _round_up(tokens: int) -> int:
+    return (tokens + 63) // 64 * 64
+
+
+def _grown(old: Tensor, rows: int, tokens: int) -> Tensor:
+    new = old.new_zeros(rows, old.shape[1], tokens, old.shape[3])
+    new[: old.shape[0], :, : old.shape[2]] = old
+    return new

@@ -1,0 +1,55 @@
+"""The four verbs through which everything else reaches a model, and the place where a URL becomes a transport.
+
+`inprocess://default`, `inprocess:///abs/path` or `inprocess://org/name` hold the engine in a thread of this process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Protocol
+
+from inference.errors import InvalidRequest
+from inference.types import Event, GenerationRequest, JobRequest, ModelInfo, SteeringVector
+
+
+class Inference(Protocol):
+    """What a transport offers. Leaving an iterator early cancels the work behind it."""
+
+    def generate(self, request: GenerationRequest) -> AsyncIterator[Event]:
+        """Stream Started, Token..., then exactly one of Finished and Failed. Never raises for a bad request."""
+        ...
+
+    def run(self, job: JobRequest) -> AsyncIterator[Event]:
+        """Stream Progress..., then exactly one of Result and Failed."""
+        ...
+
+    async def describe(self) -> ModelInfo:
+        """The served model and its load; answers at once, while the model still loads too."""
+        ...
+
+    async def cancel(self, id: str) -> None:
+        """Stop a generation or job. Harmless when it has ended or never was."""
+        ...
+
+    async def put_vector(self, data: bytes) -> SteeringVector:
+        """Keep a vector (the bytes of `inference.store.dump`) where the engine finds it by content id."""
+        ...
+
+    async def get_vector(self, vector_id: str) -> bytes:
+        """The stored bytes of a vector. Raises NotFound."""
+        ...
+
+    async def close(self) -> None:
+        """End the engine or the connection; running work ends with Failed("shutting_down")."""
+        ...
+
+
+def connect(url: str, *, data_dir: Path, dtype: str = "float32") -> Inference:
+    """Open the transport that `url` names; the model loads in the background. Raises InvalidRequest("bad_url")."""
+    scheme, _, name = url.partition("://")
+    if scheme == "inprocess":
+        from inference.transports.inprocess import InProcess  # loads torch: only where the engine lives
+
+        return InProcess(name or "default", data_dir=data_dir, dtype=dtype)
+    raise InvalidRequest("bad_url", f"INFERENCE_URL={url!r} is not understood. Use inprocess://default.")

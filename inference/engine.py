@@ -1,0 +1,342 @@
+"""One thread owns the model. Each turn: take what arrived, one chunk of prefill, one token per row, one slice of a job.
+
+Nobody else touches the model, so there is no lock. What others hold are events, handed to the callable that came with
+the request; that callable must not block.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from inference import errors
+from inference.batch import Batch, Choice
+from inference.models.loader import LoadedModel
+from inference.prepare import Prepared, prepare
+from inference.store import VectorStore
+from inference.types import (
+    Alternative,
+    CheckPairs,
+    CreateVector,
+    Event,
+    Failed,
+    Finished,
+    FinishReason,
+    GenerationRequest,
+    JobRequest,
+    ModelInfo,
+    Progress,
+    Receipt,
+    Result,
+    Started,
+    Token,
+    Usage,
+)
+from inference.vectors.extract import check_pairs, create_vector
+
+log = logging.getLogger(__name__)
+
+Emit = Callable[[Event], None]
+JOBS: dict[type, Callable[[LoadedModel, Any], Iterator[Progress | Result]]] = {
+    CreateVector: create_vector,
+    CheckPairs: check_pairs,
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one engine takes on. Token counts are positions in the KV cache."""
+
+    max_rows: int = 96
+    max_waiting: int = 256
+    cache_tokens: int = 96_000
+    prefill_tokens: int = 256  # per turn, so that running rows go on while a long prompt is read
+
+
+@dataclass(eq=False)
+class Run:
+    """A completion on its way: its row, and the events that it has sent."""
+
+    prepared: Prepared
+    emit: Emit
+    seq: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def id(self) -> str:
+        return self.prepared.request.id
+
+    def send(self, kind: Callable[..., Event], **fields: Any) -> None:
+        self.emit(kind(id=self.id, seq=self.seq, **fields))
+        self.seq += 1
+
+
+@dataclass(eq=False)
+class Job:
+    """A job on its way: a generator that does one slice of work per step."""
+
+    request: JobRequest
+    emit: Emit
+    seq: int = 0
+    steps: Iterator[Progress | Result] | None = None
+
+    def send(self, event: Progress | Result | Failed) -> None:
+        self.emit(replace(event, id=self.request.id, seq=self.seq))
+        self.seq += 1
+
+
+class Engine:
+    def __init__(self, load: Callable[[], LoadedModel], vectors: VectorStore, *, name: str, limits: Limits = Limits()):
+        self.vectors = vectors
+        self.limits = limits
+        self._name = name
+        self._load = load
+        self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._model: LoadedModel | None = None
+        self._problem: errors.InferenceError | None = None
+        self._load_started = time.monotonic()
+        self._waiting: deque[Run] = deque()
+        self._running: dict[Any, Run] = {}  # by row
+        self._jobs: deque[Job] = deque()
+        self._recent: deque[tuple[float, int]] = deque(maxlen=64)
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    # ---- called from any thread ----
+
+    def prepare(self, request: GenerationRequest) -> Prepared:
+        """Check and tokenise a request on the caller's thread. Raises InferenceError."""
+        model = self._ready_model()
+        if len(self._waiting) >= self.limits.max_waiting:
+            raise errors.Busy("queue_full", "The model's waiting list is full. Try again shortly.", retry_after=2.0)
+        prepared = prepare(request, model, self.vectors.get)
+        if prepared.row.longest > self.limits.cache_tokens:
+            raise errors.InvalidRequest(
+                "request_too_large", f"Prompt and max_tokens together may be {self.limits.cache_tokens:,} tokens here."
+            )
+        return prepared
+
+    def start(self, prepared: Prepared, emit: Emit) -> None:
+        """Queue a prepared request. Started, Token..., then one of Finished and Failed go to `emit`."""
+        self._inbox.put(lambda: self._waiting.append(Run(prepared, emit)))
+
+    def start_job(self, request: JobRequest, emit: Emit) -> None:
+        """Queue a job. Progress..., then one of Result and Failed go to `emit`. Raises Unavailable."""
+        self._ready_model()
+        self._inbox.put(lambda: self._jobs.append(Job(request, emit)))
+
+    def cancel(self, id: str) -> None:
+        """Stop a run, which ends with Finished("cancelled"), or a job, which ends with Failed("cancelled")."""
+        self._inbox.put(lambda: self._cancel(id))
+
+    def close(self) -> None:
+        """End the thread; what still runs ends with Failed("shutting_down")."""
+        self._closing = True
+        self._inbox.put(None)
+        self._thread.join(timeout=30)
+
+    def describe(self) -> ModelInfo:
+        model, problem = self._model, self._problem
+        if problem:
+            return ModelInfo(state="failed", id=self._name, problem=problem.message)
+        if model is None:
+            return ModelInfo(state="loading", id=self._name, load_seconds=time.monotonic() - self._load_started)
+        return ModelInfo(
+            state="ready",
+            id=model.id,
+            revision=model.revision,
+            architecture=type(model.hf).__name__,
+            n_layers=model.n_layers,
+            d_model=model.d_model,
+            vocab_size=model.vocab_size,
+            context_length=model.context_length,
+            dtype=str(model.dtype).removeprefix("torch."),
+            device=str(model.device),
+            has_chat_template=model.has_chat_template,
+            load_seconds=model.load_seconds,
+            rows=len(self._running),
+            waiting=len(self._waiting),
+            max_rows=self.limits.max_rows,
+            tokens_per_second=self._speed(),
+        )
+
+    def _ready_model(self) -> LoadedModel:
+        if self._problem:
+            raise self._problem
+        if self._model is None:
+            seconds = time.monotonic() - self._load_started
+            raise errors.Unavailable(
+                "model_loading", f"The model is still loading ({seconds:.0f} s so far). Try again shortly.", retry_after=3.0
+            )
+        return self._model
+
+    # ---- the engine's own thread ----
+
+    def _run(self) -> None:
+        try:
+            self._model = self._load()
+        except Exception as error:
+            log.exception("the model could not be loaded")
+            known = isinstance(error, errors.InferenceError)
+            self._problem = error if known else errors.Unavailable("model_not_loaded", f"The model failed to load: {error}")
+            return
+        self.batch = Batch(self._model)
+        while self._take_inbox():
+            self._admit()
+            self._guarded(self._advance_rows, self._fail_rows)
+            self._guarded(self._advance_job, self._fail_job)
+        self._end_everything()
+
+    def _take_inbox(self) -> bool:
+        """Do what arrived; sleep while there is nothing to do. False when the engine is to end."""
+        while not self._closing:
+            idle = not (self._running or self._waiting or self._jobs)
+            try:
+                action = self._inbox.get(block=idle)
+            except queue.Empty:
+                break
+            if action:
+                action()
+        return not self._closing
+
+    def _admit(self) -> None:
+        """Start a group of waiting rows that fits the cache and, together, one chunk of prefill."""
+        if self.batch.prefilling or not self._waiting:
+            return
+        group: list[Run] = []
+        longest = max((r.longest for r in self._running), default=0)
+        widest = 0
+        while self._waiting:
+            row = self._waiting[0].prepared.row
+            longest, widest = max(longest, row.longest), max(widest, row.prompt_length)
+            rows = len(self._running) + len(group) + 1
+            fits = rows <= self.limits.max_rows and rows * longest <= self.limits.cache_tokens
+            if not fits or (group and widest * (len(group) + 1) > self.limits.prefill_tokens):
+                break
+            group.append(self._waiting.popleft())
+        for run in group:
+            self._running[run.prepared.row] = run
+            run.send(Started, prompt_tokens=run.prepared.row.prompt_length, seed=run.prepared.seed)
+        if group:
+            self.batch.join([run.prepared.row for run in group])
+
+    def _advance_rows(self) -> None:
+        choices: list[Choice] = []
+        if self.batch.decoding:
+            choices += self.batch.step()
+        if self.batch.prefilling:
+            choices += self.batch.prefill(self.limits.prefill_tokens)
+        if choices:
+            self._recent.append((time.monotonic(), len(choices)))
+        for choice in choices:
+            self._deliver(self._running[choice.row], choice)
+
+    def _deliver(self, run: Run, choice: Choice) -> None:
+        model, params = self.batch.model, choice.row.state.params
+        ended = choice.token in model.eos_ids and not params.ignore_eos
+        text = "" if ended else run.prepared.text.push(choice.token)
+        top = tuple(Alternative(model.tokenizer.decode([i]), value) for i, value in choice.top)
+        run.send(Token, token_id=choice.token, text=text, logprob=choice.logprob, top=top)
+        if ended or run.prepared.text.stopped:
+            self._finish(run, "stop")
+        elif len(choice.row.tokens) - choice.row.prompt_length >= params.max_tokens:
+            self._finish(run, "length")
+
+    def _finish(self, run: Run, reason: FinishReason) -> None:
+        row = run.prepared.row
+        if row in self._running:
+            self.batch.drop(row)
+            del self._running[row]
+        model = self.batch.model
+        run.send(
+            Finished,
+            reason=reason,
+            usage=Usage(row.prompt_length, len(row.tokens) - row.prompt_length),
+            receipt=Receipt(model.id, model.revision, run.prepared.seed, tuple(e.applied() for e in row.edits)),
+            seconds=time.monotonic() - run.started,
+            text=run.prepared.text.flush(),
+        )
+
+    def _advance_job(self) -> None:
+        if not self._jobs:
+            return
+        job = self._jobs[0]
+        if job.steps is None:
+            job.steps = JOBS[type(job.request)](self.batch.model, job.request)
+        event = next(job.steps)
+        if isinstance(event, Result):
+            event = self._keep_vector(event)
+            self._jobs.popleft()
+        job.send(event)
+
+    def _keep_vector(self, event: Result) -> Result:
+        data = event.payload.get("data")
+        if data is None:
+            return event
+        self.vectors.put(data)
+        return replace(event, payload={k: v for k, v in event.payload.items() if k != "data"})
+
+    def _cancel(self, id: str) -> None:
+        for run in [*self._waiting, *self._running.values()]:
+            if run.id == id:
+                if run in self._waiting:
+                    self._waiting.remove(run)
+                self._finish(run, "cancelled")
+        for job in [j for j in self._jobs if j.request.id == id]:
+            self._jobs.remove(job)
+            job.send(Failed(id, 0, "cancelled", "cancelled", "The job was cancelled."))
+
+    # ---- when something breaks ----
+
+    def _guarded(self, act: Callable[[], None], on_error: Callable[[errors.InferenceError], None]) -> None:
+        try:
+            act()
+        except errors.InferenceError as error:
+            on_error(error)
+        except Exception as error:
+            log.exception("the engine failed in %s", act.__name__)
+            on_error(_fault(error))
+
+    def _fail_rows(self, error: errors.InferenceError) -> None:
+        """A failed pass takes all its rows with it; the next one begins with an empty cache."""
+        runs = list(self._running.values())
+        self._running.clear()
+        self.batch = Batch(self.batch.model)
+        for run in runs:
+            run.send(Failed, **error.to_wire())
+
+    def _fail_job(self, error: errors.InferenceError) -> None:
+        job = self._jobs.popleft()
+        job.send(Failed(job.request.id, 0, **error.to_wire()))  # type: ignore[arg-type]
+
+    def _end_everything(self) -> None:
+        error = errors.Unavailable("shutting_down", "The server is shutting down. Start it again and repeat.")
+        while not self._inbox.empty():
+            if action := self._inbox.get_nowait():
+                action()
+        for run in self._waiting:
+            run.send(Failed, **error.to_wire())
+        self._fail_rows(error)
+        while self._jobs:
+            self._fail_job(error)
+
+    def _speed(self) -> float:
+        """Tokens per second over the last three seconds."""
+        now = time.monotonic()
+        recent = [(t, n) for t, n in list(self._recent) if now - t < 3.0]
+        return sum(n for _, n in recent[1:]) / max(now - recent[0][0], 0.05) if len(recent) > 1 else 0.0
+
+
+def _fault(error: Exception) -> errors.EngineFault:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return errors.EngineFault("out_of_memory", "The model ran out of memory. Use shorter prompts or fewer lanes.")
+    return errors.EngineFault("engine_fault", f"The engine failed: {type(error).__name__}: {error}. Try again.")

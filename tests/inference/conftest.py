@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from inference.engine import Engine, Limits
+from inference.models.loader import LoadedModel, load
+from inference.store import VectorStore
+from tests.inference import tiny
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    folders: dict[str, Path] = {}
+
+    def get(family: str) -> Path:
+        if family not in folders:
+            folders[family] = tiny.save(family, tmp_path_factory.mktemp(family))
+        return folders[family]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_folder: Callable[[str], Path]) -> Callable[[str], LoadedModel]:
+    """Load a tiny model in float64. A new object each time: hooks belong to one owner."""
+    return lambda family: load(str(tiny_folder(family)), cache_dir=Path("unused"), dtype="float64", device="cpu")
+
+
+@pytest.fixture
+def make_engine(
+    tiny_model: Callable[[str], LoadedModel], tmp_path: Path
+) -> Iterator[Callable[..., Engine]]:
+    """Engines over tiny models, closed at the end of the test."""
+    made: list[Engine] = []
+
+    def make(family: str = "llama", **limits: int) -> Engine:
+        model = tiny_model(family)
+        engine = Engine(lambda: model, VectorStore(tmp_path / "vectors"), name=family, limits=Limits(**limits))
+        made.append(engine)
+        wait_until_ready(engine)
+        return engine
+
+    yield make
+    for engine in made:
+        engine.close()
+
+
+def wait_until_ready(engine: Engine) -> None:
+    import time
+
+    for _ in range(6000):
+        if engine.describe().state != "loading":
+            return
+        time.sleep(0.01)
+    raise TimeoutError("the model did not load within a minute")
