@@ -1,0 +1,48 @@
+// The vector pages: figures by layer on the detail page, what a dataset is on the build page.
+import './copy.js';
+import { drawFigures } from './plots.js';
+
+function figuresOf({ name, stats, recommended, sink_from: sinkFrom }) {
+  const column = field => stats.map(row => row[field]);
+  const shared = {
+    x: { label: 'layer', values: column('layer') },
+    pick: recommended,
+    shade: sinkFrom === null ? null : { from: sinkFrom, label: 'attention sink' },
+  };
+  const file = what => `${name.toLowerCase().replace(/[^a-z0-9]+/g, '-')}-${what}`;
+  const one = (title, field, what, range) => ({
+    ...shared, title, file: file(what), digits: 2, range, series: [{ name: title, values: column(field), kind: 'main' }],
+  });
+  return [
+    one('Held-out AUC', 'auc', 'auc', [Math.min(0.5, ...column('auc')) - 0.03, 1.03]),
+    one('d′, held out', 'd_prime', 'd-prime'),
+    one('Split-half cosine', 'split_half', 'split-half', [Math.min(0, ...column('split_half')) - 0.03, 1.03]),
+    {
+      ...shared, title: 'Norm, log scale', file: file('norms'), digits: 1, log: true,
+      series: [
+        { name: 'vector', values: column('norm'), kind: 'main' },
+        { name: 'residual, median', values: column('residual_norm'), kind: 'dash' },
+        { name: 'largest token (sink)', values: column('sink_norm'), kind: 'dot' },
+      ],
+    },
+  ];
+}
+
+const figures = document.querySelector('[data-plots]');
+if (figures) drawFigures(figures, figuresOf(JSON.parse(document.getElementById(figures.dataset.plots).textContent)));
+
+const datasets = document.getElementById('id_dataset');
+if (datasets) {
+  const about = document.querySelector('[data-dataset-about]');
+  const name = document.getElementById('id_name');
+  const describe = () => {
+    const { about: text = '', name: title = '' } = datasets.selectedOptions[0].dataset;
+    about.textContent = text;
+    name.placeholder = title || 'as the dataset';
+  };
+  const chooseMethod = () => {
+    if (datasets.selectedOptions[0].dataset.kind === 'caa') document.querySelector('input[name=method][value=caa]').checked = true;
+  };
+  datasets.addEventListener('change', () => { describe(); chooseMethod(); });
+  describe();
+}

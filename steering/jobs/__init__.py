@@ -1,0 +1,1 @@
+"""Long work that outlives the page that started it: rows to look at, and the runner that fills them."""

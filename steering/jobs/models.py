@@ -1,0 +1,89 @@
+"""A job is one row that says how far some long work is and how it ended."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.conf import settings
+from django.db import models
+from django.urls import reverse
+from django.utils import timezone
+
+from steering.accounts.ownership import OwnedQuerySet
+
+
+class JobQuerySet(OwnedQuerySet):
+    def active(self) -> JobQuerySet:
+        """Jobs that have not ended. Every change of state filters on this, so that a job ends exactly once."""
+        return self.filter(state__in=Job.ACTIVE)
+
+    def ended(self) -> JobQuerySet:
+        return self.exclude(state__in=Job.ACTIVE)
+
+
+class Job(models.Model):
+    class State(models.TextChoices):
+        QUEUED = "queued"
+        RUNNING = "running"
+        SUCCEEDED = "succeeded"
+        FAILED = "failed"
+        CANCELLED = "cancelled"
+
+    ACTIVE = (State.QUEUED, State.RUNNING)
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.CASCADE, related_name="jobs")
+    kind = models.CharField(max_length=40)
+    title = models.CharField(max_length=200)
+    state = models.CharField(max_length=12, choices=State, default=State.QUEUED, db_index=True)
+    done = models.PositiveIntegerField(default=0)
+    total = models.PositiveIntegerField(default=0)
+    note = models.CharField(max_length=300, blank=True)
+    eta_seconds = models.FloatField(null=True, blank=True)
+    error_code = models.CharField(max_length=80, blank=True)
+    error_message = models.TextField(blank=True)
+    request = models.JSONField(default=dict, blank=True)
+    result = models.JSONField(default=dict, blank=True)
+    result_url = models.CharField(max_length=300, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    objects = JobQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-created_at",)
+
+    def __str__(self) -> str:
+        return self.title
+
+    def get_absolute_url(self) -> str:
+        return reverse("jobs:detail", args=[self.pk])
+
+    @property
+    def is_active(self) -> bool:
+        return self.state in self.ACTIVE
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the work took, waiting left out; None before it ended."""
+        if not self.finished_at:
+            return None
+        return (self.finished_at - (self.started_at or self.created_at)).total_seconds()
+
+    def status(self) -> dict[str, Any]:
+        """What a page needs to draw this job; the JSON of `jobs:status`."""
+        return {
+            "id": str(self.pk),
+            "title": self.title,
+            "state": self.state,
+            "done": self.done,
+            "total": self.total,
+            "note": self.note,
+            "eta_seconds": self.eta_seconds,
+            "seconds": self.seconds,
+            "error_code": self.error_code,
+            "error_message": self.error_message,
+            "result_url": self.result_url,
+        }

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import uuid
+
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_POST
+
+from steering.jobs import runner
+from steering.jobs.models import Job
+
+PAGE = 30
+
+
+@require_GET
+@never_cache
+def job_list(request: HttpRequest) -> HttpResponse:
+    mine = Job.objects.owned_by(request.user)
+    ended = Paginator(mine.ended(), PAGE).get_page(request.GET.get("page"))
+    return render(request, "jobs/list.html", {"active": mine.active(), "ended": ended})
+
+
+@require_GET
+@never_cache
+def job_detail(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    job = get_object_or_404(Job.objects.owned_by(request.user), pk=pk)
+    return render(request, "jobs/detail.html", {"job": job})
+
+
+@require_GET
+@never_cache
+def job_status(request: HttpRequest, pk: uuid.UUID) -> JsonResponse:
+    job = get_object_or_404(Job.objects.owned_by(request.user), pk=pk)
+    return JsonResponse(job.status())
+
+
+@require_POST
+def job_cancel(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    """Answers the job's status as JSON to a script, and sends a form back to the page it came from."""
+    job = get_object_or_404(Job.objects.owned_by(request.user), pk=pk)
+    cancelled = runner.job_cancel(job)
+    job.refresh_from_db()
+    if request.headers.get("accept") == "application/json":
+        return JsonResponse(job.status())
+    if not cancelled:
+        messages.info(request, f"“{job.title}” had already ended: {job.get_state_display().lower()}.")
+    back = request.POST.get("next", "")
+    safe = url_has_allowed_host_and_scheme(back, {request.get_host()}, request.is_secure())
+    return redirect(back if safe else job.get_absolute_url())

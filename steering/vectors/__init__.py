@@ -1,0 +1,1 @@
+"""Steering vectors: built from datasets, kept in a library, explained by their figures."""

@@ -1,0 +1,56 @@
+"""Building a vector from a dataset: start the job, and keep what it yields."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from inference.types import CreateVector
+from steering.datasets.models import Dataset
+from steering.jobs.models import Job
+from steering.jobs.runner import job_start
+from steering.vectors.facts import without_values
+from steering.vectors.library import vector_keep
+
+KIND = "create_vector"
+
+
+def vector_build(*, owner: Any, dataset: Dataset, name: str, **settings: Any) -> Job:
+    """Start building. `settings` are CreateVector's method, pooling, span, chat and layers."""
+    request = CreateVector(id="", pairs=dataset.pairs(), dataset_digest=dataset.digest(), **settings)
+    about = {
+        "name": name,
+        "dataset": str(dataset.pk),
+        "dataset_name": dataset.name,
+        "dataset_version": dataset.version,
+    }
+    return job_start(
+        owner=owner, kind=KIND, title=f"Build “{name}”", request=request, about=about, on_result=keep_built_vector
+    )
+
+
+def keep_built_vector(job: Job, payload: dict[str, Any]) -> None:
+    """Add the finished vector to its owner's library, and let the job lead there."""
+    dataset = Dataset.objects.visible_to(job.owner).filter(pk=job.request["dataset"]).first()
+    vector = vector_keep(
+        owner=job.owner,
+        name=job.request["name"],
+        description=dataset.description if dataset else "",
+        summary=without_values(payload["vector"]),
+        dataset=dataset,
+        dataset_version=job.request["dataset_version"],
+    )
+    job.result_url = vector.get_absolute_url()
+
+
+def build_settings(job: Job) -> dict[str, str]:
+    """The settings of an earlier build, as the build page's query, to change and try again."""
+    request = job.request
+    return {
+        "dataset": request["dataset"],
+        "name": request["name"],
+        "method": request["method"],
+        "pooling": request["pooling"],
+        "span": request["span"],
+        "chat": "on" if request["chat"] else "",
+        "layers": ", ".join(map(str, request["layers"])),
+    }

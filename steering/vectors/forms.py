@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from django import forms
+from django.conf import settings
+
+from inference.types import ModelInfo
+from steering.datasets.models import Dataset
+from steering.vectors.models import Vector
+
+MIN_PAIRS = 2
+
+
+class BuildForm(forms.Form):
+    """What to build a vector from, and how."""
+
+    dataset = forms.ModelChoiceField(
+        Dataset.objects.none(),
+        error_messages={
+            "required": "Choose the dataset to build from.",
+            "invalid_choice": "That dataset is gone. Choose another.",
+        },
+    )
+    name = forms.CharField(required=False, max_length=120)
+    method = forms.ChoiceField(choices=[("mean_difference", "Mean difference"), ("caa", "CAA")])
+    pooling = forms.ChoiceField(choices=[("mean", "mean"), ("last", "last")], required=False)
+    span = forms.ChoiceField(choices=[("answer", "answer"), ("all", "all")], required=False)
+    chat = forms.BooleanField(required=False)
+    layers = forms.CharField(required=False, max_length=400)
+
+    DEFAULTS = {"method": "mean_difference", "pooling": "mean", "span": "answer"}
+
+    def __init__(self, *args: Any, user: Any, model: ModelInfo, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.model = model
+        self.fields["dataset"].queryset = Dataset.objects.visible_to(user)  # type: ignore[attr-defined]
+
+    def clean_dataset(self) -> Dataset:
+        dataset = self.cleaned_data["dataset"]
+        count = len(dataset.pairs())
+        if count < MIN_PAIRS:
+            raise forms.ValidationError(
+                f"“{dataset.name}” has {count or 'no'} pair{'' if count == 1 else 's'}. A direction needs at least"
+                f" {MIN_PAIRS}, and 24 make it reliable: add pairs to the dataset first."
+            )
+        return dataset
+
+    def clean_chat(self) -> bool:
+        chat = self.cleaned_data["chat"]
+        if chat and self.model.id and not self.model.has_chat_template:
+            raise forms.ValidationError(f"{self.model.id} has no chat template. Turn this off to read plain text.")
+        return chat
+
+    def clean_layers(self) -> tuple[int, ...]:
+        return parse_layers(self.cleaned_data["layers"], self.model.n_layers)
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        for field in ("pooling", "span"):
+            data[field] = data.get(field) or self.DEFAULTS[field]
+        dataset = data.get("dataset")
+        data["name"] = (data.get("name") or "").strip() or (dataset.name[:120] if dataset else "")
+        return data
+
+    def settings(self) -> dict[str, Any]:
+        """The keyword arguments of `builds.vector_build`."""
+        return dict(self.cleaned_data)
+
+
+def parse_layers(text: str, n_layers: int) -> tuple[int, ...]:
+    """Read `4, 8-12` into layer numbers; empty or `all` means every layer, and gives ().
+
+    `n_layers` 0 means that the model is not known yet, and nothing is out of range.
+    """
+    text = text.strip().lower()
+    if text in ("", "all"):
+        return ()
+    layers: set[int] = set()
+    for part in filter(None, re.split(r"[,\s]+", re.sub(r"\s*[-–]\s*", "-", text))):
+        match = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part)
+        if not match:
+            raise forms.ValidationError(f"“{part}” is not a layer. Write numbers and ranges, such as 4, 8-12.")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise forms.ValidationError(f"“{part}” runs backwards. Write {last}-{first}.")
+        layers.update(range(first, last + 1))
+    if n_layers and max(layers) >= n_layers:
+        raise forms.ValidationError(f"Layer {max(layers)} is out of range: this model has layers 0 to {n_layers - 1}.")
+    return tuple(sorted(layers))
+
+
+class UploadForm(forms.Form):
+    file = forms.FileField(
+        error_messages={
+            "required": "Choose a .safetensors file of a steering vector.",
+            "empty": "The file is empty. Download it again from where it was made.",
+        }
+    )
+    name = forms.CharField(required=False, max_length=120)
+
+    def clean_file(self) -> Any:
+        file = self.cleaned_data["file"]
+        if file.size > settings.MAX_UPLOAD_BYTES:
+            raise forms.ValidationError(
+                f"The file has {file.size / 2**20:.0f} MB, and at most {settings.MAX_UPLOAD_BYTES // 2**20} MB are taken."
+                " A steering vector is small: choose its own file, not the model's."
+            )
+        return file
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        file = data.get("file")
+        data["name"] = (data.get("name") or "").strip() or (_stem(file.name) if file else "")
+        return data
+
+
+def _stem(filename: str) -> str:
+    return re.sub(r"\.safetensors$", "", filename, flags=re.IGNORECASE)[:120] or "uploaded vector"
+
+
+class RenameForm(forms.ModelForm):
+    class Meta:
+        model = Vector
+        fields = ("name", "description")
+        error_messages = {"name": {"required": "A vector needs a name."}}

@@ -1,0 +1,70 @@
+"""The ways into the library: a finished build, an uploaded file, a starter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import transaction
+
+from inference.types import SteeringVector
+from steering import gateway
+from steering.datasets.models import Dataset
+from steering.vectors.facts import summary_of
+from steering.vectors.models import Vector
+
+
+def vector_keep(*, owner: Any, name: str, summary: dict[str, Any], **fields: Any) -> Vector:
+    """Add a row for a vector whose bytes are already stored under `summary["id"]`."""
+    return Vector.objects.create(
+        owner=owner,
+        name=name,
+        content_id=summary["id"],
+        model_id=summary["model"],
+        revision=summary["revision"],
+        method=summary["method"],
+        summary=summary,
+        **fields,
+    )
+
+
+def vector_upload(*, owner: Any, name: str, data: bytes) -> tuple[Vector, bool]:
+    """Store a file and add it to the owner's library; False when it was there already.
+
+    Raises InferenceError with a sentence for a file that is no steering vector, or is damaged.
+    """
+    stored: SteeringVector = gateway.call(gateway.inference().put_vector(data), timeout=60)
+    known = Vector.objects.visible_to(owner).filter(content_id=stored.id).first()
+    if known:
+        return known, False
+    dataset = _dataset_of(stored, owner)
+    return vector_keep(owner=owner, name=name, summary=summary_of(stored), dataset=dataset), True
+
+
+@transaction.atomic
+def starter_keep(*, slug: str, data: bytes, dataset: Dataset | None, evaluation: dict[str, Any]) -> Vector:
+    """Add or renew the starter vector of a slug; nothing changes when content and evaluation are the same."""
+    stored: SteeringVector = gateway.call(gateway.inference().put_vector(data), timeout=60)
+    known = Vector.objects.select_for_update().filter(owner__isnull=True, slug=slug).first()
+    if known and known.content_id == stored.id and known.evaluation == evaluation and known.dataset == dataset:
+        return known
+    values = {
+        "name": dataset.name if dataset else slug.replace("-", " "),
+        "description": dataset.description if dataset else "",
+        "content_id": stored.id,
+        "model_id": stored.model,
+        "revision": stored.revision,
+        "method": stored.method,
+        "summary": summary_of(stored),
+        "evaluation": evaluation,
+        "dataset": dataset,
+        "dataset_version": dataset.version if dataset else 0,
+    }
+    return Vector.objects.update_or_create(owner=None, slug=slug, defaults=values)[0]
+
+
+def _dataset_of(stored: SteeringVector, owner: Any) -> Dataset | None:
+    """The dataset the file says it was built from, if its owner still has it in exactly that form."""
+    if not stored.dataset_digest:
+        return None
+    visible = Dataset.objects.visible_to(owner)
+    return next((dataset for dataset in visible if dataset.digest() == stored.dataset_digest), None)

@@ -1,0 +1,17 @@
+from django.urls import path
+
+from steering.vectors import views
+
+app_name = "vectors"
+urlpatterns = [
+    path("", views.vector_list, name="list"),
+    path("library.json", views.library_json, name="library"),
+    path("build/", views.vector_build, name="build"),
+    path("building/<uuid:pk>/", views.vector_building, name="building"),
+    path("upload/", views.vector_upload, name="upload"),
+    path("<uuid:pk>/", views.vector_detail, name="detail"),
+    path("<uuid:pk>/vector.safetensors", views.vector_download, name="download"),
+    path("<uuid:pk>/facts.json", views.vector_json, name="json"),
+    path("<uuid:pk>/rename/", views.vector_rename, name="rename"),
+    path("<uuid:pk>/delete/", views.vector_delete, name="delete"),
+]

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import uuid
+from dataclasses import asdict
+from typing import Any
+from urllib.parse import urlencode
+
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.db.models import Count
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils.text import slugify
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_http_methods
+
+from inference.errors import InferenceError
+from steering import gateway
+from steering.datasets.models import Dataset
+from steering.jobs.models import Job
+from steering.vectors import builds, library
+from steering.vectors.evaluation import Evaluation
+from steering.vectors.forms import BuildForm, RenameForm, UploadForm
+from steering.vectors.models import Vector
+
+PAGE = 50
+
+
+@require_GET
+def vector_list(request: HttpRequest) -> HttpResponse:
+    query = request.GET.get("q", "").strip()
+    visible = Vector.objects.visible_to(request.user).select_related("dataset")
+    page = Paginator(visible.filter(name__icontains=query), PAGE).get_page(request.GET.get("page"))
+    model = gateway.model_info()
+    for vector in page:
+        vector.usable = vector.usable_on(model)
+    context = {
+        "page": page,
+        "query": query,
+        "any": visible.exists(),
+        "own": visible.exclude(owner=None).exists(),
+        "building": Job.objects.owned_by(request.user).active().filter(kind=builds.KIND),
+    }
+    return render(request, "vectors/list.html", context)
+
+
+@require_GET
+@never_cache
+def library_json(request: HttpRequest) -> JsonResponse:
+    """Every vector the user sees, with what the playground needs to offer it."""
+    model = gateway.model_info()
+    vectors = Vector.objects.visible_to(request.user)
+    return JsonResponse({"vectors": [v.playground_facts(usable=v.usable_on(model)) for v in vectors]})
+
+
+@require_http_methods(["GET", "POST"])
+def vector_build(request: HttpRequest) -> HttpResponse:
+    model = gateway.model_info()
+    bound = request.POST if request.method == "POST" else None
+    form = BuildForm(bound, user=request.user, model=model, initial=BuildForm.DEFAULTS | request.GET.dict())
+    if form.is_valid():
+        job = builds.vector_build(owner=request.user, **form.settings())
+        return redirect("vectors:building", job.pk)
+    datasets = Dataset.objects.visible_to(request.user).annotate(n_pairs=Count("examples"))
+    context = {"form": form, "datasets": datasets, "model": model}
+    return render(request, "vectors/build.html", context, status=400 if form.errors else 200)
+
+
+@require_GET
+@never_cache
+def vector_building(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    """How a build is doing; leads to the vector once it is there."""
+    job = get_object_or_404(Job.objects.owned_by(request.user).filter(kind=builds.KIND), pk=pk)
+    if job.state == Job.State.SUCCEEDED:
+        return redirect(job.result_url)
+    again = f"{reverse('vectors:build')}?{urlencode(builds.build_settings(job))}"
+    return render(request, "vectors/building.html", {"job": job, "again": again})
+
+
+@require_http_methods(["GET", "POST"])
+def vector_upload(request: HttpRequest) -> HttpResponse:
+    form = UploadForm(request.POST or None, request.FILES or None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            vector, added = library.vector_upload(
+                owner=request.user, name=form.cleaned_data["name"], data=form.cleaned_data["file"].read()
+            )
+        except InferenceError as error:
+            form.add_error("file", error.message)
+        else:
+            note = "is in your library now." if added else "was in the library already."
+            messages.success(request, f"“{vector.name}” {note}")
+            return redirect(vector)
+    return render(request, "vectors/upload.html", {"form": form}, status=400 if form.errors else 200)
+
+
+@require_GET
+def vector_detail(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    vector = _visible(request, pk)
+    model = gateway.model_info()
+    context = {
+        "vector": vector,
+        "facts": vector.facts,
+        "evaluation": Evaluation.of(vector.evaluation),
+        "usable": vector.usable_on(model),
+        "model": model,
+        "mine": vector.owner_id == request.user.pk,
+        "plots": _plots(vector),
+        "provenance": _provenance(vector),
+    }
+    return render(request, "vectors/detail.html", context)
+
+
+@require_GET
+def vector_download(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    vector = _visible(request, pk)
+    data = gateway.call(gateway.inference().get_vector(vector.content_id), timeout=60)
+    name = slugify(vector.name) or "vector"
+    headers = {"Content-Disposition": f'attachment; filename="{name}.safetensors"'}
+    return HttpResponse(data, content_type="application/octet-stream", headers=headers)
+
+
+@require_GET
+def vector_json(request: HttpRequest, pk: uuid.UUID) -> JsonResponse:
+    vector = _visible(request, pk)
+    usable = vector.usable_on(gateway.model_info())
+    facts = vector.playground_facts(usable=usable) | {"summary": vector.summary, "evaluation": vector.evaluation}
+    return JsonResponse(facts)
+
+
+@require_http_methods(["GET", "POST"])
+def vector_rename(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    vector = _own(request, pk)
+    form = RenameForm(request.POST or None, instance=vector)
+    if request.method == "POST" and form.is_valid():
+        return redirect(form.save())
+    return render(request, "vectors/rename.html", {"vector": vector, "form": form})
+
+
+@require_http_methods(["GET", "POST"])
+def vector_delete(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    """Asks first. The stored bytes stay: the same content may be in another library, or in a saved run."""
+    vector = _own(request, pk)
+    if request.method == "GET":
+        return render(request, "vectors/delete.html", {"vector": vector})
+    vector.delete()
+    messages.success(request, f"“{vector.name}” was deleted.")
+    return redirect("vectors:list")
+
+
+def _visible(request: HttpRequest, pk: uuid.UUID) -> Vector:
+    return get_object_or_404(Vector.objects.visible_to(request.user).select_related("dataset", "owner"), pk=pk)
+
+
+def _own(request: HttpRequest, pk: uuid.UUID) -> Vector:
+    return get_object_or_404(Vector.objects.owned_by(request.user), pk=pk)
+
+
+def _plots(vector: Vector) -> dict[str, Any]:
+    """The data of the plots by layer."""
+    facts = vector.facts
+    return {
+        "name": vector.name,
+        "recommended": facts.layer,
+        "sink_from": facts.sink_from,
+        "stats": [asdict(row) for row in facts.stats],
+    }
+
+
+def _provenance(vector: Vector) -> dict[str, Any]:
+    """Everything one needs to build the vector again, for the copy button."""
+    facts = vector.facts
+    return {
+        "id": f"sha256:{vector.content_id}",
+        "model": vector.model_id,
+        "revision": vector.revision,
+        "hook_name": facts.hook_name,
+        "method": vector.method,
+        "read_positions": facts.summary["read_positions"],
+        "dataset": {
+            "name": vector.dataset.name if vector.dataset else None,
+            "version": vector.dataset_version or None,
+            "digest": facts.summary["dataset_digest"],
+            "n_pairs": facts.summary["n_pairs"],
+        },
+        "recommended": {"layer": facts.layer, "strength": facts.strength, "unit": "relative"},
+        "norm": facts.at_layer.norm if facts.at_layer else None,
+        "residual_norm": facts.residual_norm,
+        "created_at": vector.created_at.isoformat(),
+        "provenance": facts.provenance,
+    }
