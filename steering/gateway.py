@@ -1,0 +1,122 @@
+"""The one place that turns settings into an inference client, and the event loop on which that client is used.
+
+Runs and jobs outlive the request or socket that began them, so they live on a loop of their own, in one daemon thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+import threading
+from collections.abc import Coroutine
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from django.conf import settings
+
+from inference.client import Inference, connect
+from inference.errors import InferenceError, Unavailable
+from inference.types import ModelInfo
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_connecting = threading.Lock()
+_inference: Inference | None = None
+_problem: str = ""
+
+
+def inference() -> Inference:
+    """The process-wide client, opened on first use. Its methods must be awaited on `loop()`.
+
+    Raises InferenceError when the settings name nothing that can be opened.
+    """
+    global _inference, _problem
+    with _connecting:
+        if _inference is None:
+            try:
+                _inference = connect(settings.INFERENCE_URL, data_dir=settings.DATA_DIR, dtype=settings.STEERBOARD_DTYPE)
+            except InferenceError as error:
+                _problem = error.message
+                raise
+        return _inference
+
+
+def set_inference(client: Inference | None) -> None:
+    """Use `client` from now on; None opens a new one on next use. For tests."""
+    global _inference, _problem
+    with _connecting:
+        _inference, _problem = client, ""
+
+
+@lru_cache(maxsize=1)
+def loop() -> asyncio.AbstractEventLoop:
+    """The loop on which runs and jobs live, started on first use."""
+    own = asyncio.new_event_loop()
+    threading.Thread(target=own.run_forever, name="steering-loop", daemon=True).start()
+    return own
+
+
+def spawn(coro: Coroutine[Any, Any, Any]) -> concurrent.futures.Future[Any]:
+    """Start `coro` on the loop and return at once. What it raises is logged, and kept in the future."""
+    future = asyncio.run_coroutine_threadsafe(coro, loop())
+    future.add_done_callback(_log_failure)
+    return future
+
+
+def _log_failure(future: concurrent.futures.Future[Any]) -> None:
+    if not future.cancelled() and (error := future.exception()):
+        log.error("Background work failed", exc_info=error)
+
+
+def call(coro: Coroutine[Any, Any, T], timeout: float = 10) -> T:
+    """Run `coro` on the loop and wait for it, from synchronous code.
+
+    Raises what it raises, and Unavailable("no_answer") after `timeout` seconds.
+    """
+    future = asyncio.run_coroutine_threadsafe(coro, loop())
+    try:
+        return future.result(timeout)
+    except concurrent.futures.TimeoutError:
+        if future.done():  # the coroutine's own TimeoutError, not ours
+            raise
+        future.cancel()
+        raise Unavailable(
+            "no_answer", f"The model did not answer within {timeout:g} s. Try again in a moment.", retry_after=5
+        ) from None
+
+
+def warm_up() -> None:
+    """Begin to open the client in the background; a failure is logged and shown by `model_info`."""
+    if _inference is None and not _connecting.locked():
+        threading.Thread(target=_open_quietly, name="connect", daemon=True).start()
+
+
+def _open_quietly() -> None:
+    try:
+        inference()
+    except InferenceError as error:
+        log.error("The model could not be opened: %s", error.message)
+
+
+def model_info(timeout: float = 2) -> ModelInfo:
+    """The served model as it is now. Answers at once and never raises: trouble is a state of the answer."""
+    client = _inference
+    if client is None:
+        if not _problem:
+            warm_up()
+        return ModelInfo("failed" if _problem else "loading", id="", problem=_problem)
+    try:
+        return call(client.describe(), timeout)
+    except InferenceError as error:
+        return ModelInfo("failed", id="", problem=error.message)
+
+
+def close() -> None:
+    """End the client, if one was opened."""
+    client = _inference
+    if client is not None:
+        call(client.close())
+        set_inference(None)

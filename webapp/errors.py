@@ -1,0 +1,158 @@
+"""Error pages. Each says what happened, why, and what to do, with the id under which the log has the rest."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from dataclasses import asdict, dataclass
+
+from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+
+from inference.errors import InferenceError
+
+
+@dataclass(frozen=True)
+class Explanation:
+    status: int
+    code: str
+    what: str
+    why: str
+    cure: str = ""
+
+
+HTTP_STATUS = {"invalid_request": 400, "not_found": 404, "busy": 429, "unavailable": 503, "engine_fault": 500}
+INFERENCE_TITLES = {
+    "invalid_request": "This cannot be done as asked",
+    "not_found": "Something this page needs is gone",
+    "busy": "The model has too much to do",
+    "unavailable": "The model is not available",
+    "engine_fault": "The model stumbled",
+}
+
+
+def request_id(request: HttpRequest) -> str:
+    return getattr(request, "id", "-")
+
+
+def explain(request: HttpRequest, explanation: Explanation) -> HttpResponse:
+    """The error as JSON for programs, as a page for people."""
+    if wants_json(request):
+        message = " ".join(filter(None, (f"{explanation.what}.", explanation.why, explanation.cure)))
+        body = {"code": explanation.code, "message": message, "request_id": request_id(request)}
+        return JsonResponse({"error": body}, status=explanation.status)
+    context = {"error": asdict(explanation), "request_id": request_id(request)}
+    template = {400: "400.html", 403: "403.html", 404: "404.html"}.get(explanation.status, "500.html")
+    return render(request, template, context, status=explanation.status)
+
+
+def wants_json(request: HttpRequest) -> bool:
+    accept = request.headers.get("Accept", "")
+    return "application/json" in accept and "text/html" not in accept
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if isinstance(exception, RequestDataTooBig):
+        return too_large(request)
+    why = "The browser sent something this server does not accept."
+    if isinstance(exception, SuspiciousOperation):
+        why = "The address or the form it carried was malformed."
+    return explain(request, Explanation(400, "bad_request", "This request was not understood", why, "Go back, reload the page and try again."))
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return explain(
+        request,
+        Explanation(
+            403,
+            "forbidden",
+            "Your account may not do this",
+            str(exception) or "It needs rights that your account does not have.",
+            "Sign in with another account, or ask the person who runs this installation.",
+        ),
+    )
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    return explain(
+        request,
+        Explanation(
+            403,
+            "csrf",
+            "This form is out of date",
+            "It was opened before you signed in or out, or your browser blocks cookies for this address.",
+            "Reload the page and send the form again.",
+        ),
+    )
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return explain(
+        request,
+        Explanation(
+            404,
+            "not_found",
+            "There is nothing at this address",
+            "The page may have been deleted, the link may be incomplete, or it belongs to another account.",
+            "Check the address, or start from one of the lists.",
+        ),
+    )
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    return explain(
+        request,
+        Explanation(
+            500,
+            "server_error",
+            "Something broke on our side",
+            "The request ended with an error that Steerboard does not know. What you saved before is safe.",
+            "Try again; if it happens twice, look up the request id in the server's log.",
+        ),
+    )
+
+
+def too_large(request: HttpRequest) -> HttpResponse:
+    return explain(
+        request,
+        Explanation(
+            413,
+            "too_large",
+            "This is too large to send",
+            "A form may carry 2.5 MB and a file 20 MB.",
+            "Split the file, or import it as a file instead of pasting it.",
+        ),
+    )
+
+
+def inference_error(request: HttpRequest, error: InferenceError) -> HttpResponse:
+    what = INFERENCE_TITLES.get(error.kind, "The model could not do this")
+    response = explain(request, Explanation(HTTP_STATUS.get(error.kind, 500), error.code, what, error.message))
+    if error.retry_after is not None:
+        response["Retry-After"] = str(max(1, round(error.retry_after)))
+    return response
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether this error, or one that caused it, is a file system without room."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if isinstance(error, sqlite3.OperationalError) and "disk is full" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def disk_full(request: HttpRequest) -> HttpResponse:
+    return explain(
+        request,
+        Explanation(
+            507,
+            "disk_full",
+            "The disk is full",
+            "The data folder has no room left, so nothing was saved. What was there before is intact.",
+            "Free some space, then do the last step again.",
+        ),
+    )

@@ -1,0 +1,101 @@
+"""What surrounds every page: navigation with counts, and the state of the model."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from typing import Any
+
+from django.apps import apps
+from django.http import HttpRequest, JsonResponse
+from django.urls import NoReverseMatch, reverse
+from django.utils.functional import SimpleLazyObject
+
+from inference.types import ModelInfo
+from steering import gateway
+from steering.accounts.models import User
+
+
+@dataclass(frozen=True)
+class Place:
+    """A line of the navigation. `keys` is the shortcut that goes there; `model` is what the line counts."""
+
+    title: str
+    view: str
+    icon: str
+    keys: str = ""
+    model: str = ""
+
+
+NAVIGATION = {
+    "Steer": (
+        Place("Playground", "playground:home", "i-lanes", "g p"),
+        Place("Vectors", "vectors:list", "i-vector", "g v", "vectors.Vector"),
+        Place("Datasets", "datasets:list", "i-data", "g d", "datasets.Dataset"),
+    ),
+    "System": (Place("Jobs", "jobs:list", "i-job", "g j"),),
+}
+STAFF_ONLY = Place("Admin", "admin:index", "i-gear")
+
+
+def frame(request: HttpRequest) -> dict[str, Any]:
+    """Context processor. Lazy: a response that draws no frame asks the database and the model nothing."""
+    return {
+        "navigation": SimpleLazyObject(lambda: _navigation(request)),
+        "served": SimpleLazyObject(lambda: _status()),
+        "request_id": getattr(request, "id", "-"),
+    }
+
+
+def status(request: HttpRequest) -> JsonResponse:
+    """The model and its load, for the top bar, which asks every few seconds."""
+    return JsonResponse(_status(), headers={"Cache-Control": "no-store"})
+
+
+def _navigation(request: HttpRequest) -> list[dict[str, Any]]:
+    user = request.user
+    sections = [{"title": title, "places": [_place(p, request) for p in places if _exists(p)]} for title, places in NAVIGATION.items()]
+    if user.is_staff:
+        sections[-1]["places"].append(_place(STAFF_ONLY, request))
+    return sections
+
+
+def _exists(place: Place) -> bool:
+    try:
+        reverse(place.view)
+    except NoReverseMatch:
+        return False
+    return True
+
+
+def _place(place: Place, request: HttpRequest) -> dict[str, Any]:
+    url = reverse(place.view)
+    count = apps.get_model(place.model).objects.visible_to(request.user).count() if place.model else None
+    return {"title": place.title, "url": url, "icon": place.icon, "keys": place.keys, "count": count, "here": request.path.startswith(url)}
+
+
+def _status() -> dict[str, Any]:
+    info = gateway.model_info()
+    return {"model": info.to_wire(), "name": short_name(info), "facts": facts(info), **_worker(info)}
+
+
+def short_name(info: ModelInfo) -> str:
+    return info.id.rstrip("/").rpartition("/")[2] or "Model"
+
+
+def facts(info: ModelInfo) -> str:
+    if not info.n_layers:
+        return ""
+    return f"{info.n_layers} layers · {info.d_model} wide · {info.dtype} · {info.device.upper()}"
+
+
+def _worker(info: ModelInfo) -> dict[str, str]:
+    if info.state == "loading":
+        return {"dot": "busy", "state": "Loading", "detail": "about 20 s the first time"}
+    if info.state == "failed":
+        return {"dot": "down", "state": "Not available", "detail": info.problem}
+    if info.rows:
+        rate = f" · {info.tokens_per_second:.0f} tok/s" if info.tokens_per_second else ""
+        rows = "1 row" if info.rows == 1 else f"{info.rows} rows"
+        return {"dot": "busy", "state": "Writing", "detail": f"{rows}{rate} · queue {info.waiting}"}
+    return {"dot": "ok", "state": "Ready", "detail": f"idle · queue {info.waiting}"}

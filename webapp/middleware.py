@@ -1,0 +1,61 @@
+"""What every response gets: a request id, a content security policy, and an explanation where something failed."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from contextvars import ContextVar
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.utils.deprecation import MiddlewareMixin
+
+from inference.errors import InferenceError
+from webapp import errors
+
+_request_id: ContextVar[str] = ContextVar("request_id", default="-")
+
+
+class RequestId(MiddlewareMixin):
+    """Names each request, for the log lines it causes, its response header and the error page."""
+
+    def process_request(self, request: HttpRequest) -> None:
+        request.id = f"req_{secrets.token_hex(6)}"  # type: ignore[attr-defined]
+        _request_id.set(request.id)  # type: ignore[attr-defined]
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        response["X-Request-ID"] = errors.request_id(request)
+        return response
+
+
+class RequestIdFilter(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.request_id = _request_id.get()
+        return True
+
+
+class ContentSecurityPolicy(MiddlewareMixin):
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        response.setdefault("Content-Security-Policy", settings.CONTENT_SECURITY_POLICY)  # type: ignore[attr-defined]
+        return response
+
+
+class UploadLimit(MiddlewareMixin):
+    """Refuses a body that is too large before any of it is read."""
+
+    def process_request(self, request: HttpRequest) -> HttpResponse | None:
+        length = request.META.get("CONTENT_LENGTH") or "0"
+        if length.isdigit() and int(length) > settings.MAX_UPLOAD_BYTES + settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+            return errors.too_large(request)
+        return None
+
+
+class ExplainErrors(MiddlewareMixin):
+    """Turns the errors we know into a page, or JSON, that says what happened, why, and what to do."""
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        if isinstance(exception, InferenceError):
+            return errors.inference_error(request, exception)
+        if errors.is_disk_full(exception):
+            return errors.disk_full(request)
+        return None
