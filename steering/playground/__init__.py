@@ -1,0 +1,1 @@
+"""The playground: runs of up to six lanes that stream side by side, are saved as they go, and open again."""

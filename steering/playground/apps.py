@@ -1,0 +1,7 @@
+from django.apps import AppConfig
+
+
+class PlaygroundConfig(AppConfig):
+    name = "steering.playground"
+    label = "playground"
+    default_auto_field = "django.db.models.BigAutoField"

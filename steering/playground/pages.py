@@ -1,0 +1,66 @@
+"""What the playground's page is drawn from: one JSON object, the same for a new run and for a saved one."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from inference.types import ModelInfo
+from steering.playground.models import LaneOutput, Run
+from steering.playground.schema import (
+    LANE_KEYS,
+    MAX_CHARS,
+    MAX_INTERVENTIONS,
+    MAX_LANES,
+    MAX_TOKENS,
+    RunSettings,
+    default_sampling,
+)
+from steering.playground.starters import lanes_for
+from steering.vectors.models import Vector
+
+LIMITS = {
+    "lanes": MAX_LANES, "keys": LANE_KEYS, "interventions": MAX_INTERVENTIONS, "max_tokens": MAX_TOKENS, "chars": MAX_CHARS,
+}  # fmt: skip
+
+
+def new_page(model: ModelInfo, vector: Vector | None, like: Run | None, draft: str) -> dict[str, Any]:
+    """A page on which nothing has run: the lanes of another run, or those for a vector."""
+    settings = dataclasses.replace(like.parsed, input="") if like else RunSettings(lanes=lanes_for(vector))
+    if model.state == "ready" and not model.has_chat_template:
+        settings = dataclasses.replace(settings, mode="completion")
+    return _page(model, settings) | {"draft": draft[:MAX_CHARS], "run": None, "turns": []}
+
+
+def run_page(model: ModelInfo, run: Run) -> dict[str, Any]:
+    """A saved run with the turns that led to it. Its own texts come over the websocket."""
+    facts = {
+        "id": str(run.pk),
+        "title": run.title,
+        "state": run.state,
+        "input": run.input,
+        "versions": [str(pk) for pk in run.versions()],
+    }
+    return _page(model, run.parsed) | {"draft": "", "run": facts, "turns": _turns(run)}
+
+
+def _page(model: ModelInfo, settings: RunSettings) -> dict[str, Any]:
+    return {
+        "settings": settings.to_wire(),
+        "defaults": default_sampling().to_wire(),
+        "limits": LIMITS,
+        "model": model.to_wire(),
+    }
+
+
+def _turns(run: Run) -> list[dict[str, Any]]:
+    earlier = run.ancestors()
+    rows = LaneOutput.objects.filter(run__in=earlier).only("run_id", "key", "state", "text")
+    return [
+        {
+            "id": str(turn.pk),
+            "input": turn.input,
+            "answers": {row.key: {"state": row.state, "text": row.text} for row in rows if row.run_id == turn.pk},
+        }
+        for turn in earlier
+    ]

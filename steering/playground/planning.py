@@ -1,0 +1,109 @@
+"""From the settings of a run to one request per lane. Knows vectors, ownership and history; starts nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from inference.errors import InferenceError, InvalidRequest, NotFound
+from inference.types import GenerationRequest, Intervention, Message, ModelInfo, SamplingParams
+from steering.playground.models import LaneOutput, Run
+from steering.playground.schema import Lane, LaneIntervention, RunSettings, parse_uuid
+from steering.vectors.models import Vector
+
+Answers = dict[str, str]  # lane key -> text
+
+
+@dataclass(frozen=True)
+class PlannedLane:
+    """A lane that can run, or the reason why it cannot."""
+
+    key: str
+    request: GenerationRequest | None = None
+    error: InferenceError | None = None
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One earlier exchange. `first` is the lane that stands in where a lane had not been there yet."""
+
+    input: str
+    answers: Answers
+    first: str
+
+    def answer_for(self, lane: Lane) -> str:
+        return next((self.answers[k] for k in (lane.key, lane.copy_of, self.first) if self.answers.get(k)), "")
+
+
+def history_of(parent: Run | None) -> list[Turn]:
+    """The exchanges that lead to a follow-up of `parent`, first one first."""
+    if parent is None:
+        return []
+    runs = [*parent.ancestors(), parent]
+    answers: dict[UUID, Answers] = {run.pk: {} for run in runs}
+    for row in LaneOutput.objects.filter(run__in=runs).only("run_id", "key", "text"):
+        answers[row.run_id][row.key] = row.text
+    return [Turn(run.input, answers[run.pk], run.settings["lanes"][0]["key"]) for run in runs]
+
+
+def plan_lanes(
+    *, user: Any, settings: RunSettings, keys: tuple[str, ...], parent: Run | None, model: ModelInfo, prefix: str
+) -> list[PlannedLane]:
+    """One entry per key. A vector that the user may not see is as absent as one that never was."""
+    ids = [parse_uuid(text, "vector") for text in settings.vector_ids]
+    vectors = {str(vector.pk): vector for vector in Vector.objects.visible_to(user).filter(pk__in=ids)}
+    turns = history_of(parent) if settings.mode == "chat" else []
+    planned = []
+    for lane in (settings.lane(key) for key in keys):
+        try:
+            request = _request(lane, settings, turns, vectors, model, f"{prefix}:{lane.key}")
+            planned.append(PlannedLane(lane.key, request))
+        except InferenceError as error:
+            planned.append(PlannedLane(lane.key, error=error))
+    return planned
+
+
+def _request(
+    lane: Lane, settings: RunSettings, turns: list[Turn], vectors: dict[str, Vector], model: ModelInfo, id: str
+) -> GenerationRequest:
+    sampling: SamplingParams = dataclasses.replace(settings.sampling, seed=settings.seed_of(lane.key))
+    interventions = tuple(_intervention(i, lane, vectors, model) for i in lane.interventions if i.on)
+    if settings.mode == "completion":
+        text = f"{lane.system_prompt}\n\n{settings.input}" if lane.system_prompt else settings.input
+        return GenerationRequest(id, prompt=text, sampling=sampling, interventions=interventions)
+    messages = _messages(lane, settings.input, turns)
+    return GenerationRequest(id, messages=messages, sampling=sampling, interventions=interventions)
+
+
+def _messages(lane: Lane, text: str, turns: list[Turn]) -> tuple[Message, ...]:
+    messages = [Message("system", lane.system_prompt)] if lane.system_prompt else []
+    for turn in turns:
+        if answer := turn.answer_for(lane):  # a turn that nobody answered is not part of the talk
+            messages += [Message("user", turn.input), Message("assistant", answer)]
+    return (*messages, Message("user", text))
+
+
+def _intervention(wanted: LaneIntervention, lane: Lane, vectors: dict[str, Vector], model: ModelInfo) -> Intervention:
+    vector = vectors.get(str(parse_uuid(wanted.vector, "vector")))
+    if vector is None:
+        raise NotFound(
+            "vector_not_found",
+            f"Lane {lane.key} uses a vector that is not in your library: it was deleted, or it is not yours. "
+            "Remove its chip or pick another vector.",
+        )
+    if not vector.usable_on(model):
+        raise InvalidRequest(
+            "vector_model_mismatch",
+            f"“{vector.name}” was made on {vector.model_id}, and {model.id} is served here. A direction means nothing "
+            "in another model: build the vector again on this one, or remove its chip.",
+        )
+    return Intervention(
+        operation=wanted.operation,
+        strength=wanted.strength,
+        unit=wanted.unit,
+        positions=wanted.positions,
+        vector_id=vector.content_id,
+        layers=(wanted.layer if wanted.layer is not None else vector.facts.layer,),
+    )

@@ -1,0 +1,85 @@
+"""The events of one run, in memory while it runs: written on one loop, followed from any other.
+
+An event's `seq` is its place in the list, so the numbers are contiguous and no event can come twice. Followers are only
+poked; each reads the list at its own pace, and a slow one holds nobody up. Rows rebuild the same list later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+Event = dict[str, Any]
+
+FRAME_EVENTS = 400  # in one message to a browser
+GATHER_SECONDS = 0.008  # lanes of one batch speak within milliseconds of each other: one frame carries them all
+
+
+class RunLog:
+    """Append-only. `add` and `close` belong to the loop that runs the lanes; `follow` may be used on any loop."""
+
+    def __init__(self, events: Iterable[Event] = ()):
+        self.events: list[Event] = [{**event, "seq": seq} for seq, event in enumerate(events)]
+        self.closed = False
+        self._followers: set[_Follower] = set()
+
+    def add(self, event: Event) -> Event:
+        """Append with the next sequence number and poke everyone who follows."""
+        numbered = {**event, "seq": len(self.events)}
+        self.events.append(numbered)
+        self._poke()
+        return numbered
+
+    def close(self) -> None:
+        self.closed = True
+        self._poke()
+
+    async def follow(self, after: int = -1) -> AsyncIterator[list[Event]]:
+        """Lists of events above `after`, each event once and in order; ends when the log is closed and read."""
+        follower = _Follower(asyncio.get_running_loop())
+        self._followers.add(follower)
+        try:
+            at = after + 1
+            while True:
+                follower.rest()
+                closed = self.closed  # before reading: what is added before closing must still be read
+                frame = self.events[at : at + FRAME_EVENTS]
+                at += len(frame)
+                if frame:
+                    yield frame
+                elif closed:
+                    return
+                else:
+                    await follower.wait()
+                    await asyncio.sleep(GATHER_SECONDS)
+        finally:
+            self._followers.discard(follower)
+
+    def _poke(self) -> None:
+        for follower in tuple(self._followers):  # a copy: other threads come and go
+            follower.poke()
+
+
+class _Follower:
+    def __init__(self, loop: asyncio.AbstractEventLoop):
+        self._loop = loop
+        self._news = asyncio.Event()
+        self._poked = False
+
+    def rest(self) -> None:
+        """To be called before reading: what is appended from here on pokes again."""
+        self._poked = False
+        self._news.clear()
+
+    def poke(self) -> None:
+        if self._poked:
+            return
+        self._poked = True
+        try:
+            self._loop.call_soon_threadsafe(self._news.set)
+        except RuntimeError:  # its loop has ended, and with it the follower
+            pass
+
+    async def wait(self) -> None:
+        await self._news.wait()

@@ -1,0 +1,271 @@
+"""Starts, stops, follows and recovers runs. The coroutines marked so must run on the gateway's loop: see `on_gateway`."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import secrets
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import aclosing
+from typing import Any, TypeVar
+from uuid import UUID
+
+from channels.db import database_sync_to_async
+from django.db import transaction
+from django.utils import timezone
+
+from inference.client import Inference
+from inference.errors import Busy, InferenceError, InvalidRequest, NotFound
+from inference.types import Failed, Finished, ModelInfo, Token
+from steering import gateway
+from steering.playground.live import LiveRun
+from steering.playground.messages import MAX_PREVIEW_TOKENS, PreviewMessage, RunMessage
+from steering.playground.models import TITLE_LENGTH, LaneOutput, Run
+from steering.playground.planning import PlannedLane, plan_lanes
+from steering.playground.runlog import Event, RunLog
+from steering.playground.schema import RunSettings, parse_settings, parse_uuid
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+MAX_RUNS_AT_ONCE = 8  # of one person
+SEED_BITS = 31
+
+INTERRUPTED = {
+    "code": "interrupted",
+    "message": "Steerboard was stopped while this lane ran. What it had written is kept; run it again for the rest.",
+    "retry_after": None,
+}
+
+_live: dict[UUID, LiveRun] = {}
+_starting = asyncio.Lock()  # two sockets may bring the same `idem`; the second must find the first one's run
+
+
+async def on_gateway(coro: Coroutine[Any, Any, T]) -> T:
+    """Await, from any loop, a coroutine that runs on the gateway's loop."""
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coro, gateway.loop()))
+
+
+def log_of(run_id: UUID) -> RunLog | None:
+    """The log of a run that is running in this process."""
+    live = _live.get(run_id)
+    return live.log if live else None
+
+
+# ---- starting ----
+
+
+async def run_start(user: Any, message: RunMessage) -> Run:
+    """Start a run, or return the one that this `idem` has started before. On the gateway's loop.
+
+    Raises InferenceError: bad settings, a run to continue that is not the user's, too many runs at once.
+    """
+    idem = parse_uuid(message.idem, "request")
+    client = await asyncio.to_thread(gateway.inference)  # opening it for the first time takes a moment
+    async with _starting:
+        known = await _find(user, idem=idem)
+        if known:
+            return known
+        _leave_room(user)
+        settings = parse_settings(message.settings)
+        settings = _with_seed(settings)
+        model = await _describe(client)
+        run, rows, planned = await database_sync_to_async(_create)(user, idem, message, settings, model)
+        live = LiveRun(run, rows, planned, client)
+        _live[run.pk] = live
+        live.start().add_done_callback(lambda _: _live.pop(run.pk, None))
+        return run
+
+
+def _leave_room(user: Any) -> None:
+    if sum(live.run.owner_id == user.pk for live in _live.values()) >= MAX_RUNS_AT_ONCE:
+        raise Busy(
+            "too_many_runs",
+            f"{MAX_RUNS_AT_ONCE} of your runs are still writing. Stop one, or wait until one ends.",
+            retry_after=5,
+        )
+
+
+def _with_seed(settings: RunSettings) -> RunSettings:
+    """With a seed drawn where none is given, so that the run can be repeated."""
+    if settings.sampling.seed is not None:
+        return settings
+    drawn = dataclasses.replace(settings.sampling, seed=secrets.randbits(SEED_BITS))
+    return dataclasses.replace(settings, sampling=drawn)
+
+
+async def _describe(client: Inference) -> ModelInfo:
+    try:
+        return await asyncio.wait_for(client.describe(), 5)
+    except (TimeoutError, InferenceError):
+        return ModelInfo("loading", id="")  # the lanes will say what is wrong, each in its place
+
+
+def _create(
+    user: Any, idem: UUID, message: RunMessage, settings: RunSettings, model: ModelInfo
+) -> tuple[Run, list[LaneOutput], list[PlannedLane]]:
+    again = _own_run(user, message.version_of)
+    parent = again.parent if again else _own_run(user, message.parent)
+    keys = _keys_to_run(settings, message.lanes)
+    run = Run(owner=user, idem=idem, parent=parent, title=_title(settings, again), input=settings.input)
+    run.settings = settings.to_wire()
+    run.turn = again.turn if again else run.turn
+    planned = plan_lanes(user=user, settings=settings, keys=keys, parent=parent, model=model, prefix=str(run.pk))
+    rows = [*_carried_over(run, again, settings, keys), *(LaneOutput(run=run, key=key) for key in keys)]
+    with transaction.atomic():
+        run.save(force_insert=True)
+        rows = LaneOutput.objects.bulk_create(rows)
+    return run, rows, planned
+
+
+def _own_run(user: Any, run_id: str | None) -> Run | None:
+    if run_id is None:
+        return None
+    run = Run.objects.owned_by(user).filter(pk=parse_uuid(run_id, "run")).first()
+    if run is None:
+        raise NotFound("run_not_found", "The run to go on from does not exist any more. Start a new one.")
+    return run
+
+
+def _keys_to_run(settings: RunSettings, wanted: tuple[str, ...] | None) -> tuple[str, ...]:
+    keys = tuple(lane.key for lane in settings.lanes if wanted is None or lane.key in wanted)
+    if not keys or (wanted is not None and len(keys) != len(set(wanted))):
+        raise InvalidRequest("unknown_lane", "This run has no such lane. Reload the page.")
+    return keys
+
+
+def _carried_over(run: Run, again: Run | None, settings: RunSettings, keys: tuple[str, ...]) -> list[LaneOutput]:
+    """Answers that stay as they are because only other lanes run again."""
+    staying = {lane.key for lane in settings.lanes} - set(keys)
+    if not again or not staying:
+        return []
+    kept = again.outputs.filter(key__in=staying, ended__isnull=False)
+    return [
+        LaneOutput(
+            run=run, key=o.key, state=o.state, text=o.text, tokens=o.tokens, started=o.started, ended=o.ended
+        )
+        for o in kept
+    ]  # fmt: skip
+
+
+def _title(settings: RunSettings, again: Run | None) -> str:
+    if again and again.input == settings.input:
+        return again.title
+    line = " ".join(settings.input.split())
+    return line if len(line) <= TITLE_LENGTH else line[: TITLE_LENGTH - 1].rstrip() + "…"
+
+
+async def _find(user: Any, **by: Any) -> Run | None:
+    return await Run.objects.owned_by(user).filter(**by).afirst()
+
+
+# ---- stopping ----
+
+
+async def run_stop(user: Any, run_id: UUID, key: str | None) -> None:
+    """Stop one lane or all; the partial text stays. Harmless when the run has ended. On the gateway's loop.
+
+    Raises NotFound for a run that is not the user's.
+    """
+    live = _live.get(run_id)
+    if live is None or live.run.owner_id != user.pk:
+        await run_get(user, run_id)
+    else:
+        await live.stop(key)
+
+
+async def run_get(user: Any, run_id: UUID) -> Run:
+    """The user's run. Raises NotFound, for others' runs too."""
+    run = await _find(user, pk=run_id)
+    if run is None:
+        raise NotFound("run_not_found", "There is no such run. It may have been deleted.")
+    return run
+
+
+# ---- following ----
+
+
+async def run_follow(user: Any, run_id: UUID, after: int) -> AsyncIterator[list[Event] | None]:
+    """Every event above `after`, once and in order, in lists; then the run has ended. On any loop.
+
+    None says that `after` is beyond what is known (the server lost its last second): all events follow, from 0.
+    Raises NotFound for a run that is not the user's.
+    """
+    log = log_of(run_id)
+    run = await run_get(user, run_id)
+    if log is None:
+        log = await database_sync_to_async(_stored_log)(run.pk)
+    if after >= len(log.events):
+        yield None
+        after = -1
+    async with aclosing(log.follow(max(after, -1))) as frames:  # type: ignore[type-var]
+        async for frame in frames:
+            yield frame
+
+
+def _stored_log(run_id: UUID) -> RunLog:
+    run = Run.objects.get(pk=run_id)
+    if run.state == Run.State.RUNNING:  # and no log: the process that ran it is gone
+        _interrupt(run)
+    events = [event for output in run.outputs.all() for event in output.events()]
+    log = RunLog(sorted(events, key=lambda event: event["seq"]))
+    log.add({"t": "run_finished", "state": run.state, "saved": True})
+    log.close()
+    return log
+
+
+def runs_recover() -> int:
+    """End what the last process left running, with what it had written; to be called once when the server starts."""
+    runs = list(Run.objects.running())
+    for run in runs:
+        _interrupt(run)
+    return len(runs)
+
+
+@transaction.atomic
+def _interrupt(run: Run) -> None:
+    outputs = list(run.outputs.all())
+    seq = sum(len(output.events()) for output in outputs)
+    for output in outputs:
+        if output.ended is None:
+            output.state = LaneOutput.State.INTERRUPTED
+            output.ended = {"t": "failed", "lane": output.key, "state": "interrupted", "error": INTERRUPTED, "seq": seq}
+            seq += 1
+    LaneOutput.objects.bulk_update(outputs, ["state", "ended"])
+    run.state, run.ended_seq, run.finished_at = Run.State.INTERRUPTED, seq, timezone.now()
+    run.save(update_fields=["state", "ended_seq", "finished_at"])
+
+
+# ---- previews ----
+
+
+async def preview(user: Any, message: PreviewMessage) -> AsyncIterator[str]:
+    """Pieces of a short greedy continuation of one lane; nothing is saved. On the gateway's loop.
+
+    Raises InferenceError. Leaving the iterator ends the work.
+    """
+    client = await asyncio.to_thread(gateway.inference)
+    settings = parse_settings(message.settings)
+    count = max(1, min(message.n, MAX_PREVIEW_TOKENS))
+    greedy = dataclasses.replace(settings.sampling, max_tokens=count, temperature=0.0, logprobs=False, top_logprobs=0)
+    settings = dataclasses.replace(settings, sampling=greedy)
+    model = await _describe(client)
+    lane = await database_sync_to_async(_plan_preview)(user, message, settings, model)
+    if lane.error or not lane.request:
+        raise lane.error or InvalidRequest("unknown_lane", "There is no such lane. Reload the page.")
+    async with aclosing(client.generate(lane.request)) as events:  # type: ignore[type-var]
+        async for event in events:
+            if isinstance(event, Failed):
+                raise InferenceError(event.code, event.message, retry_after=event.retry_after)
+            if isinstance(event, Token | Finished) and event.text:
+                yield event.text
+
+
+def _plan_preview(user: Any, message: PreviewMessage, settings: RunSettings, model: ModelInfo) -> PlannedLane:
+    parent = _own_run(user, message.parent)
+    prefix = f"preview-{secrets.token_hex(8)}"
+    return plan_lanes(
+        user=user, settings=settings, keys=(settings.lane(message.lane).key,), parent=parent, model=model, prefix=prefix
+    )[0]

@@ -1,0 +1,103 @@
+"""The playground's pages and the few actions that are plain HTTP: rename, delete, and a stop that needs no socket."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_GET, require_POST
+
+from steering import gateway
+from steering.datasets.models import Dataset
+from steering.playground import pages, runner
+from steering.playground.models import TITLE_LENGTH, Run
+from steering.playground.starters import starters
+from steering.vectors.models import Vector
+
+RUNS_PER_PAGE = 30
+
+
+@require_GET
+def welcome(request: HttpRequest) -> HttpResponse:
+    """The guided path: pick a direction, run it, move its strength."""
+    model = gateway.model_info()
+    offers = starters(model)
+    page = pages.new_page(model, None, None, "") | {"starters": [offer.to_page() for offer in offers]}
+    context = {
+        "page": page,
+        "starters": offers,
+        "model": model,
+        "vectors": Vector.objects.visible_to(request.user).count(),
+        "datasets": Dataset.objects.visible_to(request.user).count(),
+    }
+    return render(request, "playground/welcome.html", context)
+
+
+@require_GET
+def home(request: HttpRequest) -> HttpResponse:
+    """An empty playground. ?vector= puts a vector into lane C, ?from= takes the lanes of a run, ?prompt= a draft."""
+    model = gateway.model_info()
+    like = _named(Run.objects.owned_by(request.user), request.GET.get("from"))
+    vector = _named(Vector.objects.visible_to(request.user), request.GET.get("vector"))
+    if vector is None and "vector" not in request.GET:
+        vector = next((offer.vector for offer in starters(model) if offer.usable), None)
+    page = pages.new_page(model, vector, like, request.GET.get("prompt", ""))
+    return render(request, "playground/playground.html", {"page": page, "run": None})
+
+
+@require_GET
+def run(request: HttpRequest, pk: UUID) -> HttpResponse:
+    found = get_object_or_404(Run.objects.owned_by(request.user), pk=pk)
+    page = pages.run_page(gateway.model_info(), found)
+    return render(request, "playground/playground.html", {"page": page, "run": found})
+
+
+@require_GET
+def runs(request: HttpRequest) -> HttpResponse:
+    words = request.GET.get("q", "").strip()
+    own = Run.objects.owned_by(request.user)
+    found = own.matching(words)
+    page = Paginator(found, RUNS_PER_PAGE).get_page(request.GET.get("page"))
+    return render(request, "playground/runs.html", {"page": page, "words": words, "any": own.exists()})
+
+
+@require_POST
+def rename(request: HttpRequest, pk: UUID) -> JsonResponse:
+    found = get_object_or_404(Run.objects.owned_by(request.user), pk=pk)
+    title = " ".join(request.POST.get("title", "").split())[:TITLE_LENGTH]
+    if not title:
+        return JsonResponse({"message": "A run needs a name. Type one, or press Esc to keep the old one."}, status=400)
+    found.title = title
+    found.save(update_fields=["title"])
+    return JsonResponse({"title": title})
+
+
+@require_POST
+def stop(request: HttpRequest, pk: UUID) -> JsonResponse:
+    """Stop a run over plain HTTP, for a page whose socket is down."""
+    found = get_object_or_404(Run.objects.owned_by(request.user), pk=pk)
+    gateway.call(runner.run_stop(request.user, found.pk, request.POST.get("lane") or None))
+    return JsonResponse({"stopped": True})
+
+
+@require_POST
+def delete(request: HttpRequest, pk: UUID) -> HttpResponse:
+    found = get_object_or_404(Run.objects.owned_by(request.user), pk=pk)
+    gateway.call(runner.run_stop(request.user, found.pk, None))
+    found.delete()
+    messages.success(request, f"“{found.title}” was deleted.")
+    return redirect("playground:runs")
+
+
+def _named(queryset, text: str | None):  # type: ignore[no-untyped-def]
+    """The row a query parameter names. Raises Http404 for one that is not there or not theirs."""
+    if not text:
+        return None
+    try:
+        key = UUID(text)
+    except ValueError:
+        key = UUID(int=0)
+    return get_object_or_404(queryset, pk=key)
