@@ -1,0 +1,273 @@
+"""Logits to tokens, for all rows of a step at once. Knows numbers only: no text, no models, no batches.
+
+A row's token depends on its own logits, parameters and generator alone. Sums of floats round differently with the
+shape of the batch, so probability mass is counted in whole units of 2**-42 of the likeliest token: sums of integers
+are exact in any order. A token less likely than one unit is never drawn.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from inference.errors import InvalidRequest
+from inference.types import SamplingParams
+
+NO_TOKEN = -1  # what a row gets whose logits hold NaN, +inf or nothing but -inf
+LOWEST_LOGPROB = -9999.0  # stands for impossible, since JSON has no infinity
+MAX_STOPS, MAX_STOP_LENGTH, MAX_SEED = 8, 128, 2**63 - 1
+
+_WINDOWS = (256, 4096)  # how many of the likeliest tokens to try before the whole vocabulary is sorted
+_UNITS = 2.0**42  # integer mass of the likeliest token: room for 2**21 tokens in an int64
+
+
+def validate(params: SamplingParams, *, vocab_size: int) -> None:
+    """Raise InvalidRequest("bad_<field>") for the first field out of its range, saying the range and a cure."""
+    most = min(20, vocab_size)
+    wide = "from -2 to 2. Use 0 to turn it off"
+    _check("max_tokens", params.max_tokens, params.max_tokens >= 1, "1 or more. Ask for at least one token")
+    _check("temperature", params.temperature, 0 <= params.temperature <= 10, "from 0 to 10. Use 0 for greedy choice")
+    _check("top_k", params.top_k, params.top_k >= 0, "0 or more. Use 0 to turn it off")
+    _check("top_p", params.top_p, 0 < params.top_p <= 1, "above 0 and at most 1. Use 1 to turn it off")
+    _check("min_p", params.min_p, 0 <= params.min_p <= 1, "from 0 to 1. Use 0 to turn it off")
+    repetition = params.repetition_penalty
+    _check("repetition_penalty", repetition, 0 < repetition <= 10, "above 0 and at most 10. Use 1 to turn it off")
+    _check("frequency_penalty", params.frequency_penalty, -2 <= params.frequency_penalty <= 2, wide)
+    _check("presence_penalty", params.presence_penalty, -2 <= params.presence_penalty <= 2, wide)
+    seed_fits = params.seed is None or 0 <= params.seed <= MAX_SEED
+    _check("seed", params.seed, seed_fits, f"from 0 to {MAX_SEED}. Leave it out to have one drawn")
+    top = params.top_logprobs
+    _check("top_logprobs", top, 0 <= top <= most, f"from 0 to {most}. Ask for fewer alternatives")
+    _check("top_logprobs", top, params.logprobs or top == 0, "0 unless logprobs is true. Set logprobs to true")
+    _validate_stops(params.stop)
+
+
+def _validate_stops(stops: tuple[str, ...]) -> None:
+    _check("stop", f"{len(stops)} strings", len(stops) <= MAX_STOPS, f"at most {MAX_STOPS} strings. Leave some out")
+    for stop in stops:
+        fits = 1 <= len(stop) <= MAX_STOP_LENGTH
+        _check(
+            "stop", f"{len(stop)} characters", fits, f"strings of 1 to {MAX_STOP_LENGTH} characters. Change that one"
+        )
+
+
+def _check(field: str, value: object, holds: bool, must_be: str) -> None:
+    if not holds:
+        raise InvalidRequest(f"bad_{field}", f"{field} must be {must_be}. It was {value}.")
+
+
+class RowState:
+    """What one row carries from token to token: its generator, and the tokens it has seen where a penalty asks."""
+
+    def __init__(self, params: SamplingParams, prompt_ids: Sequence[int], seed: int):
+        self.params = params
+        self.greedy = params.temperature == 0
+        self.generator = torch.Generator().manual_seed(seed)
+        self.penalised = params.repetition_penalty != 1 or params.frequency_penalty != 0 or params.presence_penalty != 0
+        self.ids = array("q")  # distinct tokens of prompt and completion, and how often each was generated
+        self.counts = array("q")
+        self._slots: dict[int, int] = {}
+        if self.penalised:
+            for token in prompt_ids:
+                self._slot(token)
+
+    def _slot(self, token: int) -> int:
+        slot = self._slots.setdefault(token, len(self.ids))
+        if slot == len(self.ids):
+            self.ids.append(token)
+            self.counts.append(0)
+        return slot
+
+    def emitted(self, token: int) -> None:
+        if self.penalised and token != NO_TOKEN:
+            self.counts[self._slot(token)] += 1
+
+    def uniform(self) -> float:
+        """The row's next number in [0, 1)."""
+        return torch.rand((), generator=self.generator, dtype=torch.float64).item()
+
+
+def row_state(params: SamplingParams, prompt_ids: Sequence[int], seed: int, vocab_size: int) -> RowState:
+    """Start a row of valid `params`. Raises InvalidRequest("unknown_token") for an id outside the vocabulary."""
+    if len(prompt_ids) and not (min(prompt_ids) >= 0 and max(prompt_ids) < vocab_size):
+        raise InvalidRequest("unknown_token", f"A token id is outside this model's vocabulary, 0 to {vocab_size - 1}.")
+    return RowState(params, prompt_ids, seed)
+
+
+def sample(logits: Tensor, rows: Sequence[RowState]) -> Tensor:
+    """Choose one token per row.
+
+    `logits`: float[rows, vocab], left unchanged. Returns int64[rows] on the same device, with NO_TOKEN where a row's
+    logits are broken; its neighbours are not touched by that. A greedy row takes the likeliest token, the lowest id
+    among equals. Other rows apply, in Hugging Face's order and meaning, repetition penalty, temperature, top-k, top-p
+    and min-p, with OpenAI's frequency and presence penalties after the first; then one number of the row's generator
+    picks from the cumulative distribution, likeliest token first, lowest id first among equals.
+    """
+    scores = _penalise(logits, rows)
+    greedy = [i for i, row in enumerate(rows) if row.greedy]
+    drawn = [i for i, row in enumerate(rows) if not row.greedy]
+    if not drawn:
+        return _argmax(scores)
+    if not greedy:
+        return _draw(scores, rows)
+    tokens = torch.empty(len(rows), dtype=torch.int64, device=logits.device)
+    for chosen, choose in ((greedy, _argmax), (drawn, lambda part: _draw(part, [rows[i] for i in drawn]))):
+        index = torch.tensor(chosen, device=logits.device)
+        tokens[index] = choose(scores[index])
+    return tokens
+
+
+def record(rows: Sequence[RowState], tokens: Tensor | Sequence[int]) -> None:
+    """Tell each row which token it emitted, so that its penalties count it."""
+    for row, token in zip(rows, tokens.tolist() if isinstance(tokens, Tensor) else tokens, strict=True):
+        row.emitted(token)
+
+
+def logprobs(logits: Tensor, tokens: Tensor, top: int) -> tuple[list[float], Tensor, Tensor]:
+    """Log-probabilities in nats by the model's own logits: of `tokens`, and of the `top` likeliest with their ids.
+
+    `logits`: float[rows, vocab]; `tokens`: int64[rows]. Returns float per row, int64[rows, top], float[rows, top],
+    likeliest first, lowest id first among equals. Nothing is below LOWEST_LOGPROB, so all of it fits in JSON.
+    """
+    logp = _widen(logits).log_softmax(-1).nan_to_num(nan=LOWEST_LOGPROB).clamp(min=LOWEST_LOGPROB)
+    chosen = logp.gather(-1, tokens.clamp(min=0)[:, None]).squeeze(-1).tolist()
+    if top == 0:
+        return chosen, tokens.new_empty(len(tokens), 0), logp.new_empty(len(tokens), 0)
+    least = logp.topk(top, dim=-1).values[:, -1:]
+    above, ties = logp > least, logp == least
+    room = top - above.sum(-1, keepdim=True)
+    ids = (above | (ties & (ties.cumsum(-1) <= room))).nonzero()[:, 1].view(-1, top)
+    values, order = torch.sort(logp.gather(-1, ids), dim=-1, descending=True, stable=True)
+    return chosen, ids.gather(-1, order), values
+
+
+def _widen(logits: Tensor) -> Tensor:
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def _penalise(logits: Tensor, rows: Sequence[RowState]) -> Tensor:
+    """Scores in float32 (float64 for float64): `logits` itself, or a copy with the penalties of the rows that ask."""
+    scores = _widen(logits)
+    asking = [(i, row) for i, row in enumerate(rows) if row.penalised and len(row.ids)]
+    if not asking:
+        return scores
+    lengths = torch.tensor([len(row.ids) for _, row in asking])
+
+    def spread(values: list[Any], dtype: torch.dtype) -> Tensor:
+        return torch.tensor(values, dtype=dtype).repeat_interleave(lengths).to(scores.device)
+
+    params = [row.params for _, row in asking]
+    where = spread([i for i, _ in asking], torch.int64)
+    ids = torch.from_numpy(np.concatenate([row.ids for _, row in asking])).to(scores.device)
+    counts = torch.from_numpy(np.concatenate([row.counts for _, row in asking])).to(scores.device)
+    repetition = spread([p.repetition_penalty for p in params], scores.dtype)
+    frequency = spread([p.frequency_penalty for p in params], scores.dtype)
+    presence = spread([p.presence_penalty for p in params], scores.dtype)
+
+    seen = scores[where, ids]
+    seen = torch.where(seen < 0, seen * repetition, seen / repetition)
+    seen = seen - frequency * counts - presence * (counts > 0)
+    if scores is logits:
+        scores = scores.clone()
+    scores[where, ids] = seen
+    return scores
+
+
+def _argmax(scores: Tensor) -> Tensor:
+    best = scores.max(-1)  # the first of equals; NaN wins over everything
+    return best.indices.where(best.values.isfinite(), NO_TOKEN)
+
+
+class _Knobs(NamedTuple):
+    """One value per row, each a tensor[rows]."""
+
+    temperature: Tensor
+    top_k: Tensor  # 0 where off
+    top_p: Tensor
+    min_p: Tensor
+    uniform: Tensor
+
+    @classmethod
+    def of(cls, rows: Sequence[RowState], scores: Tensor) -> _Knobs:
+        params, vocab = [row.params for row in rows], scores.shape[-1]
+        coldest = torch.finfo(scores.dtype).tiny  # a colder one would divide 0 by 0
+        columns = (
+            (scores.dtype, [max(p.temperature, coldest) for p in params]),
+            (torch.int64, [p.top_k if p.top_k < vocab else 0 for p in params]),
+            (torch.float64, [p.top_p for p in params]),
+            (scores.dtype, [p.min_p for p in params]),
+            (torch.float64, [row.uniform() for row in rows]),
+        )
+        return cls(*(torch.tensor(values, dtype=dtype, device=scores.device) for dtype, values in columns))
+
+    def take(self, index: Tensor) -> _Knobs:
+        return _Knobs(*(column[index] for column in self))
+
+
+def _draw(scores: Tensor, rows: Sequence[RowState]) -> Tensor:
+    knobs, vocab = _Knobs.of(rows, scores), scores.shape[-1]
+    best = scores.amax(-1)
+    scaled = (scores - best[:, None]).div_(knobs.temperature[:, None])
+    mass = _units(scaled.exp()).sum(-1)
+    tokens = torch.full_like(mass, NO_TOKEN)
+    open_rows = best.isfinite().nonzero().squeeze(-1)
+    for size in (*_WINDOWS, vocab):
+        everyone = len(open_rows) == len(rows)  # then nothing is copied
+        values, ids = _likeliest(scaled if everyone else scaled[open_rows], size)
+        place, enough = _pick(values, mass[open_rows], knobs.take(open_rows))
+        tokens[open_rows] = ids.gather(-1, place[:, None]).squeeze(-1)
+        open_rows = open_rows[~enough]
+        if not len(open_rows):
+            break
+    return tokens
+
+
+def _units(weights: Tensor) -> Tensor:
+    return (weights * _UNITS).long()
+
+
+def _likeliest(scaled: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """The `size` largest of each row, equals by id; which of the equals at the lower end are in is open."""
+    if size >= scaled.shape[-1]:
+        values, ids = torch.sort(scaled, dim=-1, descending=True, stable=True)
+        return values, ids
+    ids = scaled.topk(size, dim=-1, sorted=False).indices.sort(-1).values
+    values, order = torch.sort(scaled.gather(-1, ids), dim=-1, descending=True, stable=True)
+    return values, ids.gather(-1, order)
+
+
+def _pick(values: Tensor, mass: Tensor, knobs: _Knobs) -> tuple[Tensor, Tensor]:
+    """Draw from the leading part of sorted rows.
+
+    `values`: float[rows, size], scaled scores, largest first. `mass`: int64[rows], of all tokens. Returns the place
+    drawn, int64[rows], and whether the part was enough to know it, bool[rows].
+    """
+    size = values.shape[-1]
+    weights = values.exp()
+    units = _units(weights)
+    after = units.cumsum(-1)
+    before = after - units
+
+    # Equals of the last value may lie outside the part, unless nothing that weighs anything does.
+    complete = after[:, -1] == mass
+    sure = torch.where(complete, size, (values > values[:, -1:]).sum(-1))
+
+    unlimited = knobs.top_k == 0
+    k_inside = complete | (~unlimited & (knobs.top_k <= sure))
+    within_k = unlimited[:, None] | (values >= values.gather(-1, (knobs.top_k.clamp(1, size) - 1)[:, None]))
+    mass = torch.where(k_inside, (units * within_k).sum(-1), mass)
+    keep = within_k & (before < (knobs.top_p * mass)[:, None]) & (weights >= knobs.min_p[:, None])
+    kept = (keep & (torch.arange(size, device=values.device) < sure[:, None])).sum(-1)
+
+    end_inside = k_inside | (unlimited & (kept < sure))
+    kept_units = after.gather(-1, (kept - 1).clamp(min=0)[:, None]).squeeze(-1)
+    total = torch.where(end_inside, kept_units, mass)
+    target = torch.minimum((knobs.uniform * total).long(), total - 1)
+    untruncated = unlimited & (knobs.top_p == 1) & (knobs.min_p == 0)
+    enough = (kept > 0) & (end_inside | (untruncated & (target < kept_units)))
+    return (after <= target[:, None]).sum(-1).clamp(max=size - 1), enough
