@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.fake_inference import FakeInference
+
+if TYPE_CHECKING:
+    from django.test import Client
+
+    from steering.accounts.models import User
+
+
+@pytest.fixture
+def fake_inference() -> Iterator[FakeInference]:
+    """The product talks to this instead of a model, for one test."""
+    from steering import gateway
+
+    fake = FakeInference()
+    gateway.set_inference(fake)
+    yield fake
+    gateway.set_inference(None)
+
+
+@pytest.fixture
+def person(db: None) -> User:
+    from steering.accounts.models import User
+
+    return User.objects.create_user("mira@example.org", name="Mira Okafor")
+
+
+@pytest.fixture
+def stranger(db: None) -> User:
+    """Someone else with an account, who must not see what belongs to `person`."""
+    from steering.accounts.models import User
+
+    return User.objects.create_user("charlie@example.org", name="Charlie")
+
+
+@pytest.fixture
+def browser_of() -> Any:
+    """browser_of(user) is a test client in which that user is signed in."""
+    from django.test import Client
+
+    def sign_in(user: User) -> Client:
+        client = Client()
+        client.force_login(user)
+        return client
+
+    return sign_in
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where everything must run (STEERBOARD_REQUIRE_ALL), a skipped test fails the run."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("STEERBOARD_REQUIRE_ALL") and reporter and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    skipped = terminalreporter.stats.get("skipped")
+    if os.environ.get("STEERBOARD_REQUIRE_ALL") and skipped:
+        terminalreporter.line(f"{len(skipped)} tests were skipped, and here none may be (see -rs).", red=True)

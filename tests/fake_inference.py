@@ -1,0 +1,118 @@
+"""An inference client without a model, for tests of pages: 20 words per completion, five steps per job."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from inference.errors import NotFound
+from inference.types import (
+    AppliedIntervention,
+    Event,
+    Finished,
+    GenerationRequest,
+    JobRequest,
+    ModelInfo,
+    Progress,
+    Receipt,
+    Result,
+    Started,
+    SteeringVector,
+    Token,
+    Usage,
+)
+
+WORDS = "the quick brown fox jumps over a lazy dog while seven calm cats watch the river run to sea ".split(" ")[:20]
+SEED = 1729
+
+
+class FakeInference:
+    """Implements `inference.client.Inference`. Steered words are upper case, so that a page shows the difference."""
+
+    def __init__(self, *, delay: float = 0.01, payload: dict[str, object] | None = None):
+        self.delay = delay
+        self.payload = payload or {}
+        self.vectors: dict[str, bytes] = {}
+        self.requests: list[GenerationRequest] = []
+        self.jobs: list[JobRequest] = []
+        self.cancelled: set[str] = set()
+        self.rows = 0
+        self.state = "ready"
+
+    async def describe(self) -> ModelInfo:
+        return ModelInfo(
+            self.state,  # type: ignore[arg-type]
+            id="SmolLM2-135M-Instruct",
+            revision="fake",
+            architecture="LlamaForCausalLM",
+            n_layers=30,
+            d_model=576,
+            vocab_size=49152,
+            context_length=2048,
+            dtype="float32",
+            device="cpu",
+            has_chat_template=True,
+            load_seconds=1.9,
+            rows=self.rows,
+            max_rows=64,
+        )
+
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[Event]:
+        self.requests.append(request)
+        self.rows += 1
+        try:
+            async for event in self._write(request):
+                yield event
+        finally:
+            self.rows -= 1
+
+    async def _write(self, request: GenerationRequest) -> AsyncIterator[Event]:
+        seed = request.sampling.seed if request.sampling.seed is not None else SEED
+        steered = any(i.strength for i in request.interventions)
+        yield Started(request.id, 0, prompt_tokens=12, seed=seed)
+        count, stopped = 0, False
+        for count, word in enumerate(WORDS[: request.sampling.max_tokens], start=1):
+            await asyncio.sleep(self.delay)
+            if stopped := request.id in self.cancelled:
+                count -= 1
+                break
+            yield Token(request.id, count, 100 + count, (word.upper() if steered else word) + " ", logprob=-0.5)
+        reason = "cancelled" if stopped else "length" if request.sampling.max_tokens < len(WORDS) else "stop"
+        receipt = Receipt("SmolLM2-135M-Instruct", "fake", seed, tuple(self._applied(request, count)))
+        yield Finished(request.id, count + 1, reason, Usage(12, count), receipt, seconds=count * self.delay)  # type: ignore[arg-type]
+
+    def _applied(self, request: GenerationRequest, count: int) -> list[AppliedIntervention]:
+        return [
+            AppliedIntervention(
+                i.vector_id, i.operation, f"blocks.{layer}.hook_resid_post", i.strength, i.unit, 30.0, 12, count, 9.0, 0.5, 9.5
+            )
+            for i in request.interventions
+            for layer in i.layers or (9,)
+        ]
+
+    async def run(self, job: JobRequest) -> AsyncIterator[Event]:
+        self.jobs.append(job)
+        for done in range(5):
+            if job.id in self.cancelled:
+                return
+            yield Progress(job.id, done, done, 5, "Reading activations", eta_seconds=(5 - done) * self.delay)
+            await asyncio.sleep(self.delay)
+        yield Result(job.id, 5, self.payload)
+
+    async def cancel(self, id: str) -> None:
+        self.cancelled.add(id)
+
+    async def put_vector(self, data: bytes) -> SteeringVector:
+        from inference.store import load
+
+        vector = load(data)
+        self.vectors[vector.id] = data
+        return vector
+
+    async def get_vector(self, vector_id: str) -> bytes:
+        if vector_id not in self.vectors:
+            raise NotFound("vector_not_found", f"There is no vector {vector_id}. Upload it or build it again.")
+        return self.vectors[vector_id]
+
+    async def close(self) -> None:
+        pass

@@ -1,0 +1,81 @@
+"""Who may import whom. The table is the rule; docs/architecture.md shows the same one."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+APPS = ["accounts", "jobs", "datasets", "vectors", "playground"]  # an app may import those on its left
+FOR_PRODUCT = {"inference.client", "inference.types", "inference.errors"}
+HEAVY = {"torch", "transformers", "safetensors", "redis", "gguf", "tokenizers"}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports, at any depth. `from a import b` counts as a.b where that is a module."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative imports hide the direction"
+            yield from (f"{node.module}.{a.name}" if is_module(f"{node.module}.{a.name}") else str(node.module) for a in node.names)
+
+
+def is_module(name: str) -> bool:
+    path = ROOT.joinpath(*name.split("."))
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+def files(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def found(package: str, forbidden: object) -> list[str]:
+    assert callable(forbidden)
+    return [f"{p.relative_to(ROOT)} imports {name}" for p in files(package) for name in imports(p) if forbidden(name)]
+
+
+def top(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def test_the_model_side_knows_nothing_of_the_product() -> None:
+    assert found("inference", lambda n: top(n) in {"django", "channels", "steering", "webapp", "environ"}) == []
+
+
+def test_the_product_reaches_the_model_only_through_its_client() -> None:
+    assert found("steering", lambda n: top(n) == "inference" and n not in FOR_PRODUCT) == []
+
+
+def test_the_product_loads_no_model_library() -> None:
+    assert found("steering", lambda n: top(n) in HEAVY) == []
+    assert found("webapp", lambda n: top(n) in HEAVY) == []
+
+
+def test_the_product_does_not_import_its_wiring() -> None:
+    assert found("steering", lambda n: top(n) == "webapp") == []
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_an_app_imports_only_apps_on_its_left(app: str) -> None:
+    right = {f"steering.{other}" for other in APPS[APPS.index(app) + 1 :]}
+    assert found(f"steering/{app}", lambda n: ".".join(n.split(".")[:2]) in right) == []
+
+
+def test_wherever_pickled_data_could_enter_it_is_not_read() -> None:
+    unsafe = {"pickle", "joblib", "dill", "shelve"}
+    assert [f for p in ("inference", "steering", "webapp") for f in found(p, lambda n: top(n) in unsafe)] == []
+
+
+@pytest.mark.parametrize("url", ["inprocess://default", "elsewhere://nowhere"])
+def test_a_web_process_does_not_load_torch_before_it_connects(url: str, tmp_path: Path) -> None:
+    code = f"import webapp.asgi, sys; sys.exit(' '.join({HEAVY} & sys.modules.keys()) or 0)"
+    env = os.environ | {"INFERENCE_URL": url, "STEERBOARD_DATA": str(tmp_path), "DJANGO_SETTINGS_MODULE": "webapp.settings"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
