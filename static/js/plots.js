@@ -107,7 +107,7 @@ function pickLabel({ pick, x, series, digits }, ink) {
   const at = x.values.indexOf(pick);
   if (at < 0) return [];
   const value = series.find(({ kind }) => kind === 'main').values[at];
-  return [{ text: `<b>${value.toFixed(digits)}</b> at ${pick}`, showarrow: false, x: pick, yref: 'paper', y: 1, yanchor: 'bottom', font: { size: 11, color: ink.text } }];
+  return [{ text: `${value.toFixed(digits)} at ${pick}`, showarrow: false, x: pick, yref: 'paper', y: 1, yanchor: 'bottom', font: { size: 11, weight: 600, color: ink.text } }];
 }
 
 function colours() {

@@ -61,8 +61,9 @@ def job_start(
 ) -> Job:
     """Start the work and return its row at once.
 
-    `request.id` is replaced by the job's id. `about` is kept in `job.request` beside the request's own settings. `on_result(job, payload)` runs in the transaction that marks the job
-    succeeded, so what it saves exists exactly when the job succeeded; it may set `job.result_url`. Keep it short.
+    `request.id` is replaced by the job's id. `about` is kept in `job.request` beside the request's own settings.
+    `on_result(job, payload)` runs in the transaction that marks the job succeeded, so what it saves exists exactly
+    when the job succeeded; it may set `job.result_url`. Keep it short.
     """
     job = Job(owner=owner, kind=kind, title=title[:200])
     job.request = _settings_of(request) | (about or {})
@@ -124,13 +125,17 @@ async def _report(job: Job, progress: Progress) -> bool:
 
 def _write_progress(job: Job, progress: Progress) -> bool:
     job.started_at = job.started_at or timezone.now()
-    changed = Job.objects.active().filter(pk=job.pk).update(
-        state=Job.State.RUNNING,
-        started_at=job.started_at,
-        done=progress.done,
-        total=progress.total,
-        note=progress.note[:300],
-        eta_seconds=progress.eta_seconds,
+    changed = (
+        Job.objects.active()
+        .filter(pk=job.pk)
+        .update(
+            state=Job.State.RUNNING,
+            started_at=job.started_at,
+            done=progress.done,
+            total=progress.total,
+            note=progress.note[:300],
+            eta_seconds=progress.eta_seconds,
+        )
     )
     return changed == 1
 

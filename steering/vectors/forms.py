@@ -103,8 +103,9 @@ class UploadForm(forms.Form):
     def clean_file(self) -> Any:
         file = self.cleaned_data["file"]
         if file.size > settings.MAX_UPLOAD_BYTES:
+            most = settings.MAX_UPLOAD_BYTES // 2**20
             raise forms.ValidationError(
-                f"The file has {file.size / 2**20:.0f} MB, and at most {settings.MAX_UPLOAD_BYTES // 2**20} MB are taken."
+                f"The file has {file.size / 2**20:.0f} MB, and at most {most} MB are taken."
                 " A steering vector is small: choose its own file, not the model's."
             )
         return file

@@ -7,7 +7,6 @@ from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.core.paginator import Paginator
-from django.db.models import Count
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -62,9 +61,9 @@ def vector_build(request: HttpRequest) -> HttpResponse:
     if form.is_valid():
         job = builds.vector_build(owner=request.user, **form.settings())
         return redirect("vectors:building", job.pk)
-    datasets = Dataset.objects.visible_to(request.user).annotate(n_pairs=Count("examples"))
+    datasets = Dataset.objects.visible_to(request.user).with_counts()
     context = {"form": form, "datasets": datasets, "model": model}
-    return render(request, "vectors/build.html", context, status=400 if form.errors else 200)
+    return render(request, "vectors/build.html", context)
 
 
 @require_GET
@@ -92,7 +91,7 @@ def vector_upload(request: HttpRequest) -> HttpResponse:
             note = "is in your library now." if added else "was in the library already."
             messages.success(request, f"“{vector.name}” {note}")
             return redirect(vector)
-    return render(request, "vectors/upload.html", {"form": form}, status=400 if form.errors else 200)
+    return render(request, "vectors/upload.html", {"form": form})
 
 
 @require_GET
