@@ -37,7 +37,9 @@ def inference() -> Inference:
     with _connecting:
         if _inference is None:
             try:
-                _inference = connect(settings.INFERENCE_URL, data_dir=settings.DATA_DIR, dtype=settings.STEERBOARD_DTYPE)
+                _inference = connect(
+                    settings.INFERENCE_URL, data_dir=settings.DATA_DIR, dtype=settings.STEERBOARD_DTYPE
+                )
             except InferenceError as error:
                 _problem = error.message
                 raise

@@ -22,7 +22,8 @@ from inference.types import (
     Usage,
 )
 
-WORDS = "the quick brown fox jumps over a lazy dog while seven calm cats watch the river run to sea ".split(" ")[:20]
+TEXT = "the quick brown fox jumps over one lazy dog while seven calm cats watch the river run out to sea"
+WORDS = TEXT.split()
 SEED = 1729
 
 
@@ -84,7 +85,17 @@ class FakeInference:
     def _applied(self, request: GenerationRequest, count: int) -> list[AppliedIntervention]:
         return [
             AppliedIntervention(
-                i.vector_id, i.operation, f"blocks.{layer}.hook_resid_post", i.strength, i.unit, 30.0, 12, count, 9.0, 0.5, 9.5
+                i.vector_id,
+                i.operation,
+                f"blocks.{layer}.hook_resid_post",
+                i.strength,
+                i.unit,
+                30.0,
+                12,
+                count,
+                9.0,
+                0.5,
+                9.5,
             )
             for i in request.interventions
             for layer in i.layers or (9,)

@@ -24,7 +24,10 @@ def imports(path: Path) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path}: relative imports hide the direction"
-            yield from (f"{node.module}.{a.name}" if is_module(f"{node.module}.{a.name}") else str(node.module) for a in node.names)
+            yield from (
+                f"{node.module}.{a.name}" if is_module(f"{node.module}.{a.name}") else str(node.module)
+                for a in node.names
+            )
 
 
 def is_module(name: str) -> bool:
@@ -76,6 +79,10 @@ def test_wherever_pickled_data_could_enter_it_is_not_read() -> None:
 @pytest.mark.parametrize("url", ["inprocess://default", "elsewhere://nowhere"])
 def test_a_web_process_does_not_load_torch_before_it_connects(url: str, tmp_path: Path) -> None:
     code = f"import webapp.asgi, sys; sys.exit(' '.join({HEAVY} & sys.modules.keys()) or 0)"
-    env = os.environ | {"INFERENCE_URL": url, "STEERBOARD_DATA": str(tmp_path), "DJANGO_SETTINGS_MODULE": "webapp.settings"}
+    env = os.environ | {
+        "INFERENCE_URL": url,
+        "STEERBOARD_DATA": str(tmp_path),
+        "DJANGO_SETTINGS_MODULE": "webapp.settings",
+    }
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

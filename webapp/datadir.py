@@ -45,8 +45,9 @@ def _create_once(path: Path, text: str) -> None:
         draft.unlink()
 
 
-def unusable(path: Path, error: OSError) -> ImproperlyConfigured:
-    reason = error.strerror or str(error)
+def unusable(path: Path, error: Exception) -> ImproperlyConfigured:
+    """The sentence for a folder or database that cannot be read or written."""
+    reason = getattr(error, "strerror", None) or str(error)
     return ImproperlyConfigured(
         f"Steerboard cannot use its data folder {path}: {reason}. "
         "Make room or fix its permissions, or name another folder with STEERBOARD_DATA=/path/to/folder."

@@ -58,7 +58,12 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     why = "The browser sent something this server does not accept."
     if isinstance(exception, SuspiciousOperation):
         why = "The address or the form it carried was malformed."
-    return explain(request, Explanation(400, "bad_request", "This request was not understood", why, "Go back, reload the page and try again."))
+    return explain(
+        request,
+        Explanation(
+            400, "bad_request", "This request was not understood", why, "Go back, reload the page and try again."
+        ),
+    )
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:

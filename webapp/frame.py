@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
 from django.apps import apps
 from django.http import HttpRequest, JsonResponse
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 from django.utils.functional import SimpleLazyObject
 
 from inference.types import ModelInfo
 from steering import gateway
-from steering.accounts.models import User
+from webapp.errors import request_id
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,7 @@ NAVIGATION = {
     ),
     "System": (Place("Jobs", "jobs:list", "i-job", "g j"),),
 }
+VERSION = "0.1.0"
 STAFF_ONLY = Place("Admin", "admin:index", "i-gear")
 
 
@@ -42,8 +42,9 @@ def frame(request: HttpRequest) -> dict[str, Any]:
     """Context processor. Lazy: a response that draws no frame asks the database and the model nothing."""
     return {
         "navigation": SimpleLazyObject(lambda: _navigation(request)),
-        "served": SimpleLazyObject(lambda: _status()),
-        "request_id": getattr(request, "id", "-"),
+        "served": SimpleLazyObject(_status),
+        "request_id": request_id(request),
+        "version": VERSION,
     }
 
 
@@ -54,24 +55,25 @@ def status(request: HttpRequest) -> JsonResponse:
 
 def _navigation(request: HttpRequest) -> list[dict[str, Any]]:
     user = request.user
-    sections = [{"title": title, "places": [_place(p, request) for p in places if _exists(p)]} for title, places in NAVIGATION.items()]
+    sections = [
+        {"title": title, "places": [_place(p, request) for p in places]} for title, places in NAVIGATION.items()
+    ]
     if user.is_staff:
         sections[-1]["places"].append(_place(STAFF_ONLY, request))
     return sections
 
 
-def _exists(place: Place) -> bool:
-    try:
-        reverse(place.view)
-    except NoReverseMatch:
-        return False
-    return True
-
-
 def _place(place: Place, request: HttpRequest) -> dict[str, Any]:
     url = reverse(place.view)
     count = apps.get_model(place.model).objects.visible_to(request.user).count() if place.model else None
-    return {"title": place.title, "url": url, "icon": place.icon, "keys": place.keys, "count": count, "here": request.path.startswith(url)}
+    return {
+        "title": place.title,
+        "url": url,
+        "icon": place.icon,
+        "keys": place.keys,
+        "count": count,
+        "here": request.path.startswith(url),
+    }
 
 
 def _status() -> dict[str, Any]:

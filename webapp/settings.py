@@ -53,9 +53,8 @@ FILE_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
 MAX_UPLOAD_BYTES = 20 * 1024 * 1024
 
 # Applications
-PRODUCT_APPS = ["accounts", "jobs", "datasets", "vectors", "playground"]
-PRODUCT_APPS = list(__import__("itertools").takewhile(lambda a: (BASE_DIR / "steering" / a / "apps.py").exists() and (BASE_DIR / "steering" / a / "models.py").exists(), PRODUCT_APPS))
 INSTALLED_APPS = [
+    "webapp",
     "daphne",
     "django.contrib.admin",
     "django.contrib.auth",
@@ -64,7 +63,11 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "channels",
-    *(f"steering.{app}" for app in PRODUCT_APPS),
+    "steering.accounts",
+    "steering.jobs",
+    "steering.datasets",
+    "steering.vectors",
+    "steering.playground",
 ]
 MIDDLEWARE = [
     "webapp.middleware.RequestId",
@@ -120,6 +123,7 @@ STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_MAX_AGE = 0
+WHITENOISE_ALLOW_ALL_ORIGINS = False
 
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"

@@ -97,3 +97,6 @@ class SigninLink(models.Model):
     used_at = models.DateTimeField(null=True)
 
     objects = SigninLinkManager()
+
+    def __str__(self) -> str:
+        return f"for {self.user}, until {self.expires_at:%H:%M}"

@@ -1,0 +1,86 @@
+"""`make run`: check, prepare, serve. The page is up in seconds; the model loads meanwhile."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
+from django.core.management import BaseCommand, call_command
+from django.db import DatabaseError
+from django.urls import reverse
+
+from steering import gateway
+from steering.accounts.models import SigninLink, User
+from steering.jobs.runner import jobs_fail_interrupted
+from steering.playground.runner import runs_recover
+from webapp.datadir import unusable
+from webapp.serving import HOST, CannotServe, lock_data_dir, require_free_port
+
+
+class Command(BaseCommand):
+    help = "Serve Steerboard on this machine, preparing what is missing."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--port", type=int, default=8000)
+
+    def handle(self, *args: Any, port: int, **options: Any) -> None:
+        os.umask(0o077)
+        self.url = f"http://{HOST}:{port}"
+        try:
+            lock = lock_data_dir(settings.DATA_DIR, self.url)
+            require_free_port(port)
+            call_command("prepare", stdout=self.stdout)
+            recover()
+        except CannotServe as refusal:
+            sys.exit(str(refusal))
+        except (OSError, DatabaseError) as error:
+            sys.exit(str(unusable(settings.DATA_DIR, error)))
+        with lock:
+            self.serve(port)
+
+    def serve(self, port: int) -> None:
+        from daphne.server import Server  # installs its reactor on import
+        from twisted.internet import reactor
+
+        from webapp.asgi import application
+
+        server = Server(application, endpoints=[f"tcp:port={port}:interface={HOST}"], verbosity=0)
+        reactor.callWhenRunning(self.announce)  # type: ignore[attr-defined]
+        server.run()
+        gateway.close()
+
+    def announce(self) -> None:
+        self.stdout.write(f"\nSteerboard is at {self.url}")
+        threading.Thread(target=self.finish_start, daemon=True).start()
+
+    def finish_start(self) -> None:
+        if nobody_has_a_password():
+            token = SigninLink.objects.issue(User.objects.first_account())
+            self.stdout.write(f"Sign in (once, within 15 minutes): {self.url}{reverse('accounts:link', args=[token])}")
+        self.stdout.write("The model is loading. Stop with Ctrl+C.")
+        self.stdout.write(wait_for_model())
+
+
+def recover() -> None:
+    """Close what the last process left open."""
+    jobs_fail_interrupted()
+    runs_recover()
+
+
+def nobody_has_a_password() -> bool:
+    return not User.objects.exclude(password__startswith=UNUSABLE_PASSWORD_PREFIX).exists()
+
+
+def wait_for_model() -> str:
+    while (info := gateway.model_info()).state == "loading":
+        time.sleep(0.3)
+    if info.state == "failed":
+        return f"The model could not be loaded. {info.problem}"
+    return f"{info.id} is ready, loaded in {info.load_seconds:.1f} s."
