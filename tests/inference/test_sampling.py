@@ -218,6 +218,12 @@ def test_equal_tokens_are_drawn_in_the_order_of_their_ids() -> None:
     assert sample(torch.zeros(600, 600), rows).tolist() == list(range(600))
 
 
+def test_top_p_that_ends_with_a_token_keeps_none_after_it() -> None:
+    params = SamplingParams(top_p=0.5)
+    assert huggingface_probabilities(torch.zeros(4), params).count_nonzero() == 2
+    assert sample(torch.zeros(1, 4), [Fixed(params, 1 - 2**-53)]).item() == 1
+
+
 def test_the_coldest_temperature_is_the_best_token() -> None:
     logits = random_logits(3, 800)
     tokens = sample(logits, states(SamplingParams(temperature=1e-45), 3, 800))
