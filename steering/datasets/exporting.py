@@ -1,0 +1,39 @@
+"""Files that hold a dataset without loss: importing them again gives the same examples."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+
+from inference.types import Pair
+from steering.datasets.records import guarded
+
+FIELDS: dict[str, dict[str, str]] = {
+    "pairs": {"prompt": "prompt", "positive": "positive", "negative": "negative"},
+    "texts": {"positive": "positive", "negative": "negative"},
+    "caa": {
+        "question": "prompt",
+        "answer_matching_behavior": "positive",
+        "answer_not_matching_behavior": "negative",
+    },
+}
+
+
+def to_jsonl(pairs: Iterable[Pair], kind: str) -> Iterator[str]:
+    for pair in pairs:
+        yield json.dumps({name: getattr(pair, role) for name, role in FIELDS[kind].items()}, ensure_ascii=False) + "\n"
+
+
+def to_csv(pairs: Iterable[Pair], kind: str) -> Iterator[str]:
+    """Rows as RFC 4180 has them. Cells that a spreadsheet would run as a formula are guarded; see `records`."""
+    yield _csv_row(list(FIELDS[kind]))
+    for pair in pairs:
+        yield _csv_row([guarded(getattr(pair, role)) for role in FIELDS[kind].values()])
+
+
+def _csv_row(cells: list[str]) -> str:
+    line = io.StringIO(newline="")
+    csv.writer(line, quoting=csv.QUOTE_ALL, lineterminator="\r\n").writerow(cells)
+    return line.getvalue()
