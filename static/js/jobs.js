@@ -76,8 +76,8 @@ class JobRow {
   }
 
   end(job) {
-    const follow = 'follow' in this.row.dataset;
-    if (follow && job.state === 'succeeded' && job.result_url) return location.assign(job.result_url);
+    const { follow } = this.row.dataset;
+    if (follow === 'result' && job.result_url) return location.assign(job.result_url);
     if (follow) return location.reload();
     this.row.querySelector('.spin').hidden = true;
     this.estimate.textContent = ENDINGS[job.state];

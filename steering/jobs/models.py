@@ -70,7 +70,7 @@ class Job(models.Model):
         """How long the work took, waiting left out; None before it ended."""
         if not self.finished_at:
             return None
-        return (self.finished_at - (self.started_at or self.created_at)).total_seconds()
+        return max(0.0, (self.finished_at - (self.started_at or self.created_at)).total_seconds())
 
     def status(self) -> dict[str, Any]:
         """What a page needs to draw this job; the JSON of `jobs:status`."""

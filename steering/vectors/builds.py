@@ -30,6 +30,7 @@ def vector_build(*, owner: Any, dataset: Dataset, name: str, **settings: Any) ->
 
 def keep_built_vector(job: Job, payload: dict[str, Any]) -> None:
     """Add the finished vector to its owner's library, and let the job lead there."""
+    assert job.owner  # builds belong to people
     dataset = Dataset.objects.visible_to(job.owner).filter(pk=job.request["dataset"]).first()
     vector = vector_keep(
         owner=job.owner,

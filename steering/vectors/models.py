@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 from django.conf import settings
 from django.db import models
@@ -14,9 +14,16 @@ from django.utils import timezone
 from inference.types import ModelInfo
 from steering.accounts.ownership import OwnedQuerySet
 from steering.datasets.models import Dataset
+from steering.datasets.starter_catalog import starter
 from steering.vectors.facts import Facts
 
 METHOD_NAMES = {"caa": "CAA", "mean_difference": "mean difference"}
+
+
+class VectorQuerySet(OwnedQuerySet):
+    def in_library_order(self) -> Self:
+        """One's own first, the newest on top; then starters, those first that were measured to work."""
+        return self.order_by(models.F("owner").asc(nulls_last=True), "-evaluation__verdict", "-created_at", "name")
 
 
 class Vector(models.Model):
@@ -39,7 +46,7 @@ class Vector(models.Model):
     evaluation = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
 
-    objects = OwnedQuerySet.as_manager()
+    objects = VectorQuerySet.as_manager()
 
     class Meta:
         ordering = (models.F("owner").asc(nulls_last=True), "-created_at", "name")
@@ -67,6 +74,12 @@ class Vector(models.Model):
     def method_name(self) -> str:
         return METHOD_NAMES.get(self.method, self.method)
 
+    @property
+    def tagline(self) -> str:
+        """A few words on what it is for."""
+        known = starter(self.slug) if self.is_starter else None
+        return known.tagline if known else self.description
+
     def usable_on(self, model: ModelInfo) -> bool:
         """A vector acts only on the model it was made on. While the served model is unknown nothing is ruled out."""
         return not model.id or model.id == self.model_id
@@ -78,7 +91,8 @@ class Vector(models.Model):
             "id": str(self.pk),
             "content_id": self.content_id,
             "name": self.name,
-            "tagline": self.description,
+            "tagline": self.tagline,
+            "verdict": self.evaluation.get("verdict", ""),
             "slug": self.slug,
             "starter": self.is_starter,
             "model_id": self.model_id,

@@ -29,13 +29,11 @@ PAGE = 50
 @require_GET
 def vector_list(request: HttpRequest) -> HttpResponse:
     query = request.GET.get("q", "").strip()
-    visible = Vector.objects.visible_to(request.user).select_related("dataset")
+    visible = Vector.objects.visible_to(request.user).select_related("dataset").in_library_order()
     page = Paginator(visible.filter(name__icontains=query), PAGE).get_page(request.GET.get("page"))
-    model = gateway.model_info()
-    for vector in page:
-        vector.usable = vector.usable_on(model)
     context = {
         "page": page,
+        "model": gateway.model_info(),
         "query": query,
         "any": visible.exists(),
         "own": visible.exclude(owner=None).exists(),
@@ -49,7 +47,7 @@ def vector_list(request: HttpRequest) -> HttpResponse:
 def library_json(request: HttpRequest) -> JsonResponse:
     """Every vector the user sees, with what the playground needs to offer it."""
     model = gateway.model_info()
-    vectors = Vector.objects.visible_to(request.user)
+    vectors = Vector.objects.visible_to(request.user).in_library_order()
     return JsonResponse({"vectors": [v.playground_facts(usable=v.usable_on(model)) for v in vectors]})
 
 

@@ -196,7 +196,9 @@ def test_the_library_shows_own_vectors_and_starters_but_not_others(
     keep(person, name="mine")
     keep(None, name="starter one", slug="one")
     keep(stranger, name="theirs")
+    keep(person, name="foreign", vector=make_vector(model="other/model"))
     page = client.get(reverse("vectors:list")).content.decode()
+    assert page.count("made on other/model") == 1
     assert "mine" in page
     assert "starter one" in page
     assert "theirs" not in page
@@ -209,6 +211,14 @@ def test_the_library_is_filtered_by_name(client: Client, person: User) -> None:
     assert "calm e-mails" in page
     assert "brief" not in page
     assert "Nothing matches" in client.get(reverse("vectors:list"), {"q": "zzz"}).content.decode()
+
+
+def test_the_library_leads_with_own_vectors_then_starters_that_work(client: Client, person: User) -> None:
+    for name, verdict in (("a", "fails"), ("b", "works"), ("c", "weak")):
+        keep(None, name=f"{name} starter", slug=name, evaluation=EVALUATION | {"verdict": verdict})
+    keep(person, name="own")
+    names = [v["name"] for v in client.get(reverse("vectors:library")).json()["vectors"]]
+    assert names == ["own", "b starter", "c starter", "a starter"]
 
 
 def test_an_empty_library_offers_a_build(client: Client) -> None:
