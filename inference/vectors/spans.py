@@ -1,0 +1,118 @@
+"""Which tokens of a text are read. Knows the tokenizer; knows no model.
+
+The prompt and the answer are tokenised together, as they will be when the model runs, and character offsets say which
+tokens carry the answer. Tokenising the two apart and counting goes wrong wherever a token spans the boundary.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from inference.errors import InvalidRequest
+from inference.types import CreateVector, Pair
+
+_LETTER = re.compile(r"\s*[(\[]?\s*([A-Za-z])\s*[)\].:]?\s*")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A tokenised text and the positions to pool, ascending, special tokens left out."""
+
+    ids: tuple[int, ...]
+    positions: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """`prefix` characters of the text are the prompt; `answer` are the tokens that hold any later character."""
+
+    ids: tuple[int, ...]
+    offsets: tuple[tuple[int, int], ...]
+    prefix: int
+
+    @property
+    def answer(self) -> range:
+        first = next((i for i, (a, b) in enumerate(self.offsets) if b > max(a, self.prefix)), len(self.ids))
+        last = max((i for i, (a, b) in enumerate(self.offsets) if b > max(a, self.prefix)), default=first - 1)
+        return range(first, last + 1)
+
+
+def read_side(tokenizer: Any, job: CreateVector, pair: Pair, side: str, special_ids: frozenset[int]) -> Reading:
+    """Tokenise one side of a pair and choose what `job` reads of it. Raises InvalidRequest("nothing_to_read")."""
+    chat = job.chat and bool(pair.prompt)
+    prompt = chat_prompt(tokenizer, pair.prompt) if chat else pair.prompt
+    encoded = encode(tokenizer, prompt, side, special=not chat)
+    ordinary = [i for i, token in enumerate(encoded.ids) if token not in special_ids]
+    if job.method == "caa":
+        positions = _answer_token(encoded, ordinary, side)
+    else:
+        span = ordinary if job.span == "all" else [i for i in ordinary if i in encoded.answer]
+        positions = _last(encoded, span, side) if job.pooling == "last" else span
+    if not positions:
+        raise InvalidRequest(
+            "nothing_to_read", f"{side!r:.60} holds no token that can be read, only special ones. Write it as plain text."
+        )
+    return Reading(encoded.ids, tuple(positions))
+
+
+def describe(job: CreateVector) -> str:
+    """What `read_side` reads, in words."""
+    if job.method == "caa":
+        return "last answer token (the letter, in A/B answers)"
+    span = "whole text" if job.span == "all" else "answer"
+    return f"last token of the {span}" if job.pooling == "last" else f"mean over the {span}, special and sink tokens left out"
+
+
+def encode(tokenizer: Any, prompt: str, answer: str, *, special: bool = True) -> Encoded:
+    """Tokenise `prompt + answer` as one text; `special` adds the tokenizer's own BOS and the like."""
+    if not tokenizer.is_fast:
+        raise InvalidRequest(
+            "slow_tokenizer",
+            "This model's tokenizer cannot say which characters a token covers. Serve the model with its fast tokenizer.",
+        )
+    out = tokenizer(prompt + answer, add_special_tokens=special, return_offsets_mapping=True, verbose=False)
+    return Encoded(tuple(out["input_ids"]), tuple(map(tuple, out["offset_mapping"])), len(prompt))
+
+
+def chat_prompt(tokenizer: Any, prompt: str) -> str:
+    """The prompt as a user's message, up to where the assistant speaks. Raises InvalidRequest."""
+    if not getattr(tokenizer, "chat_template", None):
+        raise InvalidRequest("no_chat_template", "This model has no chat template. Build the vector with chat turned off.")
+    try:
+        messages = [{"role": "user", "content": prompt}]
+        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # templates raise whatever Jinja raises
+        raise InvalidRequest(
+            "bad_messages", f"The model's chat template refuses {prompt!r:.60}: {error}. Build with chat turned off."
+        ) from error
+
+
+def is_merged(tokenizer: Any, prompt: str, answer: str) -> bool:
+    """Whether appending the answer changes the prompt's own tokens."""
+    alone = encode(tokenizer, prompt, "", special=False).ids
+    return bool(prompt) and encode(tokenizer, prompt, answer, special=False).ids[: len(alone)] != alone
+
+
+def lengths(tokenizer: Any, pair: Pair) -> list[int]:
+    """Tokens of [prompt, positive, negative], without special tokens; a merged token counts with its answer."""
+    alone = encode(tokenizer, pair.prompt, "", special=False)
+    return [len(alone.ids), *(len(encode(tokenizer, pair.prompt, s, special=False).answer) for s in _sides(pair))]
+
+
+def _sides(pair: Pair) -> tuple[str, str]:
+    return pair.positive, pair.negative
+
+
+def _answer_token(encoded: Encoded, ordinary: list[int], side: str) -> list[int]:
+    letter = _LETTER.fullmatch(side)
+    if letter is None:
+        return _last(encoded, [i for i in ordinary if i in encoded.answer], side)
+    at = encoded.prefix + letter.start(1)
+    return [i for i in ordinary if encoded.offsets[i][0] <= at < encoded.offsets[i][1]][-1:]
+
+
+def _last(encoded: Encoded, span: list[int], side: str) -> list[int]:
+    end = encoded.prefix + len(side.rstrip())  # a stray final space or newline is not what the author meant
+    return [i for i in span if encoded.offsets[i][0] < end][-1:]
