@@ -39,6 +39,7 @@ def run_page(model: ModelInfo, run: Run) -> dict[str, Any]:
         "title": run.title,
         "state": run.state,
         "input": run.input,
+        "mode": run.settings["mode"],
         "versions": [str(pk) for pk in run.versions()],
     }
     return _page(model, run.parsed) | {"draft": "", "run": facts, "turns": _turns(run)}

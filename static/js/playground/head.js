@@ -1,0 +1,183 @@
+// The head of a lane: its name, its state, its interventions as chips, and the controls of the chip that is open.
+import { el, figure, icon, iconButton, laneClass } from './dom.js';
+import { InterventionPanel } from './intervention.js';
+import { strengthText } from './scale.js';
+
+const NOTES = {
+  first: 'Nothing applied. The other lanes are compared with this one.',
+  other: 'Nothing applied yet. Add a vector, or a system prompt.',
+};
+
+export class LaneHead {
+  open = 0;
+  panel = null;
+
+  /** `page` offers vectorOf, addVector, changed, moved, rerun, canRerun, stop, duplicate, removeLane, rename and isFirst. */
+  constructor(lane, page) {
+    this.lane = lane;
+    this.page = page;
+    this.state = el('span', { class: 'lane-state' });
+    this.action = el('span', { class: 'lane-action' });
+    this.title = el('div', { class: 'lane-title' });
+    this.chips = el('div', { class: 'chips' });
+    this.body = el('div', { class: 'lane-body' });
+    this.element = el('section', { class: `lane-head ${laneClass(lane)}`, 'data-lane': lane.key, 'aria-label': `Lane ${lane.key}, ${lane.name}` }, this.title, this.chips, this.body);
+    this.draw();
+  }
+
+  draw() {
+    this.#drawTitle();
+    this.#drawChips();
+    this.#drawBody();
+  }
+
+  /** What the lane does now: `answer` is its Answer. */
+  drawState(answer) {
+    const { lane } = this;
+    const tokens = el('span', { class: 'lane-count' }, el('span', { class: 'num' }, String(answer.tokens.length)), ' tok · ');
+    const rate = el('span', {}, tokens, el('span', { class: 'num' }, figure(answer.rate, 1)), ' tok/s');
+    if (answer.busy) {
+      this.state.replaceChildren(el('span', { class: 'spin', 'aria-hidden': 'true' }), answer.tokens.length ? rate : 'waiting');
+      this.#act('stop', `Stop lane ${lane.key}`, () => this.page.stop(lane.key));
+    } else if (answer.ended) {
+      const state = answer.ended.state;
+      const mark = state === 'finished' ? 'check' : state === 'cancelled' ? 'stop' : 'warn';
+      this.state.replaceChildren(icon(mark), answer.tokens.length ? rate : state === 'cancelled' ? 'stopped' : state);
+      this.#act('redo', `Run lane ${lane.key} again`, () => this.page.rerun(lane.key));
+    } else {
+      this.state.replaceChildren();
+      if (this.page.canRerun) return this.#act('play', `Run lane ${lane.key} alone`, () => this.page.rerun(lane.key));
+      this.action.replaceChildren();
+      this.acts = null;
+    }
+  }
+
+  #act(name, label, run) {
+    if (this.acts === name) return;
+    this.acts = name;
+    this.action.replaceChildren(iconButton(name, label, run));
+  }
+
+  // ---- title ----
+
+  #drawTitle() {
+    const { lane } = this;
+    const name = el('h2', {}, lane.name);
+    this.title.replaceChildren(el('span', { class: 'lane-key', 'aria-hidden': 'true' }, lane.key), name, this.state, this.action, this.#menu(name));
+  }
+
+  #menu(name) {
+    const { lane, page } = this;
+    const item = (text, run, note = '') => el('button', { type: 'button', onclick: () => { menu.open = false; run(); } }, text, note && el('small', {}, note));
+    const menu = el('details', { class: 'dropdown lane-menu' },
+      el('summary', { class: 'btn btn-ghost btn-icon btn-sm', 'aria-label': `More for lane ${lane.key}` }, icon('dots')),
+      el('div', { class: 'dropdown-menu' },
+        item('Rename', () => this.#rename(name)),
+        item('Duplicate', () => page.duplicate(lane.key)),
+        lane.system_prompt ? null : item('Add a system prompt', () => this.#editPrompt()),
+        el('hr'),
+        item('Remove lane', () => page.removeLane(lane.key))));
+    return menu;
+  }
+
+  #rename(name) {
+    const input = el('input', { class: 'form-control', value: this.lane.name, maxlength: 60, 'aria-label': `Name of lane ${this.lane.key}` });
+    const done = keep => {
+      if (keep && input.value.trim()) this.page.rename(this.lane.key, input.value.trim());
+      else this.#drawTitle();
+    };
+    input.addEventListener('keydown', event => {
+      if (event.key === 'Enter' || event.key === 'Escape') { event.preventDefault(); input.onblur = null; done(event.key === 'Enter'); }
+    });
+    input.onblur = () => done(true);
+    name.replaceWith(input);
+    input.select();
+  }
+
+  // ---- chips ----
+
+  #drawChips() {
+    const { lane } = this;
+    const chips = lane.interventions.map((intervention, i) => this.#chip(intervention, i));
+    const prompt = lane.system_prompt ? [this.#promptChip()] : [];
+    const add = el('button', { class: `btn btn-sm chip-add${lane.interventions.length ? ' btn-icon' : ''}`, type: 'button', 'aria-label': `Add intervention to lane ${lane.key}`, onclick: () => this.page.addVector(lane.key) }, icon('plus'), lane.interventions.length ? '' : 'Intervention');
+    this.chips.replaceChildren(...prompt, ...chips, add);
+  }
+
+  #chip(intervention, i) {
+    const vector = this.page.vectorOf(intervention.vector);
+    const name = vector?.name ?? 'missing vector';
+    const open = i === this.open;
+    return el('span', { class: `chip${open ? ' chip-on' : ''}` },
+      el('button', { type: 'button', 'aria-expanded': String(open), title: vector ? name : 'This vector was deleted or is not yours', onclick: () => this.#show(open ? -1 : i) },
+        icon(vector ? 'vector' : 'warn'), el('b', {}, name), el('span', { class: 'num' }, `L${intervention.layer} · ${strengthText(intervention)}`)),
+      el('button', { class: 'x', type: 'button', 'aria-label': `Remove ${name} from lane ${this.lane.key}`, onclick: () => this.#remove(i) }, icon('x')));
+  }
+
+  #promptChip() {
+    return el('span', { class: 'chip chip-on' },
+      el('button', { type: 'button', onclick: () => this.#editPrompt() }, icon('msg'), el('b', {}, 'System prompt')),
+      el('button', { class: 'x', type: 'button', 'aria-label': `Remove the system prompt of lane ${this.lane.key}`, onclick: () => this.#setPrompt('') }, icon('x')));
+  }
+
+  #show(i) {
+    this.open = i;
+    this.#drawChips();
+    this.#drawBody();
+    this.chips.querySelectorAll('.chip:not(.chip-on) > button:first-child, .chip-on > button:first-child')[0]?.focus();
+  }
+
+  #remove(i) {
+    this.lane.interventions.splice(i, 1);
+    this.open = Math.min(this.open, this.lane.interventions.length - 1);
+    this.draw();
+    this.page.changed(this.lane.key);
+    this.chips.querySelector('.chip-add').focus();
+  }
+
+  // ---- body ----
+
+  #drawBody() {
+    const { lane } = this;
+    const intervention = lane.interventions[this.open];
+    this.panel = intervention ? new InterventionPanel(intervention, this.page.vectorOf(intervention.vector), live => this.#moved(live)) : null;
+    const nothing = !lane.interventions.length && !lane.system_prompt;
+    this.body.replaceChildren(
+      ...(lane.system_prompt ? [this.#promptBox()] : []),
+      ...(this.panel ? [this.panel.element] : []),
+      ...(nothing ? [this.#nothing()] : []));
+  }
+
+  #nothing() {
+    if (this.page.isFirst(this.lane.key)) return el('p', { class: 'lane-note' }, NOTES.first);
+    return el('p', { class: 'lane-note' }, NOTES.other, ' ', el('button', { class: 'linkish', type: 'button', onclick: () => this.#editPrompt() }, 'Write a system prompt'));
+  }
+
+  #moved(live) {
+    this.#drawChips();
+    this.page.moved(this.lane.key, live);
+  }
+
+  #promptBox() {
+    return el('button', { class: 'sysprompt', type: 'button', onclick: () => this.#editPrompt() }, el('span', { class: 'visually-hidden' }, 'Edit system prompt: '), this.lane.system_prompt);
+  }
+
+  #editPrompt() {
+    const box = el('textarea', { class: 'form-control sysprompt-edit', rows: 3, 'aria-label': `System prompt of lane ${this.lane.key}`, placeholder: 'For example: Stay calm and patient.' });
+    box.value = this.lane.system_prompt;
+    box.addEventListener('keydown', event => {
+      if (event.key === 'Escape' || (event.key === 'Enter' && (event.ctrlKey || event.metaKey))) { event.preventDefault(); event.stopPropagation(); box.blur(); }
+    });
+    box.addEventListener('blur', () => this.#setPrompt(box.value.trim()));
+    this.body.querySelector('.sysprompt, .lane-note')?.remove();
+    this.body.prepend(box);
+    box.focus();
+  }
+
+  #setPrompt(text) {
+    const changed = this.lane.system_prompt !== text;
+    this.lane.system_prompt = text;
+    this.draw();
+    if (changed) this.page.changed(this.lane.key);
+  }
+}

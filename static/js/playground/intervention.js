@@ -1,0 +1,109 @@
+// The controls of one intervention: strength, unit, layer, operation, positions.
+import { el } from './dom.js';
+import { bounds, convert, notes } from './scale.js';
+import { Strength } from './strength.js';
+
+const OPERATIONS = { add: 'adds the direction', ablate: 'removes the component along it', clamp: 'sets the component along it', cap: 'limits the component along it' };
+const PLACES = { all: 'all tokens', generated: 'generated only', prompt: 'prompt only', plain: 'no special tokens', window: 'from token … to' };
+const ALL = { prompt: true, generated: true, start: null, stop: null, special: true };
+
+export const placeOf = p => (p.start !== null || p.stop !== null ? 'window' : !p.prompt ? 'generated' : !p.generated ? 'prompt' : !p.special ? 'plain' : 'all');
+
+const FRESH = {
+  all: ALL,
+  generated: { ...ALL, prompt: false },
+  prompt: { ...ALL, generated: false },
+  plain: { ...ALL, special: false },
+  window: { ...ALL, start: 0, stop: 16 },
+};
+
+let made = 0;
+
+export class InterventionPanel {
+  /** `moved(live)` is called after every change; `live` says that the strength is being dragged. */
+  constructor(intervention, vector, moved) {
+    Object.assign(this, { intervention, vector, moved });
+    const name = vector?.name ?? 'this vector';
+    const id = `i${++made}`;
+    this.strength = new Strength({
+      label: `Strength of ${name}`, value: intervention.strength, ...bounds(intervention, vector), changed: value => this.#set({ strength: value }, true),
+    });
+    this.note = el('p', { class: 'strength-note strength-note-wide', id: `${id}-note` });
+    this.strength.range.setAttribute('aria-describedby', this.note.id);
+    this.unit = this.#units(id);
+    this.layer = select(`Layer of ${name}`, this.#layers(), intervention.layer, value => this.#set({ layer: Number(value) }));
+    this.operation = select(`Operation of ${name}`, Object.keys(OPERATIONS).map(o => [o, o, OPERATIONS[o]]), intervention.operation, value => this.#operate(value));
+    this.place = select(`Positions of ${name}`, Object.entries(PLACES), placeOf(intervention.positions), value => this.#setPlace(value));
+    this.place.classList.add('grow');
+    this.window = el('div', { class: 'window' });
+    const on = el('input', { type: 'checkbox', checked: intervention.on, onchange: () => this.#set({ on: on.checked }) });
+    this.element = el('div', { class: 'strength' }, this.strength.track,
+      el('div', { class: 'strength-row' }, this.strength.number, this.unit, this.layer, this.operation, this.place,
+        el('label', { class: 'check check-on' }, on, 'on'), this.window, this.note));
+    this.#draw();
+  }
+
+  #set(change, live = false) {
+    Object.assign(this.intervention, change);
+    if (!live) this.strength.bounds(bounds(this.intervention, this.vector));
+    this.#draw();
+    this.moved(live);
+  }
+
+  #operate(operation) {
+    this.#set({ operation });
+    if (operation === 'ablate' && (this.intervention.strength <= 0 || this.intervention.strength > 1)) this.strength.set(1);
+  }
+
+  #setUnit(unit) {
+    const strength = convert(this.intervention.strength, this.vector, this.intervention.layer, unit);
+    Object.assign(this.intervention, { unit, strength });
+    this.strength.bounds(bounds(this.intervention, this.vector));
+    this.strength.show(strength);
+    this.#set({});
+  }
+
+  #setPlace(place) {
+    this.#set({ positions: { ...FRESH[place] } });
+    this.#drawWindow();
+  }
+
+  #draw() {
+    this.unit.hidden = this.intervention.operation === 'ablate';
+    this.note.replaceChildren(...notes(this.intervention, this.vector).map(({ text, ok }) => el('span', { class: ok ? 'ok' : null }, text)));
+    if (!this.window.childElementCount || placeOf(this.intervention.positions) !== 'window') this.#drawWindow();
+  }
+
+  #drawWindow() {
+    if (placeOf(this.intervention.positions) !== 'window') return this.window.replaceChildren();
+    const bound = (name, label) => {
+      const input = el('input', { class: 'form-control form-number', type: 'number', min: 0, step: 1, 'aria-label': label, value: this.intervention.positions[name] ?? '', placeholder: name === 'stop' ? 'end' : '0' });
+      input.addEventListener('change', () => {
+        const value = input.value === '' ? null : Math.max(0, Math.round(Number(input.value)));
+        this.#set({ positions: { ...this.intervention.positions, [name]: value } });
+      });
+      return input;
+    };
+    this.window.replaceChildren('from token ', bound('start', 'First token, counted from 0'), ' to before ', bound('stop', 'First token that is left alone'));
+  }
+
+  #units(id) {
+    const choice = (value, text, title) => el('label', {},
+      el('input', { type: 'radio', name: `${id}-unit`, value, checked: this.intervention.unit === value, onchange: () => this.#setUnit(value) }),
+      el('span', { title }, text));
+    return el('fieldset', { class: 'seg seg-sm', 'aria-label': 'Unit of strength' },
+      choice('relative', '×', '1.0 is the median residual norm at this site'), choice('raw', 'raw', 'multiples of the vector as it was built'));
+  }
+
+  #layers() {
+    const layers = this.vector?.layers ?? [this.intervention.layer];
+    return layers.map(layer => [layer, `L${layer}`, layer === this.vector?.recommended_layer ? 'recommended' : '']);
+  }
+}
+
+function select(label, options, value, changed) {
+  const box = el('select', { class: 'form-select form-select-sm', 'aria-label': label },
+    ...options.map(([key, text, title]) => el('option', { value: key, title, selected: key === value }, text)));
+  box.addEventListener('change', () => changed(box.value));
+  return box;
+}

@@ -1,0 +1,42 @@
+// The receipt of an answer: what acted on it, where, on how many tokens, and how strongly.
+import { count, el, figure, icon } from './dom.js';
+
+/** `name(contentId)` gives a vector's name. The element remembers whether it was open. */
+export function drawReceipt(receipt, { open, name, systemPrompt }) {
+  const applied = receipt.applied ?? [];
+  const title = applied.length ? applied.map(a => short(a, name)).join(', ') : 'no interventions';
+  return el('details', { class: 'receipt', open },
+    el('summary', {}, chevron(), 'Receipt', el('span', { class: 'num' }, `${title} · seed ${receipt.seed}`)),
+    el('dl', {}, ...applied.flatMap(a => facts(a, name)), ...(applied.length ? [] : nothing(systemPrompt)), ...origin(receipt)));
+}
+
+function chevron() {
+  const mark = icon('right');
+  mark.setAttribute('class', 'icon chev');
+  return mark;
+}
+
+const layerOf = a => a.hook_name.match(/\d+/)?.[0] ?? '';
+const unit = a => (a.operation === 'ablate' ? '' : a.unit === 'relative' ? '×' : ' raw');
+const short = (a, name) => `${name(a.vector_id)} L${layerOf(a)} ${figure(a.strength)}${unit(a)}`;
+const row = (term, ...value) => [el('dt', {}, term), el('dd', {}, ...value)];
+const num = text => el('span', { class: 'num' }, text);
+
+function facts(a, name) {
+  const dose = a.residual_norm ? `${figure(a.mean_dose)}, which is ${figure(a.mean_dose / a.residual_norm)}× the median residual norm` : figure(a.mean_dose);
+  return [
+    ...row('Applied', `${a.operation} `, el('b', {}, name(a.vector_id)), ` ${figure(a.strength)}${unit(a)} at `, num(a.hook_name)),
+    ...row('On', `${count(a.prompt_tokens)} prompt and ${count(a.generated_tokens)} generated tokens`),
+    ...row('Mean dose', dose),
+    ...row('Projection', num(figure(a.projection_before)), ' before, ', num(figure(a.projection_after)), ' after'),
+  ];
+}
+
+function nothing(systemPrompt) {
+  return row('Applied', systemPrompt ? 'a system prompt; the model itself is unchanged' : 'nothing; this is the model as it is');
+}
+
+function origin(receipt) {
+  const revision = receipt.revision ? ` @ ${receipt.revision.slice(0, 12)}` : '';
+  return [...row('Seed', num(String(receipt.seed))), ...row('Model', num(receipt.model + revision))];
+}

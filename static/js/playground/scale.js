@@ -1,0 +1,62 @@
+// What a strength means: its units, its limits on the slider, and how one unit becomes the other.
+import { figure } from './dom.js';
+
+const RELATIVE_MAX = 1;
+
+/** One relative unit in raw ones at a layer: the median residual norm over the length of the direction. */
+export function rawPerRelative(vector, layer) {
+  const residual = vector?.residual_norms?.[layer], norm = vector?.norms?.[layer];
+  return residual && norm ? residual / norm : null;
+}
+
+export function convert(value, vector, layer, to) {
+  const ratio = rawPerRelative(vector, layer);
+  if (!ratio) return value;
+  const moved = to === 'raw' ? value * ratio : value / ratio;
+  return Number(moved.toPrecision(3));
+}
+
+/** { min, max, step, mark } of the slider for an intervention. */
+export function bounds(intervention, vector) {
+  if (intervention.operation === 'ablate') return { min: 0, max: 1, step: 0.05, mark: 1 };
+  const recommended = vector && intervention.operation === 'add' ? vector.recommended_strength : null;
+  if (intervention.unit === 'relative') return { min: -RELATIVE_MAX, max: RELATIVE_MAX, step: 0.05, mark: recommended };
+  const ratio = rawPerRelative(vector, intervention.layer) ?? 10;
+  const step = 10 ** Math.floor(Math.log10(ratio)) / 20;
+  const max = Math.ceil(RELATIVE_MAX * ratio / step) * step;
+  return { min: -max, max, step, mark: recommended === null ? null : recommended * ratio };
+}
+
+/** "0.45×", "3.6 raw", "80 %" */
+export function strengthText(intervention) {
+  if (!intervention.on) return 'off';
+  if (intervention.operation === 'ablate') return `ablate ${figure(intervention.strength)}`;
+  const unit = intervention.unit === 'relative' ? '×' : ' raw';
+  const operation = intervention.operation === 'add' ? '' : `${intervention.operation} `;
+  return `${operation}${figure(intervention.strength)}${unit}`;
+}
+
+/** What is written under the slider: [{ text, ok }]. */
+export function notes(intervention, vector) {
+  if (intervention.operation === 'ablate') return [{ text: `Removes ${figure(intervention.strength * 100, 0)} % of the component along this direction` }];
+  const lines = [];
+  if (vector) {
+    const here = intervention.operation === 'add' && intervention.layer === vector.recommended_layer && Math.abs(relative(intervention, vector) - vector.recommended_strength) < 0.005;
+    lines.push(here ? { text: 'As recommended', ok: true } : { text: `Recommended: ${figure(vector.recommended_strength)}× at L${vector.recommended_layer}` });
+  }
+  const other = otherUnit(intervention, vector);
+  if (other) lines.push({ text: other });
+  return lines;
+}
+
+function relative(intervention, vector) {
+  return intervention.unit === 'relative' ? intervention.strength : convert(intervention.strength, vector, intervention.layer, 'relative');
+}
+
+function otherUnit(intervention, vector) {
+  const residual = vector?.residual_norms?.[intervention.layer];
+  if (!residual || !rawPerRelative(vector, intervention.layer)) return '';
+  const { strength, layer } = intervention;
+  if (intervention.unit === 'relative') return `${figure(convert(strength, vector, layer, 'raw'))} raw, a norm of ${figure(strength * residual, 1)}`;
+  return `${figure(convert(strength, vector, layer, 'relative'))}× the median residual norm`;
+}
