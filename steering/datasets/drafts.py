@@ -48,7 +48,7 @@ def draft_update(draft: ImportDraft, data: Mapping[str, str]) -> None:
     header = {"yes": True, "no": False}.get(data.get("header", ""), draft.header)
     if header is not draft.header and data.get("header") != data.get("header-was"):
         draft.header, draft.columns = header, {}  # the columns have other names now
-    elif "|".join(columns.values()) != data.get("columns-were"):
+    elif "column-positive" in data and "|".join(columns.values()) != data.get("columns-were"):
         draft.columns = columns
     draft.name, draft.description = data.get("name", "")[:120], data.get("description", "")
     draft.text = text

@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 WORD = re.compile(r"[^\W_]+(?:['’\-&.][^\W_]+)*")
@@ -64,7 +65,7 @@ def _term(term: str) -> str:
 def distinct_2(text: str) -> float:
     """Share of word pairs that are different ones: 1.0 is lively, near 0 is a loop. 1.0 for fewer than two pairs."""
     words = [word.casefold() for word in WORD.findall(text)]
-    pairs = list(zip(words, words[1:], strict=False))
+    pairs = list(pairwise(words))
     return len(set(pairs)) / len(pairs) if pairs else 1.0
 
 

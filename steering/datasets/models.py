@@ -94,6 +94,9 @@ class Example(models.Model):
         ordering = ("position",)
         constraints = [models.UniqueConstraint(fields=["dataset", "position"], name="one_example_per_position")]
 
+    def __str__(self) -> str:
+        return f"pair {self.position + 1}"
+
 
 class ImportDraft(models.Model):
     """An import that is being looked at: the text as it was given, and what was chosen for it so far.
@@ -118,6 +121,9 @@ class ImportDraft(models.Model):
 
     class Meta:
         ordering = ("-created_at",)
+
+    def __str__(self) -> str:
+        return self.source
 
     def get_absolute_url(self) -> str:
         return reverse("datasets:preview", args=[self.pk])

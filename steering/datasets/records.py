@@ -77,7 +77,9 @@ def read_csv(text: str, is_header: Callable[[list[str]], bool], header: bool | N
     rows = list(_csv_rows(lines, _delimiter(first)))
     top = rows[0].values.get("cells", []) if rows else []
     has_header = bool(top) and (is_header(top) if header is None else header)
-    columns = _column_names(top if has_header else [], max((len(row.values.get("cells", ())) for row in rows), default=0))
+    columns = _column_names(
+        top if has_header else [], max((len(row.values.get("cells", ())) for row in rows), default=0)
+    )
     width = len(top) or len(columns)
     records = (_named(row, columns, width) for row in (rows[1:] if has_header else rows))
     return Table("CSV", columns[:width], tuple(records), has_header)
@@ -118,7 +120,7 @@ def _csv_problem(error: str, line: str) -> str:
     if len(line.encode("utf-8", "surrogatepass")) > MAX_LINE_BYTES:
         return f"This row is longer than {MAX_LINE_BYTES // 1024} kB. Shorten its texts."
     if "unexpected end" in error:
-        return "A quote (\") is opened here and never closed. Close it, or write quotes inside a text twice."
+        return 'A quote (") is opened here and never closed. Close it, or write quotes inside a text twice.'
     return "The quotes do not match. Put the whole text in quotes, and write quotes inside it twice."
 
 
