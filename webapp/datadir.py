@@ -26,9 +26,14 @@ def secret_key(folder: Path) -> str:
     try:
         if not path.exists():
             _create_once(path, secrets.token_urlsafe(48))
-        return path.read_text().strip()
+        key = path.read_text().strip()
     except OSError as error:
         raise unusable(folder, error) from None
+    if not key:
+        raise ImproperlyConfigured(
+            f"The secret key {path} is empty. Delete it, and a new one is made; all sessions end."
+        )
+    return key
 
 
 def _create_once(path: Path, text: str) -> None:
@@ -42,7 +47,7 @@ def _create_once(path: Path, text: str) -> None:
     except FileExistsError:
         pass
     finally:
-        draft.unlink()
+        draft.unlink(missing_ok=True)
 
 
 def unusable(path: Path, error: Exception) -> ImproperlyConfigured:

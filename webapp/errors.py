@@ -42,7 +42,12 @@ def explain(request: HttpRequest, explanation: Explanation) -> HttpResponse:
         message = " ".join(filter(None, (f"{explanation.what}.", explanation.why, explanation.cure)))
         body = {"code": explanation.code, "message": message, "request_id": request_id(request)}
         return JsonResponse({"error": body}, status=explanation.status)
-    context = {"error": asdict(explanation), "request_id": request_id(request)}
+    user = getattr(request, "user", None)
+    framed = (
+        explanation.status < 500 and user is not None and user.is_authenticated
+    )  # a 5xx page asks nothing of the database
+    layout = "base.html" if framed else "plain.html"
+    context = {"error": asdict(explanation), "request_id": request_id(request), "layout": layout}
     template = {400: "400.html", 403: "403.html", 404: "404.html"}.get(explanation.status, "500.html")
     return render(request, template, context, status=explanation.status)
 
@@ -116,6 +121,21 @@ def server_error(request: HttpRequest) -> HttpResponse:
             "Try again; if it happens twice, look up the request id in the server's log.",
         ),
     )
+
+
+def wrong_method(request: HttpRequest, allowed: str) -> HttpResponse:
+    response = explain(
+        request,
+        Explanation(
+            405,
+            "method_not_allowed",
+            "This address cannot be opened like this",
+            f"It answers to {allowed}, which a button sends, and this was a {request.method}.",
+            "Go back and use the button.",
+        ),
+    )
+    response["Allow"] = allowed
+    return response
 
 
 def too_large(request: HttpRequest) -> HttpResponse:

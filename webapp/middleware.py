@@ -53,6 +53,9 @@ class UploadLimit(MiddlewareMixin):
 class ExplainErrors(MiddlewareMixin):
     """Turns the errors we know into a page, or JSON, that says what happened, why, and what to do."""
 
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        return errors.wrong_method(request, response["Allow"]) if response.status_code == 405 else response
+
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         if isinstance(exception, InferenceError):
             return errors.inference_error(request, exception)

@@ -127,15 +127,19 @@ async function poll() {
   let wait = POLL_MS;
   try {
     const response = await fetch(worker.dataset.url, { headers: { Accept: 'application/json' } });
-    if (response.redirected || !response.ok) throw new Error(String(response.status));
+    if (response.redirected) return drawStatus({ ...remembered(), dot: 'warn', state: 'Signed out', detail: 'reload the page to sign in' });
+    if (!response.ok) throw new Error(String(response.status));
     served = await response.json();
     drawStatus(served);
     document.dispatchEvent(new CustomEvent('steerboard:status', { detail: served }));
     if (served.model.state === 'loading') wait = POLL_LOADING_MS;
   } catch {
-    drawStatus({ ...offline, model: served?.model ?? {}, name: served?.name ?? $('[data-model-name]').textContent, facts: served?.facts ?? '' });
+    drawStatus({ ...remembered(), dot: 'down', state: 'No connection', detail: 'the page keeps trying' });
   }
   setTimeout(poll, wait);
 }
-const offline = { dot: 'down', state: 'No connection', detail: 'the page keeps trying' };
+
+function remembered() {
+  return served ?? { model: {}, name: $('[data-model-name]').textContent, facts: $('[data-model-facts]').textContent };
+}
 if (worker) poll();

@@ -3,14 +3,13 @@ from __future__ import annotations
 from django.contrib import messages
 from django.contrib.auth import login, update_session_auth_hash
 from django.contrib.auth.decorators import login_not_required
-from django.contrib.auth.forms import PasswordChangeForm, SetPasswordForm
-from django.contrib.auth.views import LoginView, LogoutView
+from django.contrib.auth.views import LoginView
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods
 
-from steering.accounts.forms import ProfileForm, SignInForm
+from steering.accounts.forms import FirstPasswordForm, NewPasswordForm, ProfileForm, SignInForm
 from steering.accounts.models import SigninLink
 
 
@@ -18,10 +17,6 @@ class SignIn(LoginView):
     template_name = "accounts/signin.html"
     authentication_form = SignInForm
     redirect_authenticated_user = True
-
-
-class SignOut(LogoutView):
-    pass
 
 
 @login_not_required
@@ -32,7 +27,7 @@ def link(request: HttpRequest, token: str) -> HttpResponse:
     user = SigninLink.objects.redeem(token)
     if user is None:
         return render(request, "accounts/link_spent.html", status=410)
-    login(request, user, backend="django.contrib.auth.backends.ModelBackend")
+    login(request, user)
     return redirect("/")
 
 
@@ -40,7 +35,7 @@ def link(request: HttpRequest, token: str) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def password(request: HttpRequest) -> HttpResponse:
     """Set the first password, or change it; other sessions of the account end."""
-    form_class = PasswordChangeForm if request.user.has_usable_password() else SetPasswordForm
+    form_class = NewPasswordForm if request.user.has_usable_password() else FirstPasswordForm
     form = form_class(request.user, request.POST or None)
     if request.method == "POST" and form.is_valid():
         update_session_auth_hash(request, form.save())
