@@ -12,6 +12,7 @@ from django.utils.functional import SimpleLazyObject
 
 from inference.types import ModelInfo
 from steering import gateway
+from steering.accounts.models import User
 from webapp.errors import request_id
 
 
@@ -54,13 +55,12 @@ def status(request: HttpRequest) -> JsonResponse:
 
 
 def _navigation(request: HttpRequest) -> list[dict[str, Any]]:
-    user = request.user
-    sections = [
-        {"title": title, "places": [_place(p, request) for p in places]} for title, places in NAVIGATION.items()
-    ]
-    if user.is_staff:
-        sections[-1]["places"].append(_place(STAFF_ONLY, request))
-    return sections
+    if not isinstance(request.user, User):
+        return []
+    sections = dict(NAVIGATION)
+    if request.user.is_staff:
+        sections["System"] += (STAFF_ONLY,)
+    return [{"title": title, "places": [_place(p, request) for p in ps]} for title, ps in sections.items()]
 
 
 def _place(place: Place, request: HttpRequest) -> dict[str, Any]:

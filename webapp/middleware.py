@@ -36,7 +36,7 @@ class RequestIdFilter(logging.Filter):
 
 class ContentSecurityPolicy(MiddlewareMixin):
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-        response.setdefault("Content-Security-Policy", settings.CONTENT_SECURITY_POLICY)  # type: ignore[attr-defined]
+        response.setdefault("Content-Security-Policy", settings.CONTENT_SECURITY_POLICY)
         return response
 
 

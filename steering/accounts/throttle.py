@@ -30,7 +30,7 @@ class ThrottledBackend(ModelBackend):
             _count_wrong(email)
         else:
             cache.delete(_key(email))
-        return user  # type: ignore[return-value]
+        return user
 
 
 def is_locked(email: str) -> bool:

@@ -11,6 +11,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from steering.accounts.forms import FirstPasswordForm, NewPasswordForm, ProfileForm, SignInForm
 from steering.accounts.models import SigninLink
+from steering.accounts.requests import PersonRequest
 
 
 class SignIn(LoginView):
@@ -33,7 +34,7 @@ def link(request: HttpRequest, token: str) -> HttpResponse:
 
 @never_cache
 @require_http_methods(["GET", "POST"])
-def password(request: HttpRequest) -> HttpResponse:
+def password(request: PersonRequest) -> HttpResponse:
     """Set the first password, or change it; other sessions of the account end."""
     form_class = NewPasswordForm if request.user.has_usable_password() else FirstPasswordForm
     form = form_class(request.user, request.POST or None)
@@ -45,7 +46,7 @@ def password(request: HttpRequest) -> HttpResponse:
 
 
 @require_http_methods(["GET", "POST"])
-def profile(request: HttpRequest) -> HttpResponse:
+def profile(request: PersonRequest) -> HttpResponse:
     form = ProfileForm(request.POST or None, instance=request.user)
     if request.method == "POST" and form.is_valid():
         form.save()

@@ -52,7 +52,7 @@ class Command(BaseCommand):
         from webapp.asgi import application
 
         server = Server(application, endpoints=[f"tcp:port={port}:interface={HOST}"], verbosity=0)
-        reactor.callWhenRunning(self.announce)  # type: ignore[attr-defined]
+        reactor.callWhenRunning(self.announce)
         server.run()
         gateway.close()
 
