@@ -168,6 +168,7 @@ class Batch:
             found[i] = (chosen[k], tuple(zip(ids[k, :n].tolist(), values[k, :n].tolist(), strict=True)))
         return found
 
+    @torch.inference_mode()
     def drop(self, row: Row) -> None:
         """Take a row out; the last rows move into its place, so that rows and cache stay without gaps."""
         self.settle()
@@ -192,6 +193,7 @@ class Batch:
         if self.cache.layers and source < self.cache.layers[0][0].shape[0]:
             self.cache.move(source, target, filled)
 
+    @torch.inference_mode()
     def settle(self) -> None:
         """Bring the rows' tallies up to date, for their receipts."""
         for bank in (self._bank, self._group_bank):

@@ -18,9 +18,10 @@ from typing import Any
 import torch
 
 from inference import errors
-from inference.batch import Batch, Choice
+from inference.batch import Batch, Choice, Row
 from inference.models.loader import LoadedModel
 from inference.prepare import Prepared, prepare
+from inference.sampling import NO_TOKEN
 from inference.store import VectorStore
 from inference.types import (
     Alternative,
@@ -50,6 +51,10 @@ JOBS: dict[type, Callable[[LoadedModel, Any], Iterator[Progress | Result]]] = {
     CheckPairs: check_pairs,
 }
 
+_OVERFLOW = errors.InvalidRequest(
+    "numbers_overflowed", "The model's numbers overflowed under this steering. Lower the strength and run again."
+)
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -74,7 +79,7 @@ class Run:
     def id(self) -> str:
         return self.prepared.request.id
 
-    def send(self, kind: Callable[..., Event], **fields: Any) -> None:
+    def send(self, kind: Callable[..., Event], /, **fields: Any) -> None:
         self.emit(kind(id=self.id, seq=self.seq, **fields))
         self.seq += 1
 
@@ -183,17 +188,22 @@ class Engine:
 
     def _run(self) -> None:
         try:
-            self._model = self._load()
+            model = self._load()
+            self.batch = Batch(model)
+            self._model = model
         except Exception as error:
             log.exception("the model could not be loaded")
             known = isinstance(error, errors.InferenceError)
             self._problem = error if known else errors.Unavailable("model_not_loaded", f"The model failed to load: {error}")
             return
-        self.batch = Batch(self._model)
-        while self._take_inbox():
-            self._admit()
-            self._guarded(self._advance_rows, self._fail_rows)
-            self._guarded(self._advance_job, self._fail_job)
+        try:
+            while self._take_inbox():
+                self._admit()
+                self._guarded(self._advance_rows, self._fail_rows)
+                self._guarded(self._advance_job, self._fail_job)
+        except Exception as error:  # a bug of ours: say so from now on, rather than leave callers waiting
+            log.exception("the engine stopped")
+            self._problem = _fault(error)
         self._end_everything()
 
     def _take_inbox(self) -> bool:
@@ -241,6 +251,9 @@ class Engine:
             self._deliver(self._running[choice.row], choice)
 
     def _deliver(self, run: Run, choice: Choice) -> None:
+        if choice.token == NO_TOKEN:
+            self._fail_run(run, _OVERFLOW)
+            return
         model, params = self.batch.model, choice.row.state.params
         ended = choice.token in model.eos_ids and not params.ignore_eos
         text = "" if ended else run.prepared.text.push(choice.token)
@@ -253,9 +266,7 @@ class Engine:
 
     def _finish(self, run: Run, reason: FinishReason) -> None:
         row = run.prepared.row
-        if row in self._running:
-            self.batch.drop(row)
-            del self._running[row]
+        self._leave(row)
         model = self.batch.model
         run.send(
             Finished,
@@ -265,6 +276,11 @@ class Engine:
             seconds=time.monotonic() - run.started,
             text=run.prepared.text.flush(),
         )
+
+    def _leave(self, row: Row) -> None:
+        if row in self._running:
+            self.batch.drop(row)
+            del self._running[row]
 
     def _advance_job(self) -> None:
         if not self._jobs:
@@ -314,12 +330,16 @@ class Engine:
         for run in runs:
             run.send(Failed, **error.to_wire())
 
+    def _fail_run(self, run: Run, error: errors.InferenceError) -> None:
+        self._leave(run.prepared.row)
+        run.send(Failed, **error.to_wire())
+
     def _fail_job(self, error: errors.InferenceError) -> None:
         job = self._jobs.popleft()
         job.send(Failed(job.request.id, 0, **error.to_wire()))  # type: ignore[arg-type]
 
     def _end_everything(self) -> None:
-        error = errors.Unavailable("shutting_down", "The server is shutting down. Start it again and repeat.")
+        error = self._problem or errors.Unavailable("shutting_down", "The server is shutting down. Start it again and repeat.")
         while not self._inbox.empty():
             if action := self._inbox.get_nowait():
                 action()

@@ -43,7 +43,7 @@ class LoadedModel:
         self.dtype: torch.dtype = hf.dtype
         self.compute_dtype = torch.float64 if self.dtype == torch.float64 else torch.float32
         self.eos_ids = _eos_ids(hf, tokenizer)
-        self.special_ids = frozenset(tokenizer.all_special_ids)
+        self.special_ids = frozenset(i for i in tokenizer.all_special_ids if i < self.vocab_size)
         self.hooks = ResidualHooks(self.layers)
         self.load_seconds = 0.0
 

@@ -4,11 +4,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from inference.engine import Engine, Limits
 from inference.models.loader import LoadedModel, load
 from inference.store import VectorStore
 from tests.inference import tiny
+
+
+torch.set_num_threads(1)  # tiny models lose more to waiting for a second thread than it brings
 
 
 @pytest.fixture(scope="session")
