@@ -189,7 +189,9 @@ function showTokens(item, tokens) {
   if (tokens.more) places.append(`and ${tokens.more} more`);
   body.append(places);
   const sign = tokens.state !== 'checked' ? 'clock' : tokens.places.length ? 'warn' : 'check';
-  item.replaceChildren(icon(sign), body);
+  const drawn = icon(sign);
+  if (sign !== 'check') drawn.classList.add(sign === 'warn' ? 'icon-warn' : 'icon-wait');
+  item.replaceChildren(drawn, body);
 }
 
 forgetSent();

@@ -49,9 +49,16 @@ def plain_name(column: str) -> str:
     return "_".join(column.strip().lower().replace("-", " ").replace("_", " ").split())
 
 
-def looks_like_header(cells: list[str]) -> bool:
+def looks_like_header(first: list[str], second: list[str]) -> bool:
+    """Known names; or single words above a row that holds more than single words."""
     known = {name for names in NAMES.values() for name in names}
-    return any(plain_name(cell) in known for cell in cells)
+    if any(plain_name(cell) in known for cell in first):
+        return True
+    return all(map(_is_word, first)) and not all(map(_is_word, second))
+
+
+def _is_word(cell: str) -> bool:
+    return cell.strip().replace("-", "_").isidentifier()
 
 
 def guess(columns: tuple[str, ...]) -> dict[str, str]:

@@ -39,7 +39,7 @@ def dataset_new(request: HttpRequest, how: str = "type") -> HttpResponse:
 def _new_typed(request: HttpRequest) -> HttpResponse:
     about, rows = AboutForm(request.POST), typed_rows(request.POST)
     if not about.is_valid() or not rows or any(row.problem for row in rows):
-        return _new_page(request, "type", about, rows=rows, no_rows=not rows, status=422)
+        return _new_page(request, "type", about, rows=rows, no_rows=not rows)
     dataset = dataset_create(owner=request.user, rows=[pair_of(row) for row in rows], **about.cleaned_data)
     messages.success(request, f"“{dataset.name}” is saved.")
     return redirect(dataset)
@@ -48,7 +48,7 @@ def _new_typed(request: HttpRequest) -> HttpResponse:
 def _new_import(request: HttpRequest, how: str) -> HttpResponse:
     about, source = UnnamedForm(request.POST), SourceForm(request.POST, request.FILES, how=how)
     if not about.is_valid() or not source.is_valid():
-        return _new_page(request, how, about, rows=typed_rows(request.POST), source=source, status=422)
+        return _new_page(request, how, about, rows=typed_rows(request.POST), source=source)
     found = {key: source.cleaned_data[key] for key in ("source", "text")}
     return redirect(draft_create(owner=request.user, **found, **about.cleaned_data))
 
@@ -61,7 +61,6 @@ def _new_page(
     rows: list[TypedRow] | None = None,
     source: SourceForm | None = None,
     no_rows: bool = False,
-    status: int = 200,
 ) -> HttpResponse:
     context = {
         "how": how,
@@ -72,7 +71,7 @@ def _new_page(
         "no_rows": no_rows,
         "bad_rows": sum(bool(row.problem) for row in rows or ()),
     }
-    return render(request, "datasets/new.html", context, status=status)
+    return render(request, "datasets/new.html", context)
 
 
 @require_http_methods(["GET", "POST"])
@@ -101,18 +100,18 @@ def _preview_save(request: HttpRequest, draft: ImportDraft) -> HttpResponse:
     if left_out and request.POST["action"] != "save_good":  # a line was mended badly, or a new fault came up
         return redirect(draft)
     if not about.is_valid() or not found.read.rows:
-        return _preview_page(request, draft, about, status=422)
+        return _preview_page(request, draft, about)
     dataset = draft_finish(draft, found, **about.cleaned_data)
     lines = f", {left_out} line{'s' * (left_out > 1)} left out" if left_out else ""
     messages.success(request, f"{len(found.read.rows):,} pairs imported{lines}.")
     return redirect(dataset)
 
 
-def _preview_page(request: HttpRequest, draft: ImportDraft, about: AboutForm, status: int = 200) -> HttpResponse:
+def _preview_page(request: HttpRequest, draft: ImportDraft, about: AboutForm) -> HttpResponse:
     try:
         found = draft_read(draft)
     except BadText as error:
-        return render(request, "datasets/preview_refused.html", {"draft": draft, "why": error}, status=status)
+        return render(request, "datasets/preview_refused.html", {"draft": draft, "why": error})
     rows, lines, problems = found.read.rows, found.read.lines, found.read.problems
     context = {
         "draft": draft,
@@ -124,7 +123,7 @@ def _preview_page(request: HttpRequest, draft: ImportDraft, about: AboutForm, st
         "roles": [_role(found, role) for role in ROLES],
         "columns_were": "|".join(found.mapping.get(role, "") for role in ROLES),
     }
-    return render(request, "datasets/preview.html", context, status=status)
+    return render(request, "datasets/preview.html", context)
 
 
 def _role(found: Any, role: str) -> dict[str, Any]:
@@ -148,7 +147,7 @@ def dataset_edit(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     version = _number(request, "version", 0)
     bad = any(row.problem for row in rows) or len(pairs) - (stop - start) + len(rows) > MAX_ROWS
     if not about.is_valid() or bad:
-        return _edit_page(request, dataset, about, rows, start, stop, version, status=422)
+        return _edit_page(request, dataset, about, rows, start, stop, version)
     typed = [pair_of(row) for row in rows]
     if request.POST.get("action") == "copy":
         return _save_copy(request, about, spliced(pairs, typed, start, stop), dataset.kind)
@@ -163,7 +162,7 @@ def _save(
     try:
         dataset_revise(dataset=dataset, seen_version=version, rows=typed, start=start, stop=stop, **words)
     except Conflict as conflict:
-        return _edit_page(request, dataset, about, rows, start, stop, version, saved=conflict.version, status=409)
+        return _edit_page(request, dataset, about, rows, start, stop, version, saved=conflict.version)
     messages.success(request, f"Version {dataset.version} is saved.")
     return redirect(dataset)
 
@@ -191,7 +190,6 @@ def _edit_page(
     version: int,
     *,
     saved: int = 0,
-    status: int = 200,
 ) -> HttpResponse:
     count = dataset.examples.count()
     context = {
@@ -201,11 +199,11 @@ def _edit_page(
         "start": start,
         "stop": stop,
         "count": count,
-        "version": version,
+        "seen_version": version,
         "saved": saved,
         "bad_rows": sum(bool(row.problem) for row in rows),
         "pages": range(1, -(-max(count, 1) // PAGE) + 1),
         "page": start // PAGE + 1,
         "paged": start > 0 or stop < count,
     }
-    return render(request, "datasets/edit.html", context, status=status)
+    return render(request, "datasets/edit.html", context)

@@ -13,6 +13,8 @@ from steering.datasets.models import Dataset
 
 
 class AboutForm(forms.ModelForm):
+    use_required_attribute = False  # the browser's bubble would stop buttons that need no name
+
     class Meta:
         model = Dataset
         fields = ("name", "description")

@@ -70,17 +70,16 @@ def refuse_long(raw: str) -> None:
         raise BadText(f"This line has {size // 1024:,} kB; the most is {MAX_LINE_BYTES // 1024} kB. Shorten its texts.")
 
 
-def read_csv(text: str, is_header: Callable[[list[str]], bool], header: bool | None = None) -> Table:
-    """`is_header(cells)` guesses whether the first row names the columns; `header` overrules it."""
+def read_csv(text: str, is_header: Callable[[list[str], list[str]], bool], header: bool | None = None) -> Table:
+    """`is_header(first, second)` guesses from two rows whether the first names the columns; `header` overrules it."""
     lines = physical_lines(text)
-    first = next((line for line in lines if line.strip()), "")
-    rows = list(_csv_rows(lines, _delimiter(first)))
-    top = rows[0].values.get("cells", []) if rows else []
-    has_header = bool(top) and (is_header(top) if header is None else header)
-    columns = _column_names(
-        top if has_header else [], max((len(row.values.get("cells", ())) for row in rows), default=0)
-    )
-    width = len(top) or len(columns)
+    start = next((line for line in lines if line.strip()), "")
+    rows = list(_csv_rows(lines, _delimiter(start)))
+    first, second = ([*(row.values.get("cells", []) for row in rows[:2]), [], []])[:2]
+    has_header = bool(first) and (is_header(first, second) if header is None else header)
+    widest = max((len(row.values.get("cells", ())) for row in rows), default=0)
+    columns = _column_names(first if has_header else [], widest)
+    width = len(first) or widest
     records = (_named(row, columns, width) for row in (rows[1:] if has_header else rows))
     return Table("CSV", columns[:width], tuple(records), has_header)
 

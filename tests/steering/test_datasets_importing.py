@@ -91,10 +91,10 @@ def test_csv_without_a_header_is_taken_in_order() -> None:
 
 
 def test_unknown_columns_are_asked_for_and_can_be_mapped() -> None:
-    text = "q,good,evil\np,yes,no"
-    assert read(text, header=True).missing == ("positive", "negative")
+    text = "q,good,evil\nWhy so?,yes,no"
+    assert read(text).missing == ("positive", "negative")
     mapping = {"prompt": "q", "positive": "good", "negative": "evil"}
-    assert rows(text, header=True, mapping=mapping) == (PAIR,)
+    assert rows(text, mapping=mapping) == (Pair("yes", "no", "Why so?"),)
 
 
 def test_a_csv_text_may_hold_lines_and_quotes() -> None:

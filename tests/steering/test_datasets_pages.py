@@ -71,7 +71,7 @@ def test_typed_pairs_become_a_dataset(page, alice) -> None:
 def test_a_typed_pair_without_a_side_is_shown_again_with_everything_else(page) -> None:
     response = page.post(url("new"), typed(PAIRS[0], Pair("only this", "", "q"), how="type", name=""))
     text = response.content.decode()
-    assert response.status_code == 422
+    assert response.status_code == 200
     assert "This pair has an empty negative side." in text
     assert "Give the dataset a name." in text
     assert "only this" in text
@@ -91,7 +91,7 @@ def test_a_refused_file_keeps_what_was_typed_beside_it(page) -> None:
     data = {"how": "upload", "file": SimpleUploadedFile("a.jsonl.gz", b"\x1f\x8b123"), "name": "Kept name"}
     response = page.post(url("new"), {**data, **typed(PAIRS[0], name="Kept name"), "pasted": "kept paste"})
     text = response.content.decode()
-    assert response.status_code == 422
+    assert response.status_code == 200
     for kept in ("compressed", "Kept name", "yes 0", "kept paste"):
         assert kept in text
 
@@ -135,7 +135,9 @@ def test_a_mended_line_that_is_still_wrong_keeps_its_new_text(page) -> None:
 
 def test_columns_are_chosen_on_the_preview(page, alice) -> None:
     draft = draft_of(upload(page, '{"q": "p", "good": "yes", "evil": "no"}'))
-    assert "Which column holds the positive and the negative side?" in page.get(draft.get_absolute_url()).content.decode()
+    assert (
+        "Which column holds the positive and the negative side?" in page.get(draft.get_absolute_url()).content.decode()
+    )
     columns = {"column-prompt": "q", "column-positive": "good", "column-negative": "evil", "columns-were": "||"}
     page.post(draft.get_absolute_url(), {"action": "update", "name": "Calm", **columns})
     page.post(draft.get_absolute_url(), {"action": "save", "name": "Calm", **columns, "columns-were": "q|good|evil"})
@@ -153,7 +155,7 @@ def test_a_first_line_of_data_is_not_eaten_as_names(page, alice) -> None:
 def test_saving_an_import_without_a_name_asks_for_one(page) -> None:
     draft = draft_of(upload(page, GOOD))
     response = page.post(draft.get_absolute_url(), {"action": "save", "name": ""})
-    assert response.status_code == 422
+    assert response.status_code == 200
     assert "Give the dataset a name." in response.content.decode()
 
 
@@ -179,7 +181,6 @@ def test_rows_are_added_changed_removed_and_reordered_in_one_save(page, dataset)
 def test_an_edit_from_an_older_version_changes_nothing_and_loses_nothing(page, dataset) -> None:
     save(page, dataset, PAIRS[5])
     response = save(page, dataset, Pair("my long work", "no"), version=1)
-    assert response.status_code == 409
     assert "changed in another tab" in response.content.decode()
     assert "my long work" in response.content.decode()
     assert dataset.pairs() == (PAIRS[5],)
