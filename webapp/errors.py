@@ -84,6 +84,19 @@ def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
     )
 
 
+def signed_out(request: HttpRequest) -> HttpResponse:
+    return explain(
+        request,
+        Explanation(
+            401,
+            "signed_out",
+            "You are signed out",
+            "This needs an account.",
+            "Reload the page and sign in; nothing is lost.",
+        ),
+    )
+
+
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     return explain(
         request,

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
-from contextvars import ContextVar
+from collections.abc import Callable
+from typing import Any
 
 from django.conf import settings
+from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils.deprecation import MiddlewareMixin
 
 from inference.errors import InferenceError
 from webapp import errors
-
-_request_id: ContextVar[str] = ContextVar("request_id", default="-")
+from webapp.request_ids import current
 
 
 class RequestId(MiddlewareMixin):
@@ -21,23 +21,26 @@ class RequestId(MiddlewareMixin):
 
     def process_request(self, request: HttpRequest) -> None:
         request.id = f"req_{secrets.token_hex(6)}"  # type: ignore[attr-defined]
-        _request_id.set(request.id)  # type: ignore[attr-defined]
+        current.set(request.id)  # type: ignore[attr-defined]
 
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         response["X-Request-ID"] = errors.request_id(request)
         return response
 
 
-class RequestIdFilter(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.request_id = _request_id.get()
-        return True
-
-
 class ContentSecurityPolicy(MiddlewareMixin):
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         response.setdefault("Content-Security-Policy", settings.CONTENT_SECURITY_POLICY)
         return response
+
+
+class RequireSignIn(LoginRequiredMiddleware):
+    """Every page needs an account unless its view says otherwise. Programs get a 401, people the sign-in page."""
+
+    def handle_no_permission(self, request: HttpRequest, view_func: Callable[..., HttpResponseBase]) -> Any:
+        if errors.wants_json(request):
+            return errors.signed_out(request)
+        return super().handle_no_permission(request, view_func)
 
 
 class UploadLimit(MiddlewareMixin):

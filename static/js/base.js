@@ -127,7 +127,7 @@ async function poll() {
   let wait = POLL_MS;
   try {
     const response = await fetch(worker.dataset.url, { headers: { Accept: 'application/json' } });
-    if (response.redirected) return drawStatus({ ...remembered(), dot: 'warn', state: 'Signed out', detail: 'reload the page to sign in' });
+    if (response.status === 401) return drawStatus({ ...remembered(), dot: 'warn', state: 'Signed out', detail: 'reload the page to sign in' });
     if (!response.ok) throw new Error(String(response.status));
     served = await response.json();
     drawStatus(served);

@@ -66,6 +66,12 @@ def test_a_program_gets_its_error_as_json(client: Client) -> None:
     assert response.json()["error"]["request_id"] == response["X-Request-ID"]
 
 
+def test_a_program_that_is_signed_out_is_told_so_instead_of_redirected(client: Client) -> None:
+    response = client.get("/status.json", headers={"Accept": "application/json"})
+    assert response.status_code == 401
+    assert response.json()["error"]["code"] == "signed_out"
+
+
 def test_cookies_are_kept_from_scripts_and_other_sites(client: Client, person: User) -> None:
     client.get(f"/accounts/link/{SigninLink.objects.issue(person)}/")
     cookie = client.cookies[settings.SESSION_COOKIE_NAME]
