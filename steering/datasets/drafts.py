@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
@@ -15,11 +15,8 @@ from steering.datasets.library import dataset_create
 from steering.datasets.limits import BadText
 from steering.datasets.models import Dataset, ImportDraft
 
-if TYPE_CHECKING:
-    from steering.accounts.models import User
 
-
-def draft_create(*, owner: User, source: str, text: str, name: str, description: str) -> ImportDraft:
+def draft_create(*, owner: Any, source: str, text: str, name: str, description: str) -> ImportDraft:
     """Keep a text for its preview. The oldest drafts of this person go when there are too many."""
     draft = ImportDraft.objects.create(
         owner=owner, source=source, text=text, name=name or _name_from(source), description=description

@@ -15,9 +15,11 @@ from inference.types import Pair
 from steering.datasets.columns import ROLES
 from steering.datasets.drafts import draft_create, draft_finish, draft_read, draft_update
 from steering.datasets.forms import AboutForm, SourceForm, UnnamedForm
+from steering.datasets.importing import Import
 from steering.datasets.library import Conflict, copy_name, dataset_create, dataset_revise, spliced
 from steering.datasets.limits import MAX_ROWS, BadText
 from steering.datasets.models import Dataset, ImportDraft
+from steering.datasets.records import Record
 from steering.datasets.typed import TypedRow, pair_of, rows_of, typed_rows
 
 PAGE = 50
@@ -120,13 +122,18 @@ def _preview_page(request: HttpRequest, draft: ImportDraft, about: AboutForm) ->
         "rows": list(zip(lines[:PREVIEW_ROWS], rows[:PREVIEW_ROWS], strict=True)),
         "problems": problems[:PROBLEMS_SHOWN],
         "more_problems": max(0, len(problems) - PROBLEMS_SHOWN),
+        "samples": [_cells(found, record) for record in found.table.records[:3]] if found.missing else (),
         "roles": [_role(found, role) for role in ROLES],
         "columns_were": "|".join(found.mapping.get(role, "") for role in ROLES),
     }
     return render(request, "datasets/preview.html", context)
 
 
-def _role(found: Any, role: str) -> dict[str, Any]:
+def _cells(found: Import, record: Record) -> list[str]:
+    return [str(record.values.get(column, "")) for column in found.table.columns]
+
+
+def _role(found: Import, role: str) -> dict[str, Any]:
     column = found.mapping.get(role, "")
     sample = next((str(r.values[column]) for r in found.table.records if r.values.get(column)), "")
     return {"name": role, "column": column, "sample": sample, "missing": role in found.missing}

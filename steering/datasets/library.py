@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 from django.db import transaction
 from django.db.models import F
@@ -12,9 +12,6 @@ from django.utils import timezone
 from inference.types import Pair
 from steering.datasets.lint import lint
 from steering.datasets.models import Dataset, Example
-
-if TYPE_CHECKING:
-    from steering.accounts.models import User
 
 
 class Conflict(Exception):
@@ -26,7 +23,7 @@ class Conflict(Exception):
 
 
 @transaction.atomic
-def dataset_create(*, owner: User, name: str, description: str, rows: Sequence[Pair], kind: str = "pairs") -> Dataset:
+def dataset_create(*, owner: Any, name: str, description: str, rows: Sequence[Pair], kind: str = "pairs") -> Dataset:
     dataset = Dataset.objects.create(owner=owner, name=name, description=description, kind=kind)
     examples_replace(dataset=dataset, rows=rows)
     return dataset
@@ -49,7 +46,7 @@ def dataset_revise(
     return dataset
 
 
-def dataset_duplicate(*, dataset: Dataset, owner: User) -> Dataset:
+def dataset_duplicate(*, dataset: Dataset, owner: Any) -> Dataset:
     """A copy that belongs to `owner`, at version 1."""
     return dataset_create(
         owner=owner,
