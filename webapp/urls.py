@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from django.contrib import admin
+from django.contrib.auth.decorators import login_not_required
+from django.templatetags.static import static
 from django.urls import include, path
+from django.views.generic import RedirectView
 
 from webapp import errors, frame
 
@@ -12,6 +15,7 @@ urlpatterns = [
     path("accounts/", include("steering.accounts.urls")),
     path("admin/", admin.site.urls),
     path("datasets/", include("steering.datasets.urls")),
+    path("favicon.ico", login_not_required(RedirectView.as_view(url=static("favicon.svg")))),
     path("jobs/", include("steering.jobs.urls")),
     path("status.json", frame.status, name="status"),
     path("vectors/", include("steering.vectors.urls")),
