@@ -28,6 +28,9 @@ class Figure {
     this.plot.setAttribute('aria-label', describe(figure));
     this.table = element('div', 'table-wrap figure-table');
     this.table.hidden = true;
+    this.table.tabIndex = 0;
+    this.table.setAttribute('role', 'region');
+    this.table.setAttribute('aria-label', `${figure.title} as a table`);
     this.root = element('figure', 'figure');
     this.root.append(this.head(), this.plot, this.table);
     if (figure.series.length > 1) this.root.append(key(figure.series));

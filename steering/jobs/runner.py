@@ -31,6 +31,7 @@ OnResult = Callable[[Job, dict[str, Any]], None]
 _writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="job-writes")  # one connection, writes in order
 
 UPDATE_SECONDS = 0.25  # no more than four progress writes a second
+LOADING_SECONDS = 1.0
 BUSY_RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)  # SQLite may be locked by a long writer; an ending must not be lost
 
 RESTARTED = (
@@ -100,6 +101,7 @@ async def _carry(job: Job, request: JobRequest, on_result: OnResult | None) -> N
 
 
 async def _consume(job: Job, request: JobRequest, on_result: OnResult | None) -> None:
+    await _model_loaded(job)
     written = 0.0
     async with aclosing(gateway.inference().run(request)) as events:  # type: ignore[type-var]
         async for event in events:
@@ -112,6 +114,13 @@ async def _consume(job: Job, request: JobRequest, on_result: OnResult | None) ->
             elif isinstance(event, Failed):
                 return await _fail(job, event.code, event.message)
     await _fail(job, *NO_RESULT)
+
+
+async def _model_loaded(job: Job) -> None:
+    """Wait while the model loads, and say so; a model that failed to load is reported by the run itself."""
+    while (await gateway.inference().describe()).state == "loading":
+        await _in_thread(Job.objects.active().filter(pk=job.pk).update, note="the model is still loading")
+        await asyncio.sleep(LOADING_SECONDS)
 
 
 async def _report(job: Job, progress: Progress) -> bool:

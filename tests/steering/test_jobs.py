@@ -95,6 +95,17 @@ def test_progress_is_written_at_most_four_times_a_second(
     assert len(writes) <= 1 + 4 * (time.monotonic() - begun)
 
 
+def test_a_job_waits_for_the_model_to_load(
+    person: User, fake_inference: FakeInference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "LOADING_SECONDS", 0.02)
+    fake_inference.state = "loading"
+    job = until(start(person), lambda j: bool(j.note))
+    assert (job.state, job.note) == ("queued", "the model is still loading")
+    fake_inference.state = "ready"
+    assert ended(job).state == "succeeded"
+
+
 def test_a_failure_keeps_its_code_and_cure(person: User, fake_inference: FakeInference) -> None:
     plays(
         fake_inference, lambda id: Failed(id, 0, "invalid_request", "pair_too_long", "Pair 3 is too long. Shorten it.")
