@@ -35,6 +35,11 @@ class Problem:
     message: str
     title: str
 
+    @property
+    def can_be_mended(self) -> bool:
+        """In a text box of a page; a line that is far too long cannot."""
+        return len(self.raw) <= MAX_LINE_BYTES
+
 
 @dataclass(frozen=True)
 class Read:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -102,7 +102,8 @@ def read_import(
     if mapping:
         chosen = {role: mapping[role] for role in ROLES if mapping.get(role) in table.columns}
     missing = tuple(role for role in ("positive", "negative") if role not in chosen)
-    read = Read((), (), ()) if missing and table.columns else read_rows(table, chosen)
+    readable = replace(table, records=tuple(r for r in table.records if r.problem)) if missing else table
+    read = read_rows(readable, chosen)
     if len(read.rows) > MAX_ROWS:
         raise _too_many(len(read.rows))
     return Import(table, chosen, read, kind_of(chosen), form_of(table, chosen), missing)

@@ -15,6 +15,8 @@ from typing import Any
 from steering.datasets.limits import MAX_LINE_BYTES, BadText
 from steering.datasets.strict_json import read_json
 
+LONG_ROW = f"This row is longer than {MAX_LINE_BYTES // 1024} kB. Shorten its texts."
+
 
 @dataclass(frozen=True)
 class Record:
@@ -93,11 +95,15 @@ def _csv_rows(lines: list[str], delimiter: str) -> Iterator[Record]:
     """A row with a broken quote is one bad line; reading goes on in the line after it."""
     at = 0
     while at < len(lines):
+        if _is_long(lines[at]):
+            yield Record(at + 1, 1, lines[at].rstrip("\r\n"), problem=LONG_ROW)
+            at += 1
+            continue
         reader = csv.reader(_some_of(lines, at), delimiter=delimiter, strict=True)
         try:
             cells = next(reader, [])
         except csv.Error as error:
-            yield Record(at + 1, 1, lines[at].rstrip("\r\n"), problem=_csv_problem(str(error), lines[at]))
+            yield Record(at + 1, 1, lines[at].rstrip("\r\n"), problem=_csv_problem(str(error)))
             at += 1
             continue
         count = max(reader.line_num, 1)
@@ -115,11 +121,13 @@ def _some_of(lines: list[str], start: int) -> Iterator[str]:
         yield lines[i]
 
 
-def _csv_problem(error: str, line: str) -> str:
-    if len(line.encode("utf-8", "surrogatepass")) > MAX_LINE_BYTES:
-        return f"This row is longer than {MAX_LINE_BYTES // 1024} kB. Shorten its texts."
+def _is_long(line: str) -> bool:
+    return len(line) * 4 > MAX_LINE_BYTES and len(line.encode("utf-8", "surrogatepass")) > MAX_LINE_BYTES
+
+
+def _csv_problem(error: str) -> str:
     if "unexpected end" in error:
-        return 'A quote (") is opened here and never closed. Close it, or write quotes inside a text twice.'
+        return 'A quote (") is opened here and not closed within 64 kB. Close it, or write quotes inside a text twice.'
     return "The quotes do not match. Put the whole text in quotes, and write quotes inside it twice."
 
 

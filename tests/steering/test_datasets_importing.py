@@ -136,13 +136,24 @@ def test_a_bad_first_line_does_not_hide_the_form() -> None:
 def test_an_open_quote_costs_one_line_of_a_csv_file() -> None:
     found = read('prompt,positive,negative\np,yes,no\np,"yes,no\np,yes,no\np,yes,no\n')
     assert [p.line for p in found.read.problems] == [3]
-    assert "never closed" in found.read.problems[0].message
+    assert "not closed" in found.read.problems[0].message
     assert found.read.rows == (PAIR,) * 3
 
 
 def test_a_comma_outside_quotes_is_a_problem_not_a_shorter_text() -> None:
     found = read("prompt,positive,negative\np,yes, indeed,no\n")
     assert "4 cells, the first row has 3" in found.read.problems[0].message
+
+
+def test_a_row_that_is_too_long_is_a_problem_not_a_gap() -> None:
+    found = read(f"prompt,positive,negative\np,{'x' * 70_000},no\np,yes,no\n")
+    assert [(p.line, p.can_be_mended) for p in found.read.problems] == [(2, False)]
+    assert found.read.rows == (PAIR,)
+
+
+def test_lines_that_cannot_be_read_are_named_even_before_columns_are_chosen() -> None:
+    found = read('q,good,evil\nWhy so?,yes,no\nWhy?,yes,"no\n')
+    assert (found.missing, [p.line for p in found.read.problems]) == (("positive", "negative"), [3])
 
 
 def test_lines_are_counted_as_an_editor_does() -> None:
