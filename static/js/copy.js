@@ -30,7 +30,7 @@ for (const button of document.querySelectorAll('[data-copy], [data-copy-from]'))
   button.addEventListener('click', async () => {
     const done = await copy(textOf(button));
     button.focus();
-    if (done) toast('Copied', button.getAttribute('aria-label') ?? '');
+    if (done) toast('Copied', (button.getAttribute('aria-label') ?? '').replace(/^Copy /, ''));
     else toast('Not copied', 'The browser did not allow it. Select the text and copy it by hand.');
   });
 }

@@ -8,7 +8,7 @@ from typing import Any
 
 from inference.types import LayerStats, SteeringVector
 
-SINK_FACTOR = 8.0  # for files that do not say with which factor their sinks were told apart
+SINK_ONSET = 20.0  # longest token over the usual one; below it, long tokens come and go without harm
 
 
 def summary_of(vector: SteeringVector) -> dict[str, Any]:
@@ -77,8 +77,7 @@ class Facts:
     @cached_property
     def sink_from(self) -> int | None:
         """The first layer with an attention sink: one token far longer than the others."""
-        factor = self.provenance.get("sink_factor", SINK_FACTOR)
-        return next((r.layer for r in self.stats if r.sink_norm > factor * r.residual_norm), None)
+        return next((r.layer for r in self.stats if r.sink_norm > SINK_ONSET * r.residual_norm), None)
 
     @property
     def reasons(self) -> list[str]:

@@ -245,7 +245,7 @@ def test_the_page_states_where_and_how_strongly_to_use_it(client: Client, person
     assert "0.30× <small>2.4 raw</small>" in page  # 0.3 of 40, in lengths of 5
     assert "adds a norm of 12.0" in page
     assert "Layer 2 scores best." in page
-    assert "From layer 3 on" in page
+    assert "from layer 3 on one token" in page
     assert f"?vector={Vector.objects.get().pk}" in page
 
 
