@@ -34,6 +34,9 @@ format: install-dev ## let ruff sort imports and format
 	@$(VENV_PYTHON) -m ruff check --fix-only --quiet .
 	@$(VENV_PYTHON) -m ruff format --quiet .
 
+starters: install ## rebuild the starter vectors and measure what they do (takes a while)
+	@$(VENV_PYTHON) -m scripts.starters
+
 size: ## lines per folder
 	@$(NEEDS_PYTHON)
 	@$(PYTHON) scripts/size.py

@@ -1,4 +1,4 @@
-"""Rows and their KV cache: join, prefill, step, drop. Knows token ids and tensors; knows no text, requests or threads."""
+"""Rows and their KV cache: join, prefill, step, drop. Knows token ids and tensors; no text, requests or threads."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Batch:
 
     @torch.inference_mode()
     def prefill(self, token_budget: int) -> list[Choice]:
-        """Read the next chunk of the group's prompts, at most `token_budget` tokens; the group's first tokens at the end."""
+        """Read the next chunk of the group's prompts, at most `token_budget` tokens; at the end, their first tokens."""
         group = self.rows[self.decoding :]
         if len(self._group_logits) < len(group):
             self._advance(group, token_budget)
@@ -94,7 +94,7 @@ class Batch:
         self._group_start = stop
 
     def _read(self, group: list[Row], start: int, stop: int) -> tuple[Tensor, list[int]]:
-        """One forward pass over positions start to stop of the group; logits [n, k, vocab] at the k positions returned."""
+        """One pass over positions start to stop of the group; logits [n, k, vocab] at the k positions returned."""
         device = self.model.device
         ids = torch.tensor([(r.tokens[start:stop] + [0] * stop)[: stop - start] for r in group], device=device)
         lengths = torch.tensor([[r.prompt_length] for r in group], device=device)

@@ -68,7 +68,9 @@ class KVCache:
         if have_rows >= self._rows.stop and have_tokens >= self._stop:
             return
         rows = have_rows if have_rows >= self._rows.stop else max(self._rows.stop, 2 * have_rows)
-        tokens = have_tokens if have_tokens >= self._stop else _round_up(max(self._stop, have_tokens + have_tokens // 2))
+        tokens = (
+            have_tokens if have_tokens >= self._stop else _round_up(max(self._stop, have_tokens + have_tokens // 2))
+        )
         pair = self.layers[layer_idx]
         self.layers[layer_idx] = (_grown(pair[0], rows, tokens), _grown(pair[1], rows, tokens))
 

@@ -180,7 +180,9 @@ class Engine:
         if self._model is None:
             seconds = time.monotonic() - self._load_started
             raise errors.Unavailable(
-                "model_loading", f"The model is still loading ({seconds:.0f} s so far). Try again shortly.", retry_after=3.0
+                "model_loading",
+                f"The model is still loading ({seconds:.0f} s so far). Try again shortly.",
+                retry_after=3.0,
             )
         return self._model
 
@@ -193,8 +195,8 @@ class Engine:
             self._model = model
         except Exception as error:
             log.exception("the model could not be loaded")
-            known = isinstance(error, errors.InferenceError)
-            self._problem = error if known else errors.Unavailable("model_not_loaded", f"The model failed to load: {error}")
+            unknown = errors.Unavailable("model_not_loaded", f"The model failed to load: {error}")
+            self._problem = error if isinstance(error, errors.InferenceError) else unknown
             return
         try:
             while self._take_inbox():
@@ -339,7 +341,9 @@ class Engine:
         job.send(Failed(job.request.id, 0, **error.to_wire()))  # type: ignore[arg-type]
 
     def _end_everything(self) -> None:
-        error = self._problem or errors.Unavailable("shutting_down", "The server is shutting down. Start it again and repeat.")
+        error = self._problem or errors.Unavailable(
+            "shutting_down", "The server is shutting down. Start it again and repeat."
+        )
         while not self._inbox.empty():
             if action := self._inbox.get_nowait():
                 action()

@@ -1,12 +1,13 @@
 """A row's interventions turned into deltas on the residual stream. The only writer of activations.
 
-Every operation is h + clamp(a + b * (u.h), low, high) * w with a unit direction u that is read and a direction w that is
-written, so that rows with different operations, strengths and vectors share one batched expression, and a row without
+Every operation is h + clamp(a + b * (u.h), low, high) * w with a unit direction u that is read and a direction w
+that is written, so that rows with different operations, strengths and vectors share one batched expression, and a row without
 any is multiplied by zero. Sums are float32 (float64 in a float64 model) whatever the model's dtype.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -55,7 +56,9 @@ class Edit:
         )
 
 
-def compile_intervention(source: Intervention, vector: SteeringVector | None, n_layers: int, d_model: int) -> list[Edit]:
+def compile_intervention(
+    source: Intervention, vector: SteeringVector | None, n_layers: int, d_model: int
+) -> list[Edit]:
     """Resolve one intervention to edits, one per site. `vector` is what `source.vector_id` names.
 
     Raises InvalidRequest when a site, size or unit cannot be honoured exactly.
@@ -181,9 +184,7 @@ class Bank:
 
     def __init__(self, rows: list[list[Edit]], device: torch.device, dtype: torch.dtype):
         indices = sorted({e.index for row in rows for e in row})
-        self.sites = {
-            i: SiteBank([[e for e in row if e.index == i] for row in rows], device, dtype) for i in indices
-        }
+        self.sites = {i: SiteBank([[e for e in row if e.index == i] for row in rows], device, dtype) for i in indices}
 
     def settle(self) -> None:
         for site in self.sites.values():
@@ -212,7 +213,7 @@ class ResidualHooks:
             return None
         return ((edited, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": edited})
 
-    def _after(self, index: int):
+    def _after(self, index: int) -> Callable[[nn.Module, tuple, Tensor | tuple], Tensor | tuple | None]:
         def hook(module: nn.Module, args: tuple, output: Tensor | tuple) -> Tensor | tuple | None:
             hidden = output[0] if isinstance(output, tuple) else output
             edited = self._edited(index, hidden)

@@ -71,8 +71,8 @@ def _fit(request: GenerationRequest, prompt_tokens: int, context: int) -> sampli
     if request.sampling.max_tokens > room:
         raise InvalidRequest(
             "max_tokens_too_large",
-            f"The prompt has {prompt_tokens:,} tokens, which leaves room for {room:,} of the {context:,} that the model "
-            f"can hold; max_tokens asks for {request.sampling.max_tokens:,}. Ask for {room:,} or fewer.",
+            f"The prompt has {prompt_tokens:,} tokens, which leaves room for {room:,} of the {context:,} that the "
+            f"model can hold; max_tokens asks for {request.sampling.max_tokens:,}. Ask for {room:,} or fewer.",
         )
     return replace(request.sampling)
 

@@ -64,13 +64,15 @@ def dump(vector: SteeringVector) -> bytes:
 def load(data: bytes) -> SteeringVector:
     """Read a file that `dump` wrote. Raises InvalidRequest saying what is wrong with any other."""
     if len(data) > MAX_BYTES:
-        raise InvalidRequest("vector_too_large", f"The file is larger than {MAX_BYTES >> 20} MiB; no vector is. Check it.")
+        raise InvalidRequest(
+            "vector_too_large", f"The file is larger than {MAX_BYTES >> 20} MiB; no vector is. Check it."
+        )
     for magic, name in _FOREIGN.items():
-        if data.startswith(magic):
+        if data.startswith(magic) and data[8:9] != b"{":  # a safetensors header's length may begin with any byte
             raise InvalidRequest(
                 "not_safetensors",
-                f"The file is {name}, not a .safetensors file. Such files are not opened here, since they can run code or "
-                "lack the facts that steering needs. Upload a vector that Steerboard wrote.",
+                f"The file is {name}, not a .safetensors file. Such files are not opened here: they can run "
+                "code, or lack the facts that steering needs. Upload a vector that Steerboard wrote.",
             )
     facts = _read_facts(data)
     try:
@@ -172,7 +174,8 @@ def _read_directions(tensors: dict[str, np.ndarray]) -> tuple[Direction, ...]:
         match = _TENSOR.fullmatch(name)
         if not match or values.dtype != np.float32:
             raise InvalidRequest(
-                "not_a_vector", f"Tensor {name!r:.60} is not a float32 direction named layer.<number>. Build the vector again."
+                "not_a_vector",
+                f"Tensor {name!r:.60} is not a float32 direction named layer.<number>. Build the vector again.",
             )
         directions.append(Direction(Site(int(match[1])), values))
     return tuple(sorted(directions, key=lambda d: d.site.layer))
@@ -214,4 +217,4 @@ def _write_atomically(path: Path, data: bytes) -> None:
 def _storage_error(error: OSError, folder: Path) -> InferenceError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return InferenceError("disk_full", f"The disk that holds {folder} is full. Free some space, then save again.")
-    return InferenceError("storage_failed", f"The vector could not be written to {folder}: {error.strerror}. Check the folder.")
+    return InferenceError("storage_failed", f"{folder} cannot be written to: {error.strerror}. Check its permissions.")

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from inference.errors import InferenceError, InvalidRequest, NotFound, Unavailable
 from inference.interventions import ResidualHooks
@@ -71,7 +72,9 @@ class LoadedModel:
                 plain, tokenize=False, add_generation_prompt=not resume, continue_final_message=resume
             )
         except Exception as error:  # templates raise whatever Jinja raises
-            raise InvalidRequest("bad_messages", f"The chat template of {self.id} refuses these messages: {error}") from error
+            raise InvalidRequest(
+                "bad_messages", f"The chat template of {self.id} refuses these messages: {error}"
+            ) from error
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     @torch.inference_mode()
@@ -118,6 +121,7 @@ def load(name: str, *, cache_dir: Path, dtype: str = "float32", device: str | No
     """
     if dtype not in DTYPES:
         raise InvalidRequest("bad_dtype", f"STEERBOARD_DTYPE={dtype!r} is not known. Use {', '.join(DTYPES)}.")
+    transformers_logging.disable_progress_bar()
     started = time.monotonic()
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     folder, id, revision = resolve(name, cache_dir)
@@ -137,7 +141,9 @@ def resolve(name: str, cache_dir: Path) -> tuple[str, str, str]:
         return _converted(path, path.stem, cache_dir)
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise NotFound("model_not_found", f"{name} holds no config.json. Point to a folder that transformers saved.")
+            raise NotFound(
+                "model_not_found", f"{name} holds no config.json. Point to a folder that transformers saved."
+            )
         return str(path), path.name, digest_files(sorted([*path.glob("*.safetensors"), path / "config.json"]))
     if path.is_absolute() or name.startswith("."):
         raise NotFound("model_not_found", f"There is no folder {name}. Check INFERENCE_URL.")
@@ -183,7 +189,7 @@ def _converted(gguf: Path, id: str, cache_dir: Path) -> tuple[str, str, str]:
 
 
 def convert_gguf(gguf: Path, folder: Path) -> None:
-    """Write a GGUF file's weights, dequantised to float32, and its tokenizer as a folder of transformers; atomically."""
+    """Write a GGUF file's weights, dequantised to float32, and tokenizer as a folder of transformers; atomically."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=folder.parent))
@@ -211,13 +217,17 @@ def _without_quantisation(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _disk_error(folder: Path, error: OSError) -> InferenceError:
-    return Unavailable("disk_full", f"The model could not be written to {folder.parent}: {error.strerror or error}. Free space or move STEERBOARD_DATA.")
+    return Unavailable(
+        "disk_full",
+        f"The model could not be written to {folder.parent}: {error.strerror or error}. "
+        "Free space or move STEERBOARD_DATA.",
+    )
 
 
 def _load_folder(name: str, id: str, revision: str, dtype: torch.dtype, device: str) -> LoadedModel:
     try:
         config = AutoConfig.from_pretrained(name)
-        hf = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, attn_implementation=attention_of(config))
+        hf: Any = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, attn_implementation=attention_of(config))
         tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError, KeyError) as error:
         first_line = str(error).strip().splitlines()[0]

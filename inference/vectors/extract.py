@@ -55,7 +55,9 @@ def create_vector(model: LoadedModel, job: CreateVector) -> Iterator[Progress | 
     readings: list[spans.Reading] = []
     for pairs in _chunks(job.pairs, PAIRS_PER_TURN):
         yield Progress(job.id, next(seq), 0, total, "Reading the pairs")
-        readings += [_read(model, job, pair, side, len(readings) // 2 + 1) for pair in pairs for side in _sides(pair)]
+        readings += [
+            _read(model, job, pair, side, len(readings) // 2 + 1) for pair in pairs for side in spans.sides(pair)
+        ]
 
     pooler = Pooler(readings, layers, model.d_model, model.special_ids)
     started, done, estimate = time.monotonic(), 0, Estimate(readings)
@@ -78,11 +80,12 @@ def create_vector(model: LoadedModel, job: CreateVector) -> Iterator[Progress | 
 
 def check_pairs(model: LoadedModel, job: CheckPairs) -> Iterator[Progress | Result]:
     """What the tokenizer makes of pairs. Rows in the Result's payload count from 0; empty sides are allowed."""
-    seq, lengths = count(), []
+    seq = count()
     merged: list[int] = []
+    lengths: list[list[int]] = []
     for pairs in _chunks(job.pairs, PAIRS_PER_TURN):
         for pair in pairs:
-            if any(spans.is_merged(model.tokenizer, pair.prompt, side) for side in _sides(pair) if side):
+            if any(spans.is_merged(model.tokenizer, pair.prompt, side) for side in spans.sides(pair) if side):
                 merged.append(len(lengths))
             lengths.append(spans.lengths(model.tokenizer, pair))
         yield Progress(job.id, next(seq), len(lengths), len(job.pairs), "Tokenising")
@@ -92,20 +95,23 @@ def check_pairs(model: LoadedModel, job: CheckPairs) -> Iterator[Progress | Resu
 def _check_job(model: LoadedModel, job: CreateVector) -> tuple[int, ...]:
     if len(job.pairs) < MIN_PAIRS:
         raise InvalidRequest(
-            "too_few_pairs", f"A vector needs at least {MIN_PAIRS} pairs and this dataset has {len(job.pairs)}. Add more."
+            "too_few_pairs",
+            f"A vector needs at least {MIN_PAIRS} pairs and this dataset has {len(job.pairs)}. Add more.",
         )
-    empty = [i for i, pair in enumerate(job.pairs, 1) if not all(side.strip() for side in _sides(pair))]
+    empty = [i for i, pair in enumerate(job.pairs, 1) if not all(side.strip() for side in spans.sides(pair))]
     if empty:
         rows = ", ".join(map(str, empty[:5])) + (", ..." if len(empty) > 5 else "")
         raise InvalidRequest("empty_side", f"An empty side in pair {rows}. Write both sides, or delete the pair.")
     if all(pair.positive == pair.negative for pair in job.pairs):
         raise InvalidRequest(
-            "identical_sides", "The two sides of every pair are the same, so there is nothing to tell apart. Edit one side."
+            "identical_sides",
+            "The two sides of every pair are the same, so there is nothing to tell apart. Edit one side.",
         )
     wrong = sorted(layer for layer in job.layers if not 0 <= layer < model.n_layers)
     if wrong:
         raise InvalidRequest(
-            "layer_out_of_range", f"{model.id} has layers 0 to {model.n_layers - 1}, not {wrong[0]}. Choose among those."
+            "layer_out_of_range",
+            f"{model.id} has layers 0 to {model.n_layers - 1}, not {wrong[0]}. Choose among those.",
         )
     return tuple(sorted(set(job.layers))) or tuple(range(model.n_layers))
 
@@ -197,10 +203,6 @@ def _provenance(model: LoadedModel, job: CreateVector, pooler: Pooler) -> dict[s
 def _digest(pairs: Sequence[Pair]) -> str:
     text = json.dumps([pair.to_wire() for pair in pairs], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _sides(pair: Pair) -> tuple[str, str]:
-    return pair.positive, pair.negative
 
 
 def _chunks(pairs: Sequence[Pair], size: int) -> Iterator[Sequence[Pair]]:

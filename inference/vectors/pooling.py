@@ -66,17 +66,18 @@ class Pooler:
             self._reference = np.concatenate([self._reference, ordinary], axis=1)
 
     def _weights(self, kept: np.ndarray) -> np.ndarray:
-        only_sinks = ~kept.any(axis=1)
+        only_sinks = np.asarray(~kept.any(axis=1))
         self.sink_reads += only_sinks
-        kept = kept | only_sinks[:, None]
-        return (kept / kept.sum(axis=1, keepdims=True)).astype(np.float32)
+        weights = np.where(only_sinks[:, None], 1.0, kept)
+        return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
     def _check_finite(self, own: list[np.ndarray], texts: Sequence[int]) -> None:
         for text, sizes in zip(texts, own, strict=True):
             bad = np.flatnonzero(~np.isfinite(sizes).all(axis=1))
             if len(bad):
+                where = f"layer {self.layers[bad[0]]}, pair {text // 2 + 1}"
                 raise InvalidRequest(
                     "non_finite_activations",
-                    f"The model gives numbers that are not finite at layer {self.layers[bad[0]]} on pair {text // 2 + 1}. "
+                    f"The model's numbers overflow or are undefined ({where}). "
                     "Serve it with STEERBOARD_DTYPE=float32 or bfloat16, or leave that pair out.",
                 )

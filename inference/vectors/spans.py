@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from inference.errors import InvalidRequest
 from inference.types import CreateVector, Pair
 
 _LETTER = re.compile(r"\s*[(\[]?\s*([A-Za-z])\s*[)\].:]?\s*")
+
+
+def sides(pair: Pair) -> tuple[str, str]:
+    """The positive and the negative side; readings keep this order."""
+    return pair.positive, pair.negative
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Encoded:
     offsets: tuple[tuple[int, int], ...]
     prefix: int
 
-    @property
+    @cached_property
     def answer(self) -> range:
         first = next((i for i, (a, b) in enumerate(self.offsets) if b > max(a, self.prefix)), len(self.ids))
         last = max((i for i, (a, b) in enumerate(self.offsets) if b > max(a, self.prefix)), default=first - 1)
@@ -45,14 +51,16 @@ def read_side(tokenizer: Any, job: CreateVector, pair: Pair, side: str, special_
     prompt = chat_prompt(tokenizer, pair.prompt) if chat else pair.prompt
     encoded = encode(tokenizer, prompt, side, special=not chat)
     ordinary = [i for i, token in enumerate(encoded.ids) if token not in special_ids]
+    answer = [i for i in ordinary if i in encoded.answer]
     if job.method == "caa":
-        positions = _answer_token(encoded, ordinary, side)
+        positions = _answer_token(encoded, answer, side)
     else:
-        span = ordinary if job.span == "all" else [i for i in ordinary if i in encoded.answer]
+        span = ordinary if job.span == "all" else answer
         positions = _last(encoded, span, side) if job.pooling == "last" else span
     if not positions:
         raise InvalidRequest(
-            "nothing_to_read", f"{side!r:.60} holds no token that can be read, only special ones. Write it as plain text."
+            "nothing_to_read",
+            f"{side!r:.60} holds no token that can be read, only special ones. Write it as plain text.",
         )
     return Reading(encoded.ids, tuple(positions))
 
@@ -62,7 +70,11 @@ def describe(job: CreateVector) -> str:
     if job.method == "caa":
         return "last answer token (the letter, in A/B answers)"
     span = "whole text" if job.span == "all" else "answer"
-    return f"last token of the {span}" if job.pooling == "last" else f"mean over the {span}, special and sink tokens left out"
+    return (
+        f"last token of the {span}"
+        if job.pooling == "last"
+        else f"mean over the {span}, special and sink tokens left out"
+    )
 
 
 def encode(tokenizer: Any, prompt: str, answer: str, *, special: bool = True) -> Encoded:
@@ -70,16 +82,21 @@ def encode(tokenizer: Any, prompt: str, answer: str, *, special: bool = True) ->
     if not tokenizer.is_fast:
         raise InvalidRequest(
             "slow_tokenizer",
-            "This model's tokenizer cannot say which characters a token covers. Serve the model with its fast tokenizer.",
+            "This tokenizer cannot say which characters a token covers. Serve the model with its fast tokenizer.",
         )
-    out = tokenizer(prompt + answer, add_special_tokens=special, return_offsets_mapping=True, verbose=False)
+    text = prompt + answer
+    if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
+        raise InvalidRequest("broken_text", f"{text!r:.60} holds half a character. Type or import it again as UTF-8.")
+    out = tokenizer(text, add_special_tokens=special, return_offsets_mapping=True, verbose=False)
     return Encoded(tuple(out["input_ids"]), tuple(map(tuple, out["offset_mapping"])), len(prompt))
 
 
 def chat_prompt(tokenizer: Any, prompt: str) -> str:
     """The prompt as a user's message, up to where the assistant speaks. Raises InvalidRequest."""
     if not getattr(tokenizer, "chat_template", None):
-        raise InvalidRequest("no_chat_template", "This model has no chat template. Build the vector with chat turned off.")
+        raise InvalidRequest(
+            "no_chat_template", "This model has no chat template. Build the vector with chat turned off."
+        )
     try:
         messages = [{"role": "user", "content": prompt}]
         return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
@@ -98,19 +115,15 @@ def is_merged(tokenizer: Any, prompt: str, answer: str) -> bool:
 def lengths(tokenizer: Any, pair: Pair) -> list[int]:
     """Tokens of [prompt, positive, negative], without special tokens; a merged token counts with its answer."""
     alone = encode(tokenizer, pair.prompt, "", special=False)
-    return [len(alone.ids), *(len(encode(tokenizer, pair.prompt, s, special=False).answer) for s in _sides(pair))]
+    return [len(alone.ids), *(len(encode(tokenizer, pair.prompt, s, special=False).answer) for s in sides(pair))]
 
 
-def _sides(pair: Pair) -> tuple[str, str]:
-    return pair.positive, pair.negative
-
-
-def _answer_token(encoded: Encoded, ordinary: list[int], side: str) -> list[int]:
+def _answer_token(encoded: Encoded, answer: list[int], side: str) -> list[int]:
     letter = _LETTER.fullmatch(side)
     if letter is None:
-        return _last(encoded, [i for i in ordinary if i in encoded.answer], side)
+        return _last(encoded, answer, side)
     at = encoded.prefix + letter.start(1)
-    return [i for i in ordinary if encoded.offsets[i][0] <= at < encoded.offsets[i][1]][-1:]
+    return [i for i in answer if encoded.offsets[i][0] <= at < encoded.offsets[i][1]][-1:]
 
 
 def _last(encoded: Encoded, span: list[int], side: str) -> list[int]:

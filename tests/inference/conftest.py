@@ -11,7 +11,6 @@ from inference.models.loader import LoadedModel, load
 from inference.store import VectorStore
 from tests.inference import tiny
 
-
 torch.set_num_threads(1)  # tiny models lose more to waiting for a second thread than it brings
 
 
@@ -34,9 +33,7 @@ def tiny_model(tiny_folder: Callable[[str], Path]) -> Callable[[str], LoadedMode
 
 
 @pytest.fixture
-def make_engine(
-    tiny_model: Callable[[str], LoadedModel], tmp_path: Path
-) -> Iterator[Callable[..., Engine]]:
+def make_engine(tiny_model: Callable[[str], LoadedModel], tmp_path: Path) -> Iterator[Callable[..., Engine]]:
     """Engines over tiny models, closed at the end of the test."""
     made: list[Engine] = []
 

@@ -28,7 +28,9 @@ def mixed_requests(n: int = 14) -> list:
                 operation=rng.choice(["add", "ablate", "clamp", "cap"]),
                 strength=rng.choice([0.5, 1.0, 2.0]),
                 directions=(direction(D, rng.randrange(4), seed=i * 10 + k),),
-                positions=rng.choice([Positions(), Positions(prompt=False), Positions(generated=False), Positions(start=3, stop=20)]),
+                positions=rng.choice(
+                    [Positions(), Positions(prompt=False), Positions(generated=False), Positions(start=3, stop=20)]
+                ),
             )
             for k in range(i % 3)
         ]

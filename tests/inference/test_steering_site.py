@@ -21,7 +21,9 @@ D = 32
 def residuals(model, interventions=(), ids=IDS):
     """resid_post [layers, tokens, d_model] of a prefill with these interventions."""
     compiled = [e for i in interventions for e in compile_intervention(i, None, model.n_layers, model.d_model)]
-    row = Row(list(ids), row_state(SamplingParams(max_tokens=4, temperature=0.0), list(ids), 0, model.vocab_size), compiled)
+    row = Row(
+        list(ids), row_state(SamplingParams(max_tokens=4, temperature=0.0), list(ids), 0, model.vocab_size), compiled
+    )
     batch = Batch(model)
     batch.join([row])
     model.hooks.taken = []

@@ -50,7 +50,10 @@ def config(family: str) -> Any:
         "llama": lambda: LlamaConfig(**SHAPE),
         "mistral": lambda: MistralConfig(**SHAPE, sliding_window=6),
         "qwen2": lambda: Qwen2Config(
-            **{k: v for k, v in SHAPE.items() if k != "head_dim"}, use_sliding_window=True, max_window_layers=2, **WINDOWED
+            **{k: v for k, v in SHAPE.items() if k != "head_dim"},
+            use_sliding_window=True,
+            max_window_layers=2,
+            **WINDOWED,
         ),
         "qwen3": lambda: Qwen3Config(**SHAPE),
         "gemma2": lambda: Gemma2Config(**SHAPE, query_pre_attn_scalar=8, **WINDOWED),
@@ -58,7 +61,9 @@ def config(family: str) -> Any:
         "gpt2": lambda: GPT2Config(
             vocab_size=VOCAB, n_embd=32, n_layer=4, n_head=4, n_positions=128, bos_token_id=0, eos_token_id=1
         ),
-        "gpt_neox": lambda: GPTNeoXConfig(**{k: v for k, v in SHAPE.items() if k not in ("head_dim", "num_key_value_heads")}),
+        "gpt_neox": lambda: GPTNeoXConfig(
+            **{k: v for k, v in SHAPE.items() if k not in ("head_dim", "num_key_value_heads")}
+        ),
         "gpt_oss": lambda: GptOssConfig(**SHAPE, num_local_experts=4, num_experts_per_tok=2, **WINDOWED),
     }
     return builders[family]()

@@ -1,0 +1,236 @@
+"""Build the starter vectors and measure what they do: `make starters`, or `python -m scripts.starters calm brevity`.
+
+For each starter: build a vector per recipe; try layers and strengths on training prompts; take the working point that
+moves the stated measure most while the text stays as varied as before; then measure that one point, once, on the
+held-out prompts, against base and against the same wish as a system prompt. What it finds is written as it is, good
+or bad, to steering/vectors/starters/<slug>.{safetensors,evaluation.json}.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+
+from inference.client import Inference, connect
+from inference.store import dump, load, seal
+from inference.types import (
+    CreateVector,
+    Failed,
+    Finished,
+    GenerationRequest,
+    Intervention,
+    Message,
+    Pair,
+    Result,
+    SamplingParams,
+    Token,
+)
+from steering.datasets.measures import distinct_2, repetition, score
+
+ROOT = Path(__file__).parent.parent
+SOURCES = ROOT / "steering/datasets/starters"
+TARGET = ROOT / "steering/vectors/starters"
+LAYERS = (6, 7, 8, 9, 10)
+STRENGTHS = (0.2, 0.3, 0.4, 0.5)
+TUNING_PROMPTS = 6
+TOKENS = 48
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Recipe:
+    method: str
+    pooling: str
+    span: str
+    chat: bool
+
+
+RECIPES = (
+    Recipe("mean_difference", "mean", "answer", True),
+    Recipe("caa", "last", "answer", True),
+    Recipe("mean_difference", "mean", "answer", False),
+)
+
+
+class Studio:
+    """Greedy answers from one engine, many at a time."""
+
+    def __init__(self, inference: Inference):
+        self.inference = inference
+        self.places = asyncio.Semaphore(90)
+        self.count = 0
+
+    async def answer(self, prompt: str, interventions: tuple[Intervention, ...] = (), system: str = "") -> str:
+        messages = (*((Message("system", system),) if system else ()), Message("user", prompt))
+        self.count += 1
+        request = GenerationRequest(
+            f"s{self.count}",
+            messages=messages,
+            interventions=interventions,
+            sampling=SamplingParams(max_tokens=TOKENS, temperature=0.0),
+        )
+        text = ""
+        async with self.places:
+            async for event in self.inference.generate(request):
+                if isinstance(event, Failed):
+                    raise RuntimeError(event.message)
+                if isinstance(event, Token | Finished):
+                    text += event.text
+        return text
+
+    async def answers(
+        self, prompts: list[str], interventions: tuple[Intervention, ...] = (), system: str = ""
+    ) -> list[str]:
+        return list(await asyncio.gather(*(self.answer(p, interventions, system) for p in prompts)))
+
+    async def build(self, pairs: tuple[Pair, ...], recipe: Recipe) -> str:
+        job = CreateVector(f"v{self.count}", pairs, **asdict(recipe))
+        async for event in self.inference.run(job):
+            if isinstance(event, Result):
+                return str(event.payload["vector"]["id"])
+            if isinstance(event, Failed):
+                raise RuntimeError(event.message)
+        raise RuntimeError("the job ended without a result")
+
+
+def steer(vector_id: str, layer: int, strength: float) -> tuple[Intervention, ...]:
+    return (Intervention(vector_id=vector_id, layers=(layer,), strength=strength, unit="relative"),)
+
+
+def gain(texts: list[str], base: list[str], measure: dict[str, Any]) -> float:
+    """Mean change of the measure in the wanted direction; minus infinity if the texts fall apart."""
+    sign = 1.0 if measure["better"] == "higher" else -1.0
+    broken = mean(map(repetition, texts)) > mean(map(repetition, base)) + 0.1 or mean(map(distinct_2, texts)) < 0.6
+    if broken or any(len(t.split()) < 3 for t in texts):
+        return float("-inf")
+    return sign * (mean(score(t, measure) for t in texts) - mean(score(t, measure) for t in base))
+
+
+async def tune(studio: Studio, pairs: tuple[Pair, ...], measure: dict[str, Any]) -> tuple[Recipe, str, int, float]:
+    """The recipe, vector, layer and strength that do best on training prompts."""
+    prompts = [p.prompt for p in pairs[:TUNING_PROMPTS]]
+    base = await studio.answers(prompts)
+    tried: list[tuple[float, Recipe, str, int, float]] = []
+    for recipe in RECIPES:
+        vector = await studio.build(pairs, recipe)
+        points = list(product(LAYERS, STRENGTHS))
+        texts = await asyncio.gather(*(studio.answers(prompts, steer(vector, *point)) for point in points))
+        for point, t in zip(points, texts, strict=True):
+            tried.append((gain(t, base, measure), recipe, vector, *point))
+        best = max((t for t in tried if t[1] == recipe), key=lambda t: t[0])
+        print(f"  {recipe}: best gain {best[0]:.2f} at layer {best[3]}, {best[4]:.1f}x", flush=True)
+    _, recipe, vector, layer, strength = max(tried, key=lambda t: t[0])
+    return recipe, vector, layer, strength
+
+
+def interval(differences: list[float]) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean of paired differences."""
+    values = np.asarray(differences)
+    picks = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
+    low, high = np.quantile(values[picks].mean(axis=1), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def verdict(base: list[float], steered: list[float], measure: dict[str, Any], falls_apart: bool) -> tuple[str, str]:
+    """works, weak or fails, and a sentence for people."""
+    sign = 1.0 if measure["better"] == "higher" else -1.0
+    low, high = interval([sign * (s - b) for s, b in zip(steered, base, strict=True)])
+    better = sum(sign * (s - b) > 0 for s, b in zip(steered, base, strict=True))
+    share = f"On {better} of {len(base)} held-out prompts the steered answer scores better than base."
+    if falls_apart:
+        return "fails", f"{share} But the text falls apart. This model is likely too small for it; try a larger one."
+    if low > 0 and better >= 0.6 * len(base):
+        return "works", share
+    if high > 0 and better > 0.2 * len(base):
+        return "weak", f"{share} The effect is uncertain on this small model; a larger one may do better."
+    return "fails", f"{share} No effect was found on this small model. Use the prompting lane, or a larger model."
+
+
+async def evaluate(studio: Studio, starter: dict[str, Any], vector: str, layer: int, strength: float) -> dict[str, Any]:
+    measure, prompts = starter["measure"], starter["held_out_prompts"]
+    base = await studio.answers(prompts)
+    steered = await studio.answers(prompts, steer(vector, layer, strength))
+    prompted = await studio.answers(prompts, system=starter["wish"])
+    scores = {
+        name: [score(t, measure) for t in texts]
+        for name, texts in (("base", base), ("steered", steered), ("prompted", prompted))
+    }
+    falls_apart = mean(map(repetition, steered)) > mean(map(repetition, base)) + 0.2
+    kind, sentence = verdict(scores["base"], scores["steered"], measure, falls_apart)
+    return {
+        "measure": {**measure, "description": measure["says"]},
+        "layer": layer,
+        "strength": strength,
+        "n_prompts": len(prompts),
+        "max_tokens": TOKENS,
+        **{f"{name}_mean": mean(values) for name, values in scores.items()},
+        "base_repetition": mean(map(repetition, base)),
+        "steered_repetition": mean(map(repetition, steered)),
+        "ci": interval([s - b for s, b in zip(scores["steered"], scores["base"], strict=True)]),
+        "verdict": kind,
+        "sentence": sentence,
+        "samples": [
+            {"prompt": p, "base": b, "steered": s, "prompted": q, "base_score": bs, "steered_score": ss}
+            for p, b, s, q, bs, ss in zip(
+                prompts, base, steered, prompted, scores["base"], scores["steered"], strict=True
+            )
+        ],
+    }
+
+
+def recommend(data: bytes, layer: int, strength: float, evaluation: dict[str, Any]) -> bytes:
+    """The same vector with the measured working point as its recommendation."""
+    reason = (
+        f"Measured: layer {layer} at {strength:g}x moved the measure most on training prompts among layers "
+        f"{LAYERS[0]} to {LAYERS[-1]} and {STRENGTHS[0]:g}x to {STRENGTHS[-1]:g}x while the text stayed varied. "
+        f"{evaluation['sentence']}"
+    )
+    vector = replace(load(data), recommended_layer=layer, recommended_strength=strength, reason=reason)
+    return dump(seal(vector))
+
+
+async def make(studio: Studio, starter: dict[str, Any]) -> None:
+    slug = starter["slug"]
+    lines = (SOURCES / f"{slug}.jsonl").read_text("utf-8").splitlines()
+    pairs = tuple(Pair(**json.loads(line)) for line in lines)
+    print(f"{slug}: {len(pairs)} pairs", flush=True)
+    recipe, vector, layer, strength = await tune(studio, pairs, starter["measure"])
+    evaluation = {"recipe": asdict(recipe), **await evaluate(studio, starter, vector, layer, strength)}
+    data = recommend(await studio.inference.get_vector(vector), layer, strength, evaluation)
+    TARGET.mkdir(exist_ok=True)
+    (TARGET / f"{slug}.safetensors").write_bytes(data)
+    (TARGET / f"{slug}.evaluation.json").write_text(
+        json.dumps(evaluation, indent=1, ensure_ascii=False) + "\n", "utf-8"
+    )
+    print(
+        f"  layer {layer}, {strength}x: base {evaluation['base_mean']:.2f}, steered {evaluation['steered_mean']:.2f}, "
+        f"prompted {evaluation['prompted_mean']:.2f}: {evaluation['verdict']}. {evaluation['sentence']}",
+        flush=True,
+    )
+
+
+async def main(slugs: list[str]) -> None:
+    data_dir = Path(os.environ.get("STEERBOARD_DATA", ROOT / "data"))
+    inference = connect(os.environ.get("INFERENCE_URL", "inprocess://default"), data_dir=data_dir)
+    while (info := await inference.describe()).state == "loading":
+        await asyncio.sleep(0.2)
+    if info.state == "failed":
+        sys.exit(info.problem)
+    studio = Studio(inference)
+    for starter in json.loads((SOURCES / "starters.json").read_text("utf-8")):
+        if not slugs or starter["slug"] in slugs:
+            await make(studio, starter)
+    await inference.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1:]))
