@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -39,6 +39,8 @@ from inference.vectors.slices import Estimate, pad, slices
 if TYPE_CHECKING:
     from inference.models.loader import LoadedModel
 
+T = TypeVar("T")
+
 MIN_PAIRS = 4
 PAIRS_PER_TURN = 32  # tokenised
 
@@ -53,11 +55,9 @@ def create_vector(model: LoadedModel, job: CreateVector) -> Iterator[Progress | 
     seq, total = count(), 2 * len(job.pairs) + len(layers)
 
     readings: list[spans.Reading] = []
-    for pairs in _chunks(job.pairs, PAIRS_PER_TURN):
+    for rows in _chunks(list(enumerate(job.pairs, 1)), PAIRS_PER_TURN):
         yield Progress(job.id, next(seq), 0, total, "Reading the pairs")
-        readings += [
-            _read(model, job, pair, side, len(readings) // 2 + 1) for pair in pairs for side in spans.sides(pair)
-        ]
+        readings += [_read(model, job, pair, side, row) for row, pair in rows for side in spans.sides(pair)]
 
     pooler = Pooler(readings, layers, model.d_model, model.special_ids)
     started, done, estimate = time.monotonic(), 0, Estimate(readings)
@@ -205,5 +205,5 @@ def _digest(pairs: Sequence[Pair]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _chunks(pairs: Sequence[Pair], size: int) -> Iterator[Sequence[Pair]]:
-    return (pairs[i : i + size] for i in range(0, len(pairs), size))
+def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    return (items[i : i + size] for i in range(0, len(items), size))
