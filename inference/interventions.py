@@ -1,8 +1,8 @@
 """A row's interventions turned into deltas on the residual stream. The only writer of activations.
 
 Every operation is h + clamp(a + b * (u.h), low, high) * w with a unit direction u that is read and a direction w
-that is written, so that rows with different operations, strengths and vectors share one batched expression, and a row without
-any is multiplied by zero. Sums are float32 (float64 in a float64 model) whatever the model's dtype.
+that is written, so that rows with different operations, strengths and vectors share one batched expression, and a row
+without any is multiplied by zero. Sums are float32 (float64 in a float64 model) whatever the model's dtype.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Build the starter vectors and measure what they do: `make starters`, or `python -m scripts.starters calm brevity`.
 
-For each starter: build a vector per recipe; try layers and strengths on training prompts; take the working point that
+For each starter: build a vector per recipe; try layers and strengths on tuning prompts; take the working point that
 moves the stated measure most while the text stays as varied as before; then measure that one point, once, on the
 held-out prompts, against base and against the same wish as a system prompt. What it finds is written as it is, good
 or bad, to steering/vectors/starters/<slug>.{safetensors,evaluation.json}.
@@ -40,7 +40,7 @@ ROOT = Path(__file__).parent.parent
 SOURCES = ROOT / "steering/datasets/starters"
 TARGET = ROOT / "steering/vectors/starters"
 LAYERS = (6, 7, 8, 9, 10)
-STRENGTHS = (0.2, 0.3, 0.4, 0.5)
+STRENGTHS = (0.2, 0.3, 0.4)
 TUNING_PROMPTS = 6
 TOKENS = 48
 RESAMPLES = 10_000
@@ -57,7 +57,6 @@ class Recipe:
 RECIPES = (
     Recipe("mean_difference", "mean", "answer", True),
     Recipe("caa", "last", "answer", True),
-    Recipe("mean_difference", "mean", "answer", False),
 )
 
 
@@ -109,15 +108,16 @@ def steer(vector_id: str, layer: int, strength: float) -> tuple[Intervention, ..
 def gain(texts: list[str], base: list[str], measure: dict[str, Any]) -> float:
     """Mean change of the measure in the wanted direction; minus infinity if the texts fall apart."""
     sign = 1.0 if measure["better"] == "higher" else -1.0
-    broken = mean(map(repetition, texts)) > mean(map(repetition, base)) + 0.1 or mean(map(distinct_2, texts)) < 0.6
+    broken = mean(map(repetition, texts)) > mean(map(repetition, base)) + 0.05 or mean(map(distinct_2, texts)) < 0.7
     if broken or any(len(t.split()) < 3 for t in texts):
         return float("-inf")
     return sign * (mean(score(t, measure) for t in texts) - mean(score(t, measure) for t in base))
 
 
-async def tune(studio: Studio, pairs: tuple[Pair, ...], measure: dict[str, Any]) -> tuple[Recipe, str, int, float]:
-    """The recipe, vector, layer and strength that do best on training prompts."""
-    prompts = [p.prompt for p in pairs[:TUNING_PROMPTS]]
+async def tune(studio: Studio, pairs: tuple[Pair, ...], starter: dict[str, Any]) -> tuple[Recipe, str, int, float]:
+    """The recipe, vector, layer and strength that do best on tuning prompts: the starter's own, or the first pairs'."""
+    measure = starter["measure"]
+    prompts = starter.get("tuning_prompts") or [p.prompt for p in pairs[:TUNING_PROMPTS]]
     base = await studio.answers(prompts)
     tried: list[tuple[float, Recipe, str, int, float]] = []
     for recipe in RECIPES:
@@ -190,7 +190,7 @@ async def evaluate(studio: Studio, starter: dict[str, Any], vector: str, layer: 
 def recommend(data: bytes, layer: int, strength: float, evaluation: dict[str, Any]) -> bytes:
     """The same vector with the measured working point as its recommendation."""
     reason = (
-        f"Measured: layer {layer} at {strength:g}x moved the measure most on training prompts among layers "
+        f"Measured: layer {layer} at {strength:g}x moved the measure most on tuning prompts among layers "
         f"{LAYERS[0]} to {LAYERS[-1]} and {STRENGTHS[0]:g}x to {STRENGTHS[-1]:g}x while the text stayed varied. "
         f"{evaluation['sentence']}"
     )
@@ -203,7 +203,7 @@ async def make(studio: Studio, starter: dict[str, Any]) -> None:
     lines = (SOURCES / f"{slug}.jsonl").read_text("utf-8").splitlines()
     pairs = tuple(Pair(**json.loads(line)) for line in lines)
     print(f"{slug}: {len(pairs)} pairs", flush=True)
-    recipe, vector, layer, strength = await tune(studio, pairs, starter["measure"])
+    recipe, vector, layer, strength = await tune(studio, pairs, starter)
     evaluation = {"recipe": asdict(recipe), **await evaluate(studio, starter, vector, layer, strength)}
     data = recommend(await studio.inference.get_vector(vector), layer, strength, evaluation)
     TARGET.mkdir(exist_ok=True)

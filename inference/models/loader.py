@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from inference.errors import InferenceError, InvalidRequest, NotFound, Unavailable
 from inference.interventions import ResidualHooks
+from inference.models.linear import speed_up_few_rows
 from inference.types import Message
 
 DEFAULT_ID = "SmolLM2-135M-Instruct"
@@ -236,7 +237,9 @@ def _load_folder(name: str, id: str, revision: str, dtype: torch.dtype, device: 
         ) from error
     if dtype == torch.float64 and hasattr(config.get_text_config(), "num_local_experts"):
         hf.set_experts_implementation("eager")  # the grouped kernel has no float64
-    return LoadedModel(hf.to(device), tokenizer, id=id, revision=revision)
+    hf = hf.to(device)
+    speed_up_few_rows(hf)
+    return LoadedModel(hf, tokenizer, id=id, revision=revision)
 
 
 def attention_of(config: Any) -> str:

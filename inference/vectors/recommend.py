@@ -30,38 +30,35 @@ def recommend(stats: Sequence[LayerStats], n_layers: int) -> Recommendation:
 
     The strength is the size by which the two kinds of text differ, held within what was seen to work.
     """
-    candidates, limits = _candidates(stats, n_layers)
+    candidates, why = _candidates(stats, n_layers)
     enough = TOLERANCE * max(map(_score, candidates))
     best = next(s for s in candidates if _score(s) >= enough)
     natural = best.norm / best.residual_norm
-    strength = round(min(max(natural, STRENGTHS[0]), STRENGTHS[1]) / 0.05) * 0.05
-    where = (
-        f"Layer {best.layer} of {n_layers} (counted from 0) {limits}: it tells held-out positive from negative texts "
-        f"with AUC {best.auc:.2f} and d' {best.d_prime:.1f}, and random halves of the data agree on its direction with "
-        f"cosine {best.split_half:.2f}."
-    )
-    dose = (
-        f"Strength {strength:.2f} is relative to the usual size of a token there: your two kinds of text differ by "
-        f"{natural:.2f} of it, and strengths of {STRENGTHS[0]} to {STRENGTHS[1]} are where to begin."
-    )
-    reason = [where, dose]
+    strength = round(round(min(max(natural, STRENGTHS[0]), STRENGTHS[1]) / 0.05) * 0.05, 2)
+    reason = [
+        f"Layer {best.layer} (of {n_layers}, counted from 0) {why}",
+        f"There the direction tells held-out positive from negative texts with AUC {best.auc:.2f} and d' "
+        f"{best.d_prime:.1f}, and directions from random halves of the data agree with cosine {best.split_half:.2f}.",
+        f"Strength {strength:.2f} means that share of an ordinary token's size; your two kinds of text differ by "
+        f"{natural:.2f} of it, and {STRENGTHS[0]} to {STRENGTHS[1]} is where to begin.",
+    ]
     if best.auc < WEAK_AUC or best.split_half < WEAK_AGREEMENT:
-        reason.append(
-            "Expect little: the pairs do not agree on one direction. Add more pairs, or make them more alike."
-        )
-    return Recommendation(best.layer, round(strength, 2), " ".join(reason))
+        reason.append("Expect little: the pairs do not agree on one direction. Add more, or make them more alike.")
+    return Recommendation(best.layer, strength, " ".join(reason))
 
 
 def _candidates(stats: Sequence[LayerStats], n_layers: int) -> tuple[list[LayerStats], str]:
     window = [s for s in stats if WINDOW[0] <= s.layer / n_layers <= WINDOW[1]]
     if not window:
-        return list(stats), "is the first to score well of the layers asked for, none of which is at the usual depth"
+        why = "is the first that scores about as well as the best of those asked for; none is at the depth that works best."
+        return list(stats), why
     onset = next((s.layer for s in stats if s.sink_norm > SINK_ONSET * s.residual_norm), n_layers)
     before = [s for s in window if s.layer < onset]
+    candidates = before or window
+    why = f"is the first that scores about as well as the best of {_span(candidates)}, the depth where steering works best."
     if before and len(before) < len(window):
-        sink = f"; from layer {onset} on some token is an attention sink, over {SINK_ONSET:.0f} times the usual size"
-        return before, f"is the first to score well of layers {_span(before)}{sink}"
-    return window, f"is the first to score well of layers {_span(window)}, where steering usually works"
+        why += f" From layer {onset} on, an attention sink over {SINK_ONSET:.0f} times an ordinary token's size is in the way."
+    return candidates, why
 
 
 def _score(stat: LayerStats) -> float:
@@ -69,4 +66,4 @@ def _score(stat: LayerStats) -> float:
 
 
 def _span(stats: Sequence[LayerStats]) -> str:
-    return f"{stats[0].layer} to {stats[-1].layer}" if len(stats) > 1 else str(stats[0].layer)
+    return f"layers {stats[0].layer} to {stats[-1].layer}" if len(stats) > 1 else f"layer {stats[0].layer}"

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from inference.vectors.methods import mean_difference
-
 FOLDS = 4
 HALVES = 16
 SEED = 0
@@ -38,27 +36,24 @@ def held_out_projections(pos: np.ndarray, neg: np.ndarray, folds: int = FOLDS) -
 
     Each fold counts from the midpoint of its training sides, so that scores of different folds share an origin.
     """
-    order = np.random.default_rng(SEED).permutation(len(pos))
+    sums = np.stack([pos.sum(axis=0, dtype=np.float64), neg.sum(axis=0, dtype=np.float64)])
     scores = np.zeros((2, len(pos)))
-    for held in np.array_split(order, folds):
-        rest = np.setdiff1d(order, held)
-        direction = mean_difference(pos[rest], neg[rest]).astype(np.float64)
-        unit = direction / (np.linalg.norm(direction) or 1.0)
-        midpoint = (pos[rest].mean(axis=0, dtype=np.float64) + neg[rest].mean(axis=0, dtype=np.float64)) / 2
-        scores[0, held] = (pos[held] - midpoint) @ unit
-        scores[1, held] = (neg[held] - midpoint) @ unit
+    for held in np.array_split(np.random.default_rng(SEED).permutation(len(pos)), folds):
+        sides = np.stack([pos[held], neg[held]]).astype(np.float64)
+        train = (sums - sides.sum(axis=1)) / (len(pos) - len(held))
+        direction = train[0] - train[1]
+        scores[:, held] = (sides - train.mean(axis=0)) @ (direction / (np.linalg.norm(direction) or 1.0))
     return scores[0], scores[1]
 
 
 def split_half(pos: np.ndarray, neg: np.ndarray, halves: int = HALVES) -> float:
     """Mean cosine of the directions of two random halves of the pairs, over `halves` splits."""
-    differences = pos.astype(np.float64) - neg
+    n = len(pos)
     rng = np.random.default_rng(SEED)
-    cosines = []
-    for _ in range(halves):
-        order = rng.permutation(len(differences))
-        first = differences[order[: len(order) // 2]].mean(axis=0)
-        second = differences[order[len(order) // 2 :]].mean(axis=0)
-        size = np.linalg.norm(first) * np.linalg.norm(second)
-        cosines.append(first @ second / size if size > 0 else 0.0)
-    return float(np.mean(cosines))
+    first = np.zeros((halves, n))
+    for row in first:
+        row[rng.permutation(n)[: n // 2]] = 1
+    differences = pos.astype(np.float64) - neg
+    sums, others = first @ differences, (1 - first) @ differences
+    sizes = np.linalg.norm(sums, axis=1) * np.linalg.norm(others, axis=1)
+    return float(np.mean((sums * others).sum(axis=1) / np.where(sizes > 0, sizes, 1.0)))
