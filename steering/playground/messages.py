@@ -55,7 +55,7 @@ class StopMessage(Wire):
 
 @dataclass(frozen=True)
 class PreviewMessage(Wire):
-    """A short greedy continuation of one lane, not saved. A newer one cancels it. `nonce` comes back with the text."""
+    """The first words of one lane, not saved. A newer one cancels it. `nonce` comes back with the text."""
 
     nonce: int
     lane: str

@@ -86,7 +86,7 @@ class Run(models.Model):
 
 
 class LaneOutput(models.Model):
-    """What one lane of a run wrote. A token is {"seq", "id", "s" (its text), "lp", "top"}; seq counts through the run."""
+    """What one lane of a run wrote. A token is {"seq", "id", "s" (text), "lp", "top"}; seq counts through the run."""
 
     class State(models.TextChoices):
         RUNNING = "running"

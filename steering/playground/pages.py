@@ -20,8 +20,12 @@ from steering.playground.starters import lanes_for
 from steering.vectors.models import Vector
 
 LIMITS = {
-    "lanes": MAX_LANES, "keys": LANE_KEYS, "interventions": MAX_INTERVENTIONS, "max_tokens": MAX_TOKENS, "chars": MAX_CHARS,
-}  # fmt: skip
+    "lanes": MAX_LANES,
+    "keys": LANE_KEYS,
+    "interventions": MAX_INTERVENTIONS,
+    "max_tokens": MAX_TOKENS,
+    "chars": MAX_CHARS,
+}
 
 
 def new_page(model: ModelInfo, vector: Vector | None, like: Run | None, draft: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ poked; each reads the list at its own pace, and a slow one holds nobody up. Rows
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
@@ -76,10 +77,8 @@ class _Follower:
         if self._poked:
             return
         self._poked = True
-        try:
+        with contextlib.suppress(RuntimeError):  # its loop has ended, and with it the follower
             self._loop.call_soon_threadsafe(self._news.set)
-        except RuntimeError:  # its loop has ended, and with it the follower
-            pass
 
     async def wait(self) -> None:
         await self._news.wait()

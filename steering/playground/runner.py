@@ -1,4 +1,4 @@
-"""Starts, stops, follows and recovers runs. The coroutines marked so must run on the gateway's loop: see `on_gateway`."""
+"""Starts, stops, follows and recovers runs. Coroutines marked so run on the gateway's loop: see `on_gateway`."""
 
 from __future__ import annotations
 
@@ -242,15 +242,18 @@ def _interrupt(run: Run) -> None:
 
 
 async def preview(user: Any, message: PreviewMessage) -> AsyncIterator[str]:
-    """Pieces of a short greedy continuation of one lane; nothing is saved. On the gateway's loop.
+    """Pieces of the first words of one lane; nothing is saved. On the gateway's loop.
 
-    Raises InferenceError. Leaving the iterator ends the work.
+    Sampling and seed are the run's own, so that a run with these settings begins with the same words; without a seed
+    it is greedy. Raises InferenceError. Leaving the iterator ends the work.
     """
     client = await asyncio.to_thread(gateway.inference)
     settings = parse_settings(message.settings)
     count = max(1, min(message.n, MAX_PREVIEW_TOKENS))
-    greedy = dataclasses.replace(settings.sampling, max_tokens=count, temperature=0.0, logprobs=False, top_logprobs=0)
-    settings = dataclasses.replace(settings, sampling=greedy)
+    short = dataclasses.replace(settings.sampling, max_tokens=count, logprobs=False, top_logprobs=0)
+    if short.seed is None:
+        short = dataclasses.replace(short, temperature=0.0)
+    settings = dataclasses.replace(settings, sampling=short)
     model = await _describe(client)
     lane = await database_sync_to_async(_plan_preview)(user, message, settings, model)
     if lane.error or not lane.request:

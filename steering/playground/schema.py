@@ -34,7 +34,7 @@ class LaneIntervention(Wire):
     operation: Operation = "add"
     strength: float = 0.0
     unit: Unit = "relative"
-    positions: Positions = Positions()
+    positions: Positions = field(default_factory=Positions)
     on: bool = True
 
 
@@ -119,7 +119,7 @@ def _check_lanes(lanes: tuple[Lane, ...]) -> None:
         _need(
             len(lane.interventions) <= MAX_INTERVENTIONS,
             "intervention_count",
-            f"Lane {lane.key} has {len(lane.interventions)} interventions; {MAX_INTERVENTIONS} is the most. Remove some.",
+            f"Lane {lane.key} has {len(lane.interventions)} interventions; {MAX_INTERVENTIONS} is the limit.",
         )
         for intervention in lane.interventions:
             _check_intervention(lane.key, intervention)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import random
 import uuid
@@ -16,7 +17,7 @@ from steering.accounts.models import User
 from steering.playground import live
 from steering.playground.models import LaneOutput, Run
 from steering.playground.runner import log_of, runs_recover
-from steering.playground.schema import Lane
+from steering.playground.schema import Lane, default_sampling
 from tests.fake_inference import TEXT, FakeInference
 from tests.steering.play import BreakingInference, Socket, a_run, keep_vector, steered, text_of
 from tests.steering.vector_files import MODEL
@@ -182,7 +183,10 @@ async def test_one_lane_runs_again_and_the_others_keep_their_answers(person: Use
 # ---- stopping ----
 
 
-@pytest.mark.parametrize(("lane", "states"), [(None, {"A": "cancelled", "B": "cancelled"}), ("B", {"A": "finished", "B": "cancelled"})])
+STOPPED = [(None, {"A": "cancelled", "B": "cancelled"}), ("B", {"A": "finished", "B": "cancelled"})]
+
+
+@pytest.mark.parametrize(("lane", "states"), STOPPED)
 async def test_stop_keeps_what_was_written(person: User, lane: str | None, states: dict[str, str]) -> None:
     async with Socket(person) as socket:
         accepted = await socket.run(a_run())
@@ -321,12 +325,22 @@ async def preview_text(socket: Socket, nonce: int) -> str:
         text += message["s"]
 
 
-async def test_a_preview_is_short_greedy_and_not_saved(person: User, fake: FakeInference) -> None:
+async def test_a_preview_is_the_beginning_of_the_run_and_not_saved(person: User, fake: FakeInference) -> None:
+    settings = a_run()
     async with Socket(person) as socket:
-        await socket.say(preview(a_run(), 1))
+        await socket.say(preview(settings, 1))
         assert (await preview_text(socket, 1)).split() == TEXT.split()[:6]
-    assert (fake.requests[0].sampling.temperature, fake.requests[0].sampling.max_tokens) == (0.0, 6)
+    sampling = fake.requests[0].sampling
+    assert (sampling.seed, sampling.temperature) == (settings.sampling.seed, settings.sampling.temperature)
     assert await Run.objects.acount() == 0
+
+
+async def test_without_a_seed_a_preview_is_greedy(person: User, fake: FakeInference) -> None:
+    sampling = dataclasses.replace(default_sampling(), seed=None)
+    async with Socket(person) as socket:
+        await socket.say(preview(a_run(sampling=sampling), 1))
+        await preview_text(socket, 1)
+    assert fake.requests[0].sampling.temperature == 0
 
 
 async def test_the_newest_preview_ends_the_older_one(person: User, fake: FakeInference) -> None:
@@ -420,7 +434,7 @@ WRONG = [
     ('{"t":"run"}', "invalid_field"),
     ('{"t":"subscribe","run":"7"}', "bad_id"),
     ('{"t":"subscribe","run":"7","after":"x"}', "invalid_field"),
-    ('{"t":"stop","run":"%s","lane":7}' % uuid.uuid4(), "invalid_field"),
+    (json.dumps({"t": "stop", "run": str(uuid.uuid4()), "lane": 7}), "invalid_field"),
     ('{"t":"ping","extra":1}', "invalid_field"),
     (json.dumps({"t": "ping", "x": "y" * 70_000}), "too_large"),
 ]

@@ -8,6 +8,7 @@ import { drawStrip } from './strip.js';
 import { toast } from '../base.js';
 
 const STEPS = [-0.5, -1.5, -3, -5]; // nats: the borders of the four tints
+const BURST_MS = 250; // what comes at once after a reload says nothing about the speed of writing
 const ENDS = {
   stop: 'Stopped by itself', length: 'Reached the most new tokens', cancelled: 'Stopped by you; the text so far is kept',
 };
@@ -48,15 +49,15 @@ export class Answer {
   get started() { return this.busy || this.tokens.length > 0 || this.ended !== null; }
   get rate() {
     if (this.ended?.rate) return this.ended.rate;
-    const seconds = (this.lastAt - this.firstAt) / 1000;
-    return this.tokens.length > 2 && seconds > 0 ? (this.tokens.length - 1) / seconds : 0;
+    const seconds = (this.lastAt - this.paceAt) / 1000;
+    return seconds > 0.5 ? (this.tokens.length - this.paceFrom) / seconds : 0;
   }
 
   // ---- life ----
 
   clear() {
     cancelAnimationFrame(this.#frame);
-    Object.assign(this, { tokens: [], ended: null, busy: false, prompt_tokens: 0, seed: null, firstAt: 0, lastAt: 0 });
+    Object.assign(this, { tokens: [], ended: null, busy: false, prompt_tokens: 0, seed: null, firstAt: 0, lastAt: 0, paceAt: 0, paceFrom: 0 });
     this.#queue = [];
     this.#spans = [];
     this.#frame = 0;
@@ -96,6 +97,7 @@ export class Answer {
     this.lastAt = performance.now();
     this.firstAt ||= this.lastAt;
     this.tokens.push(token);
+    if (this.lastAt - this.firstAt < BURST_MS) Object.assign(this, { paceAt: this.lastAt, paceFrom: this.tokens.length });
     this.#queue.push(token);
     this.#frame ||= requestAnimationFrame(() => this.#flush());
   }

@@ -1,5 +1,5 @@
 // The head of a lane: its name, its state, its interventions as chips, and the controls of the chip that is open.
-import { el, figure, icon, iconButton, laneClass } from './dom.js';
+import { el, icon, iconButton, laneClass } from './dom.js';
 import { InterventionPanel } from './intervention.js';
 import { strengthText } from './scale.js';
 
@@ -34,8 +34,9 @@ export class LaneHead {
   /** What the lane does now: `answer` is its Answer. */
   drawState(answer) {
     const { lane } = this;
-    const tokens = el('span', { class: 'lane-count' }, el('span', { class: 'num' }, String(answer.tokens.length)), ' tok · ');
-    const rate = el('span', {}, tokens, el('span', { class: 'num' }, figure(answer.rate, 1)), ' tok/s');
+    const num = text => el('span', { class: 'num' }, text);
+    const tokens = el('span', { class: answer.rate ? 'lane-count' : null }, num(String(answer.tokens.length)), ` tok${answer.rate ? ' · ' : ''}`);
+    const rate = el('span', {}, tokens, ...(answer.rate ? [num(answer.rate.toFixed(1)), ' tok/s'] : []));
     if (answer.busy) {
       this.state.replaceChildren(el('span', { class: 'spin', 'aria-hidden': 'true' }), answer.tokens.length ? rate : 'waiting');
       this.#act('stop', `Stop lane ${lane.key}`, () => this.page.stop(lane.key));
@@ -159,7 +160,7 @@ export class LaneHead {
   }
 
   #promptBox() {
-    return el('button', { class: 'sysprompt', type: 'button', onclick: () => this.#editPrompt() }, el('span', { class: 'visually-hidden' }, 'Edit system prompt: '), this.lane.system_prompt);
+    return el('button', { class: 'sysprompt', type: 'button', onclick: () => this.#editPrompt() }, el('span', { class: 'visually-hidden' }, 'Edit system prompt: '), el('span', { class: 'sysprompt-text' }, this.lane.system_prompt));
   }
 
   #editPrompt() {

@@ -28,7 +28,7 @@ export class InterventionPanel {
     this.strength = new Strength({
       label: `Strength of ${name}`, value: intervention.strength, ...bounds(intervention, vector), changed: value => this.#set({ strength: value }, true),
     });
-    this.note = el('p', { class: 'strength-note strength-note-wide', id: `${id}-note` });
+    this.note = el('p', { class: 'strength-note', id: `${id}-note` });
     this.strength.range.setAttribute('aria-describedby', this.note.id);
     this.unit = this.#units(id);
     this.layer = select(`Layer of ${name}`, this.#layers(), intervention.layer, value => this.#set({ layer: Number(value) }));
@@ -38,8 +38,8 @@ export class InterventionPanel {
     this.window = el('div', { class: 'window' });
     const on = el('input', { type: 'checkbox', checked: intervention.on, onchange: () => this.#set({ on: on.checked }) });
     this.element = el('div', { class: 'strength' }, this.strength.track,
-      el('div', { class: 'strength-row' }, this.strength.number, this.unit, this.layer, this.operation, this.place,
-        el('label', { class: 'check check-on' }, on, 'on'), this.window, this.note));
+      el('div', { class: 'strength-row' }, this.strength.number, this.unit, this.layer, this.operation, this.place, this.window),
+      el('div', { class: 'strength-foot' }, this.note, el('label', { class: 'check check-on' }, on, 'on')));
     this.#draw();
   }
 

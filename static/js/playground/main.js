@@ -258,8 +258,8 @@ class Playground {
   #showPreview(key, { text, busy, error }) {
     const lane = this.board.lane(key);
     if (!lane || this.board.busy) return;
-    const chips = lane.interventions.map(i => `${this.vectorOf(i.vector)?.name ?? 'vector'} ${strengthText(i)}`).join(', ');
-    this.board.answers.get(key).showPreview(error ? 'No preview' : `${chips}, the first words, greedy. Run to keep.`, error ?? text, busy);
+    const chips = lane.interventions.map(strengthText).join(', ');
+    this.board.answers.get(key).showPreview(error ? 'not possible' : `${chips}, first words`, error ?? text, busy);
   }
 
   // ---- drawing ----

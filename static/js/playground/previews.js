@@ -1,5 +1,6 @@
-// Live previews: moving a strength asks for a short greedy continuation of that lane, in a moment and in place.
+// Live previews: moving a strength asks for the first words of that lane, in a moment and in place.
 //
+// A preview has the sampling and the seed of the run it stands for, so that Run writes the same words and goes on.
 // Requests wait until the hand rests for 120 ms, the newest one ends the older, and what was seen once is shown at once.
 const REST_MS = 120;
 const KEPT = 300;
@@ -22,8 +23,9 @@ export class Previews {
   ask(lane, settings, parent) {
     clearTimeout(this.#timer);
     const { key } = lane;
-    const request = { lane: key, parent, n: TOKENS, settings: { ...settings, lanes: [lane] } };
-    const known = JSON.stringify({ ...request, settings: { ...request.settings, sampling: { ...settings.sampling, seed: null, temperature: 0, max_tokens: 0 } } });
+    const request = { lane: key, parent, n: TOKENS, settings };
+    const place = settings.seed_lock ? 0 : settings.lanes.indexOf(lane);
+    const known = JSON.stringify([lane, place, parent, { ...settings, lanes: null }]);
     this.#asked = null;
     if (this.#seen.has(known)) return this.show(key, { text: this.#seen.get(known), busy: false });
     this.#timer = setTimeout(() => {

@@ -165,7 +165,7 @@ class Guide {
   #showPreview({ text, busy, error }) {
     if (this.busy) return;
     const [chip] = this.steered.interventions;
-    this.answers.get('B').showPreview(error ? 'No preview' : `at ${figure(chip.strength)}×, the first words, greedy`, error ?? text, busy);
+    this.answers.get('B').showPreview(error ? 'not possible' : `${figure(chip.strength)}×, first words`, error ?? text, busy);
     if (!error) this.#step(3);
   }
 
