@@ -58,11 +58,11 @@ _OVERFLOW = errors.InvalidRequest(
 
 @dataclass(frozen=True)
 class Limits:
-    """What one engine takes on. Token counts are positions in the KV cache."""
+    """What one engine takes on."""
 
     max_rows: int = 96
     max_waiting: int = 256
-    cache_tokens: int = 96_000
+    cache_bytes: int = 4 * 2**30  # keys and values of all rows
     prefill_tokens: int = 256  # per turn, so that running rows go on while a long prompt is read
 
 
@@ -124,9 +124,9 @@ class Engine:
         if len(self._waiting) >= self.limits.max_waiting:
             raise errors.Busy("queue_full", "The model's waiting list is full. Try again shortly.", retry_after=2.0)
         prepared = prepare(request, model, self.vectors.get)
-        if prepared.row.longest > self.limits.cache_tokens:
+        if prepared.row.longest > self._cache_tokens:
             raise errors.InvalidRequest(
-                "request_too_large", f"Prompt and max_tokens together may be {self.limits.cache_tokens:,} tokens here."
+                "request_too_large", f"Prompt and max_tokens together may be {self._cache_tokens:,} tokens here."
             )
         return prepared
 
@@ -192,6 +192,7 @@ class Engine:
         try:
             model = self._load()
             self.batch = Batch(model)
+            self._cache_tokens = self.limits.cache_bytes // model.cache_bytes_per_token
             self._model = model
         except Exception as error:
             log.exception("the model could not be loaded")
@@ -231,7 +232,7 @@ class Engine:
             row = self._waiting[0].prepared.row
             longest, widest = max(longest, row.longest), max(widest, row.prompt_length)
             rows = len(self._running) + len(group) + 1
-            fits = rows <= self.limits.max_rows and rows * longest <= self.limits.cache_tokens
+            fits = rows <= self.limits.max_rows and rows * longest <= self._cache_tokens
             if not fits or (group and widest * (len(group) + 1) > self.limits.prefill_tokens):
                 break
             group.append(self._waiting.popleft())

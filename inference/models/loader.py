@@ -47,6 +47,7 @@ class LoadedModel:
         self.eos_ids = _eos_ids(hf, tokenizer)
         self.special_ids = frozenset(i for i in tokenizer.all_special_ids if i < self.vocab_size)
         self.hooks = ResidualHooks(self.layers)
+        self.cache_bytes_per_token = _cache_bytes_per_token(config, self.n_layers, self.dtype)
         self.load_seconds = 0.0
 
     @property
@@ -113,6 +114,12 @@ def _eos_ids(hf: Any, tokenizer: Any) -> frozenset[int]:
     configured = hf.generation_config.eos_token_id if hf.generation_config else None
     ids = configured if isinstance(configured, list) else [configured]
     return frozenset(i for i in (*ids, tokenizer.eos_token_id) if i is not None)
+
+
+def _cache_bytes_per_token(config: Any, n_layers: int, dtype: torch.dtype) -> int:
+    heads = config.num_attention_heads
+    head_width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return 2 * n_layers * (getattr(config, "num_key_value_heads", None) or heads) * head_width * dtype.itemsize
 
 
 def load(name: str, *, cache_dir: Path, dtype: str = "float32", device: str | None = None) -> LoadedModel:

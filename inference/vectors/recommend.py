@@ -50,14 +50,14 @@ def recommend(stats: Sequence[LayerStats], n_layers: int) -> Recommendation:
 def _candidates(stats: Sequence[LayerStats], n_layers: int) -> tuple[list[LayerStats], str]:
     window = [s for s in stats if WINDOW[0] <= s.layer / n_layers <= WINDOW[1]]
     if not window:
-        why = "is the first that scores about as well as the best of those asked for; none is at the depth that works best."
+        why = "scores about as well as the best of those asked for; none is at the depth that works best."
         return list(stats), why
     onset = next((s.layer for s in stats if s.sink_norm > SINK_ONSET * s.residual_norm), n_layers)
     before = [s for s in window if s.layer < onset]
     candidates = before or window
-    why = f"is the first that scores about as well as the best of {_span(candidates)}, the depth where steering works best."
+    why = f"is the first to score about as well as the best of {_span(candidates)}, where steering works best."
     if before and len(before) < len(window):
-        why += f" From layer {onset} on, an attention sink over {SINK_ONSET:.0f} times an ordinary token's size is in the way."
+        why += f" From layer {onset} on an attention sink, over {SINK_ONSET:.0f} times the ordinary size, is in the way."
     return candidates, why
 
 

@@ -128,10 +128,13 @@ def test_a_full_waiting_list_refuses_with_a_retry_time(make_engine):
 
 
 def test_the_cache_budget_is_never_exceeded(make_engine):
-    engine = make_engine(cache_tokens=200)
+    per_token = 2 * 4 * 2 * 8 * 8  # keys and values, layers, heads, head width, bytes
+    engine = make_engine(cache_bytes=200 * per_token)
     listeners = [start(engine, request(f"r{i}", range(10, 30), max_tokens=40)) for i in range(8)]
     for x in listeners:
         assert x.wait().finished.reason == "length"
+    with pytest.raises(InvalidRequest, match="may be 100 tokens"):
+        make_engine(cache_bytes=100 * per_token).prepare(request("x", range(10, 30), max_tokens=81))
 
 
 @pytest.mark.parametrize(
