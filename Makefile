@@ -4,6 +4,7 @@ PYTHON ?= python3.11
 PORT ?= 8000
 DATASET ?= tabby-cats
 TESTS ?=
+SLUGS ?=
 
 VENV_PYTHON := .venv/bin/python
 NEEDS_PYTHON = command -v $(PYTHON) >/dev/null 2>&1 || { \
@@ -43,6 +44,9 @@ size: ## lines per folder
 
 bench: install-dev ## run the benchmarks; results go to benchmarks/results
 	@for name in pair stop overhead isolation; do $(VENV_PYTHON) -m benchmarks.$$name || exit 1; done
+
+starters: install-dev ## build and measure the starter vectors again, which takes long (SLUGS="calm brevity")
+	@$(VENV_PYTHON) -m scripts.starters $(SLUGS)
 
 clean: ## remove .venv and caches; the data folder stays
 	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis staticfiles
