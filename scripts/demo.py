@@ -250,9 +250,7 @@ def report(
     prompts, better = len(starter.held_out_prompts), starter.measure["better"]
     print(f"  measure     {starter.measure['says']} Mean of {prompts} held-out prompts; {better} is better.")
     print(f"              base {scores[0]:.2f}, steered {scores[1]:.2f}")
-    print(
-        f"  time        {single:.2f} s for one completion alone, {pair:.2f} s for the pair, {ANSWER_TOKENS} tokens each\n"
-    )
+    print(f"  time        {single:.2f} s for one alone, {pair:.2f} s for the pair, {ANSWER_TOKENS} tokens each\n")
 
 
 def main() -> None:

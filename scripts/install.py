@@ -56,7 +56,9 @@ def main(kind: str) -> int:
         return 0
     free = shutil.disk_usage(ROOT).free
     if "run" in pending and free < FREE_BYTES_NEEDED:
-        return refuse(f"Installing needs about 3 GB of disk; {free / 1024**3:.1f} GB are free here. Free some, then try again.")
+        return refuse(
+            f"Installing needs about 3 GB of disk; {free / 1024**3:.1f} GB are free here. Free some, then try again."
+        )
     if not PYTHON.exists() and (problem := make_venv()):
         return refuse(problem)
     for group in pending:
