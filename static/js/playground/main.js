@@ -33,6 +33,7 @@ class Playground {
     this.composer.text = data.draft;
     this.#listen();
     this.#drawRun();
+    if (this.run_?.state === 'running') this.#begin();
     if (this.run_) this.#follow(false);
     else this.composer.focus();
   }
