@@ -57,7 +57,9 @@ def _candidates(stats: Sequence[LayerStats], n_layers: int) -> tuple[list[LayerS
     candidates = before or window
     why = f"is the first to score about as well as the best of {_span(candidates)}, where steering works best."
     if before and len(before) < len(window):
-        why += f" From layer {onset} on an attention sink, over {SINK_ONSET:.0f} times the ordinary size, is in the way."
+        why += (
+            f" From layer {onset} on an attention sink of over {SINK_ONSET:.0f} times the ordinary size is in the way."
+        )
     return candidates, why
 
 

@@ -79,7 +79,7 @@ def test_layers_from_the_sink_on_are_left_out_and_the_reason_says_so():
     layers = [layer(i, d_prime=1.0 + (i > 10), sink=180.0 if i > 10 else 9.0) for i in range(30)]
     advice = recommend(layers, 30)
     assert advice.layer == 6
-    assert "from layer 11 on" in advice.reason
+    assert "From layer 11 on" in advice.reason
 
 
 def test_a_sink_that_is_there_from_the_first_layers_does_not_close_the_window():
