@@ -22,7 +22,10 @@ SAYS = {
 
 @dataclass(frozen=True)
 class Starter:
-    """One card. `example` is a recorded pair of answers, {"prompt", "base", "steered"}, or None."""
+    """One card, at the layer and strength that were measured, or else those recommended.
+
+    `example` is a recorded pair of answers, {"prompt", "base", "steered"}, or None.
+    """
 
     vector: Vector
     name: str
@@ -33,11 +36,14 @@ class Starter:
     says: str
     example: dict[str, Any] | None
     usable: bool
+    layer: int
+    strength: float
 
     def to_page(self) -> dict[str, Any]:
         return {
             "vector": str(self.vector.pk), "name": self.name, "prompt": self.prompt, "wish": self.wish,
             "verdict": self.verdict, "says": self.says, "example": self.example, "usable": self.usable,
+            "layer": self.layer, "strength": self.strength,
         }  # fmt: skip
 
 
@@ -63,6 +69,8 @@ def _starter(vector: Vector, entry: starter_catalog.Starter, model: ModelInfo) -
         says=SAYS.get(verdict, ""),
         example=_example(evaluation, entry.guided_prompt),
         usable=vector.usable_on(model),
+        layer=evaluation.layer if evaluation else vector.facts.layer,
+        strength=evaluation.strength if evaluation else vector.facts.strength,
     )
 
 

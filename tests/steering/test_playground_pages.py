@@ -151,6 +151,7 @@ def test_the_guided_path_leads_with_what_was_measured_to_work(client: Client) ->
     assert [offer["vector"] for offer in page["starters"]] == [str(works.pk), str(weak.pk)]
     assert page["starters"][0]["example"] == EVALUATION["samples"][0]
     assert "measured: weak here" in response.content.decode()
+    assert (page["starters"][0]["layer"], page["starters"][0]["strength"]) == (2, 0.3)
     assert "weak on this model" in page["starters"][1]["says"]
 
 

@@ -11,6 +11,7 @@ import { bounds, notes } from './scale.js';
 import { Strength } from './strength.js';
 
 const MAC = /Mac|iPhone|iPad/.test(navigator.platform);
+const SAMPLING = { temperature: 0, max_tokens: 48 }; // as the starters were measured
 const HINT = { A: 'The model as it is answers here.', B: 'The same model, with the direction added while it writes.' };
 
 class Guide {
@@ -23,7 +24,7 @@ class Guide {
     new Banner(this.connection).model(data.model);
     this.previews = new Previews(this.connection, (_, preview) => this.#showPreview(preview));
     this.settings = {
-      mode: data.settings.mode, input: '', sampling: structuredClone(data.defaults), seed_lock: true,
+      mode: data.settings.mode, input: '', sampling: { ...structuredClone(data.defaults), ...SAMPLING }, seed_lock: true,
       lanes: [this.#lane('A', 'Base', 'base'), this.#lane('B', 'Steered', '1')],
     };
     this.answers = new Map(this.settings.lanes.map(lane => [lane.key, new Answer(lane, this)]));
@@ -59,7 +60,8 @@ class Guide {
     this.starter = this.data.starters.find(starter => starter.vector === id);
     this.vector = this.library.byId.get(id);
     this.run_ = null;
-    this.steered.interventions = [Library.intervention(this.vector)];
+    const { layer, strength } = this.starter;
+    this.steered.interventions = [{ ...Library.intervention(this.vector), layer, strength }];
     $('guide-prompt').value = this.starter.prompt;
     for (const answer of this.answers.values()) answer.clear();
     this.#drawTitle();
@@ -104,7 +106,7 @@ class Guide {
       this.run_ = accepted.run;
       for (const answer of this.answers.values()) answer.begin();
       this.#tag('');
-      $('guide-sub').textContent = `${this.starter.says} Live, seed ${accepted.seed}.`.trim();
+      $('guide-sub').textContent = `${this.starter.says} Live, greedy.`.trim();
       this.connection.follow(accepted.run, { fresh: true, event: event => this.#take(event), reset: () => this.#reset(), failed: error => this.#complain(error.message) });
       $('guide-open').hidden = false;
       $('guide-open').querySelector('a').href = accepted.url;
