@@ -4,9 +4,13 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 from tests.fake_inference import FakeInference
+
+hypothesis.settings.register_profile("steerboard", deadline=None)  # a busy machine is not a bug
+hypothesis.settings.load_profile("steerboard")
 
 if TYPE_CHECKING:
     from django.test import Client

@@ -21,8 +21,7 @@ FOLDER = Path(__file__).parent / "starters"
 class Starter:
     """`wish` says the same as a system prompt; `measure` is for `steering.datasets.measures.score`.
 
-    `held_out_prompts` occur in no pair. `tuning_prompts`, where there are any, choose the layer and strength instead of
-    the first pairs' prompts. `guided_prompt` shows the effect best.
+    `held_out_prompts` occur in no pair. `guided_prompt` shows the effect best.
     """
 
     slug: str
@@ -33,7 +32,6 @@ class Starter:
     guided_prompt: str
     held_out_prompts: tuple[str, ...]
     measure: dict[str, Any]
-    tuning_prompts: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -47,8 +45,7 @@ class Starter:
 def starters() -> tuple[Starter, ...]:
     """All of them, those with the plainest effect first."""
     entries = json.loads((FOLDER / "starters.json").read_text("utf-8"))
-    lists = ("held_out_prompts", "tuning_prompts")
-    return tuple(Starter(**{**e, **{name: tuple(e.get(name, ())) for name in lists}}) for e in entries)
+    return tuple(Starter(**{**entry, "held_out_prompts": tuple(entry["held_out_prompts"])}) for entry in entries)
 
 
 def starter(slug: str) -> Starter | None:

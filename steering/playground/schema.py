@@ -51,7 +51,16 @@ class Lane(Wire):
 
 
 def default_sampling() -> SamplingParams:
-    return SamplingParams(max_tokens=96, temperature=0.7, top_p=0.95, seed=7, logprobs=True, top_logprobs=TOP_LOGPROBS)
+    """Cautious enough for a small model: hotter, or without a penalty, its answers wander or loop."""
+    return SamplingParams(
+        max_tokens=96,
+        temperature=0.4,
+        top_p=0.95,
+        repetition_penalty=1.1,
+        seed=7,
+        logprobs=True,
+        top_logprobs=TOP_LOGPROBS,
+    )
 
 
 def default_lanes() -> tuple[Lane, ...]:

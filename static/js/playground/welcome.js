@@ -11,7 +11,7 @@ import { bounds, notes } from './scale.js';
 import { Strength } from './strength.js';
 
 const MAC = /Mac|iPhone|iPad/.test(navigator.platform);
-const SAMPLING = { temperature: 0, max_tokens: 48 }; // as the starters were measured
+const SAMPLING = { temperature: 0, repetition_penalty: 1.15, max_tokens: 48 }; // as the starters were measured
 const HINT = { A: 'The model as it is answers here.', B: 'The same model, with the direction added while it writes.' };
 
 class Guide {
