@@ -63,13 +63,20 @@ def _load(kind: Any, value: Any, path: str) -> Any:
         key_kind, item = typing.get_args(kind)
         if not isinstance(value, dict):
             raise _refuse(path, f"must be an object, not {_name(value)}")
-        return {key_kind(k): _load(item, v, f"{path}.{k}") for k, v in value.items()}
+        return {_load_key(key_kind, k, path): _load(item, v, f"{path}.{k}") for k, v in value.items()}
     if origin is typing.Literal:
         if value not in typing.get_args(kind):
             allowed = ", ".join(map(str, typing.get_args(kind)))
             raise _refuse(path, f"must be one of {allowed}, not {value!r:.80}")
         return value
     return _load_scalar(kind, value, path)
+
+
+def _load_key(kind: type, key: str, path: str) -> Any:
+    try:
+        return kind(key)
+    except ValueError:
+        raise _refuse(f"{path}.{key}", f"must have {_KIND_NAMES[kind]} as its name") from None
 
 
 def _load_union(kind: Any, value: Any, path: str) -> Any:

@@ -45,7 +45,7 @@ class LoadedModel:
         self.dtype: torch.dtype = hf.dtype
         self.compute_dtype = torch.float64 if self.dtype == torch.float64 else torch.float32
         self.eos_ids = _eos_ids(hf, tokenizer)
-        self.special_ids = frozenset(i for i in tokenizer.all_special_ids if i < self.vocab_size)
+        self.special_ids = _special_ids(tokenizer, self.vocab_size)
         self.hooks = ResidualHooks(self.layers)
         self.cache_bytes_per_token = _cache_bytes_per_token(config, self.n_layers, self.dtype)
         self.load_seconds = 0.0
@@ -114,6 +114,12 @@ def _eos_ids(hf: Any, tokenizer: Any) -> frozenset[int]:
     configured = hf.generation_config.eos_token_id if hf.generation_config else None
     ids = configured if isinstance(configured, list) else [configured]
     return frozenset(i for i in (*ids, tokenizer.eos_token_id) if i is not None)
+
+
+def _special_ids(tokenizer: Any, vocab_size: int) -> frozenset[int]:
+    """BOS, EOS and their like, and the markers of chat templates, which some tokenizers only list as added."""
+    added = [i for i, token in tokenizer.added_tokens_decoder.items() if token.special]
+    return frozenset(i for i in (*tokenizer.all_special_ids, *added) if i < vocab_size)
 
 
 def _cache_bytes_per_token(config: Any, n_layers: int, dtype: torch.dtype) -> int:
