@@ -117,7 +117,7 @@ def gain(texts: list[str], base: list[str], measure: dict[str, Any]) -> float:
 
 
 async def tune(studio: Studio, pairs: tuple[Pair, ...], starter: dict[str, Any]) -> tuple[Recipe, str, int, float]:
-    """The weakest working point that brings most of the best gain on the first pairs' prompts: more dose, less sense."""
+    """The weakest working point that brings most of the best gain on the first pairs' prompts: a dose costs sense."""
     measure = starter["measure"]
     prompts = [p.prompt for p in pairs[:TUNING_PROMPTS]]
     base = await studio.answers(prompts)
@@ -195,7 +195,7 @@ async def evaluate(studio: Studio, starter: dict[str, Any], vector: str, layer: 
 def recommend(data: bytes, layer: int, strength: float, evaluation: dict[str, Any]) -> bytes:
     """The same vector with the measured working point as its recommendation."""
     reason = (
-        f"Measured: among layers {LAYERS[0]} to {LAYERS[-1]} and {STRENGTHS[0]:g}x to {STRENGTHS[-1]:g}x, layer {layer} "
+        f"Measured: of layers {LAYERS[0]} to {LAYERS[-1]} and {STRENGTHS[0]:g}x to {STRENGTHS[-1]:g}x, layer {layer} "
         f"at {strength:g}x is the weakest dose that brings {ENOUGH:.0%} of the best gain while the text stays varied. "
         f"{evaluation['sentence']}"
     )
