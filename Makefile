@@ -42,8 +42,9 @@ size: ## lines per folder
 	@$(NEEDS_PYTHON)
 	@$(PYTHON) scripts/size.py
 
-bench: install-dev ## run the benchmarks; results go to benchmarks/results
+bench: install-dev ## run the benchmarks; results go to benchmarks/results and README
 	@for name in pair stop overhead isolation; do $(VENV_PYTHON) -m benchmarks.$$name || exit 1; done
+	@$(VENV_PYTHON) -m benchmarks.readme
 
 starters: install-dev ## build and measure the starter vectors again, which takes long (SLUGS="calm brevity")
 	@$(VENV_PYTHON) -m scripts.starters $(SLUGS)

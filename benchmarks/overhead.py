@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -71,11 +72,11 @@ class Viewer:
 
 async def measure() -> None:
     delays: list[float] = []
-    with tempfile.TemporaryDirectory() as folder, server(Path(folder) / "emitted") as emitted:
-        cookie = sign_in()
+    with tempfile.TemporaryDirectory() as folder, server(Path(folder)) as link:
+        cookie = sign_in(link)
         viewers = await asyncio.gather(*(open_viewer(cookie) for _ in range(VIEWERS)))
         for seed in range(RUNS):
-            delays += await watch_one_run(viewers, seed, emitted)
+            delays += await watch_one_run(viewers, seed, Path(folder) / "emitted")
         for viewer in viewers:
             await viewer.socket.close()
     report(delays)
@@ -109,40 +110,35 @@ def emissions(path: Path, run: str) -> Arrivals:
 
 
 @contextmanager
-def server(emitted: Path) -> Iterator[Path]:
-    """The server over the usual data folder's model and a database of its own."""
-    data = emitted.parent / "data"
-    data.mkdir()
+def server(folder: Path) -> Iterator[str]:
+    """The server over a database of its own and the usual converted model; the one-time link that signs in."""
+    (folder / "data").mkdir()
     if (DATA / "models").exists():
-        (data / "models").symlink_to(DATA / "models")
-    command = [sys.executable, "-m", "benchmarks.timed_server", str(emitted), str(PORT)]
-    process = subprocess.Popen(
-        command, cwd=ROOT, env={**os.environ, "STEERBOARD_DATA": str(data)}, stdout=subprocess.DEVNULL
-    )
-    os.environ["STEERBOARD_DATA"] = str(data)  # for the sign-in link
+        (folder / "data" / "models").symlink_to(DATA / "models")
+    command = [sys.executable, "-m", "benchmarks.timed_server", str(folder / "emitted"), str(PORT)]
+    env = {**os.environ, "STEERBOARD_DATA": str(folder / "data"), "PYTHONUNBUFFERED": "1"}
+    with (folder / "said").open("w") as said:
+        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=said, stderr=subprocess.STDOUT)
     try:
-        wait_until_it_answers(process)
-        yield emitted
+        yield wait_until_ready(process, folder / "said")
     finally:
         process.terminate()
         process.wait(30)
 
 
-def wait_until_it_answers(process: subprocess.Popen[bytes]) -> None:
+def wait_until_ready(process: subprocess.Popen[bytes], said: Path) -> str:
+    """The sign-in link, once the model is loaded. Raises RuntimeError with what the server said instead."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
-        try:
-            urllib.request.urlopen(f"{URL}/accounts/signin/", timeout=5).close()  # noqa: S310  our own http address
-            return
-        except OSError:
-            time.sleep(0.3)
-    raise RuntimeError(f"The server did not answer on port {PORT}. Is the port taken? Choose another: PORT=8018")
+        text = said.read_text()
+        if "is ready, loaded" in text:
+            return re.findall(r"http\S+/accounts/link/\S+", text)[0]
+        time.sleep(0.3)
+    raise RuntimeError(f"The server did not start. It said:\n{said.read_text()}")
 
 
-def sign_in() -> str:
-    """The session cookie of the first account, by a link from the command line."""
-    command = [sys.executable, "manage.py", "signin_link", "--url", URL]
-    link = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+def sign_in(link: str) -> str:
+    """The cookies of a session begun by a one-time link."""
     jar = CookieJar()
     urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar)).open(link).close()
     return "; ".join(f"{cookie.name}={cookie.value}" for cookie in jar)
