@@ -53,7 +53,7 @@ def mixed_requests(n: int, *, steered: bool = True, sampled: bool = True) -> lis
     made = []
     for i in range(n):
         text = " ".join(rng.choice(ASKS).format(rng.choice(SUBJECTS)) for _ in range(1 + i % 4))
-        sampling = {"temperature": 0.8, "seed": i} if sampled and i % 2 else {}
+        sampling: dict[str, Any] = {"temperature": 0.8, "seed": i} if sampled and i % 2 else {}
         request = chat(f"row-{i}", text, max_tokens=TOKENS, **sampling)
         if steered and i % 3:
             edit = some_direction(seed=i, strength=rng.choice([2.0, 6.0, 12.0]), layer=rng.randrange(4, 20))
