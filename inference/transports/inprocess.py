@@ -47,14 +47,15 @@ class InProcess:
                 loop.call_soon_threadsafe(inbox.put_nowait, event)
 
         start(emit)
+        ended = False
         try:
-            while True:
+            while not ended:
                 event = await inbox.get()
+                ended = isinstance(event, TERMINAL)
                 yield event
-                if isinstance(event, TERMINAL):
-                    return
         finally:
-            self.engine.cancel(id)  # harmless when it has ended
+            if not ended:  # a late cancel could hit the next run of the same id
+                self.engine.cancel(id)
 
     async def describe(self) -> ModelInfo:
         return self.engine.describe()

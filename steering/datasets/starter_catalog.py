@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from django.db import transaction
 
@@ -21,7 +21,9 @@ FOLDER = Path(__file__).parent / "starters"
 class Starter:
     """`wish` says the same as a system prompt; `measure` is for `steering.datasets.measures.score`.
 
-    `held_out_prompts` occur in no pair. `guided_prompt` shows the effect best.
+    `held_out_prompts` occur in no pair. `tuning_prompts`, where there are any, choose layer and strength instead of the
+    first pairs' prompts. `mode` says whether prompts are messages of a chat or texts to complete. `guided_prompt`
+    shows the effect best.
     """
 
     slug: str
@@ -32,6 +34,8 @@ class Starter:
     guided_prompt: str
     held_out_prompts: tuple[str, ...]
     measure: dict[str, Any]
+    mode: Literal["chat", "completion"] = "chat"
+    tuning_prompts: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -45,7 +49,8 @@ class Starter:
 def starters() -> tuple[Starter, ...]:
     """All of them, those with the plainest effect first."""
     entries = json.loads((FOLDER / "starters.json").read_text("utf-8"))
-    return tuple(Starter(**{**entry, "held_out_prompts": tuple(entry["held_out_prompts"])}) for entry in entries)
+    lists = ("held_out_prompts", "tuning_prompts")
+    return tuple(Starter(**{**e, **{name: tuple(e.get(name, ())) for name in lists}}) for e in entries)
 
 
 def starter(slug: str) -> Starter | None:

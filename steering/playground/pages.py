@@ -16,7 +16,7 @@ from steering.playground.schema import (
     RunSettings,
     default_sampling,
 )
-from steering.playground.starters import lanes_for
+from steering.playground.starters import lanes_for, mode_for
 from steering.vectors.models import Vector
 
 LIMITS = {
@@ -30,7 +30,8 @@ LIMITS = {
 
 def new_page(model: ModelInfo, vector: Vector | None, like: Run | None, draft: str) -> dict[str, Any]:
     """A page on which nothing has run: the lanes of another run, or those for a vector."""
-    settings = dataclasses.replace(like.parsed, input="") if like else RunSettings(lanes=lanes_for(vector))
+    fresh = RunSettings(mode=mode_for(vector), lanes=lanes_for(vector))
+    settings = dataclasses.replace(like.parsed, input="") if like else fresh
     if model.state == "ready" and not model.has_chat_template:
         settings = dataclasses.replace(settings, mode="completion")
     return _page(model, settings) | {"draft": draft[:MAX_CHARS], "run": None, "turns": []}

@@ -14,6 +14,7 @@ from uuid import UUID
 from inference.errors import InvalidRequest
 from inference.types import Operation, Positions, SamplingParams, Unit, Wire
 
+Mode = Literal["chat", "completion"]
 LANE_KEYS = "ABCDEF"
 MAX_LANES = len(LANE_KEYS)
 MAX_INTERVENTIONS = 8
@@ -71,7 +72,7 @@ def default_lanes() -> tuple[Lane, ...]:
 class RunSettings(Wire):
     """Everything that decides what a run writes. Without `seed_lock` lane i of the board uses seed + i."""
 
-    mode: Literal["chat", "completion"] = "chat"
+    mode: Mode = "chat"
     input: str = ""
     sampling: SamplingParams = field(default_factory=default_sampling)
     seed_lock: bool = True

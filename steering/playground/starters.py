@@ -7,7 +7,7 @@ from typing import Any
 
 from inference.types import ModelInfo
 from steering.datasets import starter_catalog
-from steering.playground.schema import Lane, LaneIntervention, default_lanes
+from steering.playground.schema import Lane, LaneIntervention, Mode, default_lanes
 from steering.vectors.evaluation import Evaluation
 from steering.vectors.models import Vector
 
@@ -38,12 +38,13 @@ class Starter:
     usable: bool
     layer: int
     strength: float
+    mode: Mode
 
     def to_page(self) -> dict[str, Any]:
         return {
             "vector": str(self.vector.pk), "name": self.name, "prompt": self.prompt, "wish": self.wish,
             "verdict": self.verdict, "says": self.says, "example": self.example, "usable": self.usable,
-            "layer": self.layer, "strength": self.strength,
+            "layer": self.layer, "strength": self.strength, "mode": self.mode,
         }  # fmt: skip
 
 
@@ -71,6 +72,7 @@ def _starter(vector: Vector, entry: starter_catalog.Starter, model: ModelInfo) -
         usable=vector.usable_on(model),
         layer=evaluation.layer if evaluation else vector.facts.layer,
         strength=evaluation.strength if evaluation else vector.facts.strength,
+        mode=entry.mode,
     )
 
 
@@ -79,6 +81,12 @@ def _example(evaluation: Evaluation | None, prompt: str) -> dict[str, Any] | Non
     samples = evaluation.samples if evaluation else ()
     chosen = next((s for s in samples if s["prompt"] == prompt), samples[0] if samples else None)
     return {name: chosen[name] for name in ("prompt", "base", "steered")} if chosen else None
+
+
+def mode_for(vector: Vector | None) -> Mode:
+    """How a starter's prompts are meant; chat for everything else."""
+    entry = starter_catalog.starter(vector.slug) if vector and vector.is_starter else None
+    return entry.mode if entry else "chat"
 
 
 def wish_for(vector: Vector) -> str:

@@ -61,6 +61,7 @@ class Guide {
     this.vector = this.library.byId.get(id);
     this.run_ = null;
     const { layer, strength } = this.starter;
+    this.settings.mode = this.data.settings.mode === 'completion' ? 'completion' : this.starter.mode;
     this.steered.interventions = [{ ...Library.intervention(this.vector), layer, strength }];
     $('guide-prompt').value = this.starter.prompt;
     for (const answer of this.answers.values()) answer.clear();
@@ -106,7 +107,7 @@ class Guide {
       this.run_ = accepted.run;
       for (const answer of this.answers.values()) answer.begin();
       this.#tag('');
-      $('guide-sub').textContent = `${this.starter.says} Live, greedy.`.trim();
+      $('guide-sub').textContent = `${this.starter.says} Live, greedy${this.settings.mode === 'completion' ? '; the model goes on from this text' : ''}.`.trim();
       this.connection.follow(accepted.run, { fresh: true, event: event => this.#take(event), reset: () => this.#reset(), failed: error => this.#complain(error.message) });
       $('guide-open').hidden = false;
       $('guide-open').querySelector('a').href = accepted.url;
