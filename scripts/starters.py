@@ -177,14 +177,15 @@ def interval(differences: list[float]) -> tuple[float, float]:
 def verdict(base: list[float], steered: list[float], measure: dict[str, Any], falls_apart: bool) -> tuple[str, str]:
     """works, weak or fails, and a sentence for people."""
     sign = 1.0 if measure["better"] == "higher" else -1.0
-    low, high = interval([sign * (s - b) for s, b in zip(steered, base, strict=True)])
-    better = sum(sign * (s - b) > 0 for s, b in zip(steered, base, strict=True))
+    differences = [sign * (s - b) for s, b in zip(steered, base, strict=True)]
+    low, _ = interval(differences)
+    better = sum(d > 0 for d in differences)
     share = f"On {better} of {len(base)} held-out prompts the steered answer scores better than base."
     if falls_apart:
         return "fails", f"{share} But the text falls apart. This model is likely too small for it; try a larger one."
-    if low > 0 and better >= 0.6 * len(base):
-        return "works", share
-    if high > 0 and better > 0.2 * len(base):
+    if low > 0:
+        return "works", f"{share} The 95 % interval of the mean change excludes zero."
+    if mean(differences) > 0:
         return "weak", f"{share} The effect is uncertain on this small model; a larger one may do better."
     return "fails", f"{share} No effect was found on this small model. Use the prompting lane, or a larger model."
 

@@ -6,6 +6,10 @@ class VectorsConfig(AppConfig):
     label = "vectors"
 
     def load_starters(self) -> str:
+        from inference.errors import InferenceError
         from steering.vectors.starters import load_starter_vectors
 
-        return f"{len(load_starter_vectors())} vectors"
+        try:
+            return f"{len(load_starter_vectors())} vectors"
+        except InferenceError as error:  # the pages must come up and say it too; the next start tries again
+            return f"no starter vectors ({error.message})"
