@@ -44,7 +44,7 @@ TARGET = ROOT / "steering/vectors/starters"
 LAYERS = (7, 8, 9, 10)
 STRENGTHS = (0.2, 0.3, 0.4)
 TUNING_PROMPTS = 6
-MOST_SURPRISE = 1.5  # nats per token that steering may add, judged by the unsteered model
+MOST_SURPRISE = 2.0  # nats per token that steering may add, judged by the unsteered model
 ENOUGH = 0.6  # share of the best gain that a weaker dose must reach
 TOKENS = 48
 REPETITION_PENALTY = 1.15  # greedy answers of a small model loop without one, base and steered alike
@@ -60,8 +60,8 @@ class Recipe:
 
 
 def recipes(chat: bool) -> tuple[Recipe, ...]:
-    """What is tried. The last answer token ("caa") was tried for calm and tabby cats too, and brought less."""
-    return (Recipe("mean_difference", "mean", "answer", chat),)
+    """Read in the chat template, where there is a chat, and as plain text. "caa" was tried too, and brought less."""
+    return tuple(Recipe("mean_difference", "mean", "answer", templated) for templated in {chat, False})
 
 
 class Studio:
