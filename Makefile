@@ -35,8 +35,8 @@ format: install-dev ## let ruff sort imports and format
 	@$(VENV_PYTHON) -m ruff check --fix-only --quiet .
 	@$(VENV_PYTHON) -m ruff format --quiet .
 
-starters: install ## rebuild the starter vectors and measure what they do (takes a while)
-	@$(VENV_PYTHON) -m scripts.starters
+starters: install ## build the starter vectors again and measure what they do, which takes long (SLUGS="calm brevity")
+	@$(VENV_PYTHON) -m scripts.starters $(SLUGS)
 
 size: ## lines per folder
 	@$(NEEDS_PYTHON)
@@ -45,9 +45,6 @@ size: ## lines per folder
 bench: install-dev ## run the benchmarks; results go to benchmarks/results and README
 	@for name in pair stop overhead isolation; do $(VENV_PYTHON) -m benchmarks.$$name || exit 1; done
 	@$(VENV_PYTHON) -m benchmarks.readme
-
-starters: install-dev ## build and measure the starter vectors again, which takes long (SLUGS="calm brevity")
-	@$(VENV_PYTHON) -m scripts.starters $(SLUGS)
 
 clean: ## remove .venv and caches; the data folder stays
 	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis staticfiles
