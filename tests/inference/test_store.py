@@ -100,7 +100,7 @@ def test_edited_files_are_refused():
     assert refused(rewritten(data, {"layer.1": np.ones(8, np.float64)})) == "not_a_vector"
     assert refused(rewritten(data, {"weight": np.ones(8, np.float32)})) == "not_a_vector"
     assert refused(rewritten(data, residual_norms={})) == "bad_vector"
-    assert refused(rewritten(data, residual_norms={"one": 2.0})) == "not_a_vector"
+    assert refused(rewritten(data, residual_norms={"one": 2.0})) == "invalid_field"
     assert refused(rewritten(data, recommended_layer=5)) == "bad_vector"
     assert refused(rewritten(data, provenance={"x": float("nan")})) == "not_a_vector"
     assert refused(rewritten(data, surprise=1)) == "invalid_field"
