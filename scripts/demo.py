@@ -53,7 +53,12 @@ class Starter:
     prompt: str
     held_out_prompts: tuple[str, ...]
     measure: dict[str, Any]
+    mode: str  # "chat", or "completion" where the prompts are texts to go on with
     evaluation: dict[str, Any]  # what was measured with it, empty where nothing was: recipe, layer, strength
+
+    @property
+    def question(self) -> Question:
+        return Question(self.prompt, self.mode)
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -75,6 +80,7 @@ def read_starter(slug: str) -> Starter:
         prompt=entry["guided_prompt"],
         held_out_prompts=tuple(entry["held_out_prompts"]),
         measure=entry["measure"],
+        mode=entry.get("mode", "chat"),
         evaluation=json.loads(measured.read_text("utf-8")) if measured.exists() else {},
     )
 
@@ -93,9 +99,9 @@ async def demo(slug: str, data_dir: Path) -> None:
         model = await wait_for_model(inference)
         vector = await build(inference, starter)
         edit = working_point(vector, starter)
-        base, steered = await compare(inference, starter.prompt, edit)
+        base, steered = await compare(inference, starter.question, edit)
         scores = await measure(inference, starter, edit)
-        single, pair = await timings(inference, starter.prompt, edit)
+        single, pair = await timings(inference, starter.question, edit)
     finally:
         await inference.close()
     report(starter, vector, edit, steered.applied, scores, single, pair)
@@ -150,10 +156,20 @@ def working_point(vector: dict[str, Any], starter: Starter) -> Intervention:
     return Intervention(strength=strength, unit="relative", vector_id=vector["id"], layers=(layer,))
 
 
-def request(prompt: str, edit: Intervention | None, *, ignore_eos: bool = False) -> GenerationRequest:
+@dataclass(frozen=True)
+class Question:
+    """A prompt, and whether it is a message to answer or a text to go on with."""
+
+    prompt: str
+    mode: str
+
+
+def request(question: Question, edit: Intervention | None, *, ignore_eos: bool = False) -> GenerationRequest:
+    chat = question.mode == "chat"
     return GenerationRequest(
         id=f"demo-{uuid4()}",
-        messages=(Message("user", prompt),),
+        messages=(Message("user", question.prompt),) if chat else None,
+        prompt=None if chat else question.prompt,
         sampling=SamplingParams(max_tokens=ANSWER_TOKENS, temperature=0.0, ignore_eos=ignore_eos),
         interventions=(edit,) if edit else (),
     )
@@ -176,12 +192,12 @@ class Answer:
                 raise from_wire(event.to_wire())
 
 
-async def compare(inference: Inference, prompt: str, edit: Intervention) -> tuple[Answer, Answer]:
+async def compare(inference: Inference, question: Question, edit: Intervention) -> tuple[Answer, Answer]:
     """Stream both answers: in two columns where the terminal has room, else one after the other."""
-    print(f"You: {prompt}\n")
+    print(f"{'You' if question.mode == 'chat' else 'Text to go on with'}: {question.prompt}\n")
     base, steered = Answer(), Answer()
     work = asyncio.gather(
-        base.follow(inference, request(prompt, None)), steered.follow(inference, request(prompt, edit))
+        base.follow(inference, request(question, None)), steered.follow(inference, request(question, edit))
     )
     if can_draw():
         columns = Columns("Base", "Steered")
@@ -197,9 +213,9 @@ async def compare(inference: Inference, prompt: str, edit: Intervention) -> tupl
     return base, steered
 
 
-async def answer(inference: Inference, prompt: str, edit: Intervention | None) -> str:
+async def answer(inference: Inference, question: Question, edit: Intervention | None) -> str:
     text = Answer()
-    await text.follow(inference, request(prompt, edit))
+    await text.follow(inference, request(question, edit))
     return text.text
 
 
@@ -207,18 +223,18 @@ async def measure(inference: Inference, starter: Starter, edit: Intervention) ->
     """The measure's mean over the held-out prompts, without and with the vector; all answers in one batch."""
     print(f"\nMeasuring on {len(starter.held_out_prompts)} prompts that are in no pair …", flush=True)
     asked = [(prompt, e) for e in (None, edit) for prompt in starter.held_out_prompts]
-    answers = await asyncio.gather(*(answer(inference, prompt, e) for prompt, e in asked))
+    answers = await asyncio.gather(*(answer(inference, Question(prompt, starter.mode), e) for prompt, e in asked))
     scores = [score(text, starter.measure) for text in answers]
     half = len(starter.held_out_prompts)
     return statistics.fmean(scores[:half]), statistics.fmean(scores[half:])
 
 
-async def timings(inference: Inference, prompt: str, edit: Intervention) -> tuple[float, float]:
+async def timings(inference: Inference, question: Question, edit: Intervention) -> tuple[float, float]:
     """Median seconds of one completion alone and of a pair, in turns, all of them the same number of tokens."""
     singles, pairs = [], []
     for _ in range(TIMING_REPEATS):
-        singles.append(await seconds(inference, request(prompt, None, ignore_eos=True)))
-        both = request(prompt, None, ignore_eos=True), request(prompt, edit, ignore_eos=True)
+        singles.append(await seconds(inference, request(question, None, ignore_eos=True)))
+        both = request(question, None, ignore_eos=True), request(question, edit, ignore_eos=True)
         pairs.append(await seconds(inference, *both))
     return statistics.median(singles), statistics.median(pairs)
 
