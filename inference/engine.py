@@ -203,7 +203,8 @@ class Engine:
             while self._take_inbox():
                 self._admit()
                 self._guarded(self._advance_rows, self._fail_rows)
-                self._guarded(self._advance_job, self._fail_job)
+                if self._take_inbox():  # once more, so that a stop waits for one pass at most
+                    self._guarded(self._advance_job, self._fail_job)
         except Exception as error:  # a bug of ours: say so from now on, rather than leave callers waiting
             log.exception("the engine stopped")
             self._problem = _fault(error)
