@@ -27,7 +27,7 @@ SEQUENCE = """(run) => new Promise((resolve, reject) => {
 def begin(visit: Visit, *, tokens: int) -> Page:
     """A run of STORY in the lanes that the playground offers, `tokens` long at most."""
     page = visit.goto("/playground/")
-    page.locator("input[name=mode][value=chat]").press("Space")
+    page.locator("input[name=mode][value=chat]").check()
     page.locator("#open-sampling").click()
     page.locator("#s-max-tokens").fill(str(tokens))
     page.locator("#s-max-tokens").press("Tab")

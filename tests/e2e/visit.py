@@ -37,6 +37,7 @@ class Visit:
 
     def goto(self, path: str) -> Page:
         self.page.goto(self.url + path)
+        expect(self.page.locator("[inert]")).to_have_count(0)  # scripts listen
         return self.page
 
     def end(self) -> None:

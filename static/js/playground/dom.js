@@ -31,6 +31,11 @@ export function iconButton(name, label, onclick, props = {}) {
 
 export const $ = id => document.getElementById(id);
 
+/** Lets people act on what the template holds back (`inert`) until someone listens: no early click is lost. */
+export function wake() {
+  for (const part of document.querySelectorAll('[inert]')) part.inert = false;
+}
+
 /** A number as people read it: 0.45, 3.1, 21, -1.5 */
 export function figure(value, digits = 2) {
   return String(Number(value.toFixed(digits))).replace('-', '−');

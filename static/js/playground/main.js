@@ -5,7 +5,7 @@ import { Banner } from './banner.js';
 import { Board } from './board.js';
 import { Composer } from './composer.js';
 import { Connection } from './connection.js';
-import { $, count, list } from './dom.js';
+import { $, count, list, wake } from './dom.js';
 import { Library, loadLibrary } from './library.js';
 import { VectorPicker } from './picker.js';
 import { Previews } from './previews.js';
@@ -341,7 +341,9 @@ class Playground {
 }
 
 try {
-  new Playground(JSON.parse($('page').textContent), await loadLibrary()).registerShortcuts();
+  const library = await loadLibrary();
+  wake();
+  new Playground(JSON.parse($('page').textContent), library).registerShortcuts();
 } catch (error) {
   $('banner').querySelector('p').textContent = error.message;
   $('banner').hidden = false;

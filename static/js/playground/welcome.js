@@ -3,7 +3,7 @@ import { register } from '../shortcuts.js';
 import { Answer } from './answer.js';
 import { Banner } from './banner.js';
 import { Connection } from './connection.js';
-import { $, el, figure, icon, laneClass } from './dom.js';
+import { $, el, figure, icon, laneClass, wake } from './dom.js';
 import { divergence } from './diff.js';
 import { Library, loadLibrary } from './library.js';
 import { Previews } from './previews.js';
@@ -223,7 +223,9 @@ class Guide {
 }
 
 try {
-  new Guide(JSON.parse($('page').textContent), await loadLibrary()).registerShortcuts();
+  const library = await loadLibrary();
+  wake();
+  new Guide(JSON.parse($('page').textContent), library).registerShortcuts();
 } catch (error) {
   $('banner').querySelector('p').textContent = error.message;
   $('banner').hidden = false;
