@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from inference.cache import KVCache
+from inference.cache import KVCache, round_up
 from inference.interventions import Bank, Edit, Step
 from inference.masks import attention_masks
 from inference.models.loader import LoadedModel
@@ -101,9 +101,10 @@ class Batch:
         positions = torch.arange(start, stop, device=device)[None].expand_as(ids)
         inside = positions < lengths
         last = sorted({r.prompt_length - 1 for r in group if start < r.prompt_length <= stop}) or [stop - 1]
-        self.cache.extend(slice(self.decoding, len(self.rows)), start, stop)
+        visible = round_up(stop)
+        self.cache.extend(slice(self.decoding, len(self.rows)), start, stop, visible)
         keep = torch.tensor([p - start for p in last], device=device)
-        logits = self._forward(ids, positions, stop, self._group_bank, in_prompt=inside, real=inside, keep=keep)
+        logits = self._forward(ids, positions, visible, self._group_bank, in_prompt=inside, real=inside, keep=keep)
         return logits, last
 
     @torch.inference_mode()
@@ -115,7 +116,7 @@ class Batch:
             self._bank = self._make_bank(rows)
         ids = torch.tensor([[r.tokens[-1]] for r in rows], device=device)
         positions = torch.tensor([[len(r.tokens) - 1] for r in rows], device=device)
-        visible = max(len(r.tokens) for r in rows)
+        visible = round_up(max(len(r.tokens) for r in rows))
         self.cache.append(len(rows), positions[:, 0], visible)
         no, yes = torch.zeros_like(ids, dtype=torch.bool), torch.ones_like(ids, dtype=torch.bool)
         logits = self._forward(ids, positions, visible, self._bank, in_prompt=no, real=yes, keep=1)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+BLOCK = 32
+
 
 class KVCache:
     """Stands in for a Hugging Face cache: attention layers call `update`. Buffers are [rows, heads, tokens, d_head].
@@ -24,20 +26,21 @@ class KVCache:
         self._rows = slice(0, 0)
         self._start = 0
         self._stop = 0
+        self._visible = 0
         self._positions: Tensor | None = None
         self._row_ids: Tensor | None = None
 
-    def extend(self, rows: slice, start: int, stop: int) -> None:
-        """The next pass covers positions start to stop of each of `rows`."""
-        self._rows, self._start, self._stop, self._positions = rows, start, stop, None
+    def extend(self, rows: slice, start: int, stop: int, visible: int) -> None:
+        """The next pass covers positions start to stop of each of `rows`, and sees the first `visible`."""
+        self._rows, self._start, self._stop, self._visible, self._positions = rows, start, stop, visible, None
 
-    def append(self, rows: int, positions: Tensor, stop: int) -> None:
-        """The next pass covers position `positions[r]` of each row r < rows; all lie below `stop`."""
-        self._rows, self._stop, self._positions = slice(0, rows), stop, positions
+    def append(self, rows: int, positions: Tensor, visible: int) -> None:
+        """The next pass covers position `positions[r]` of each row r < rows, and sees the first `visible`."""
+        self._rows, self._visible, self._positions = slice(0, rows), visible, positions
         self._row_ids = torch.arange(rows, device=positions.device)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        return self._stop
+        return self._visible
 
     def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         """Store new keys and values [n, heads, t, d_head]; return all that the rows of this pass may look at."""
@@ -48,7 +51,7 @@ class KVCache:
                 store[self._rows, :, self._start : self._stop] = new
             else:
                 store[self._row_ids, :, self._positions] = new[:, :, 0]
-            out.append(store[self._rows, :, : self._stop])
+            out.append(store[self._rows, :, : self._visible])
         return out[0], out[1]
 
     def move(self, source: int, target: int, length: int) -> None:
@@ -65,18 +68,21 @@ class KVCache:
         if layer_idx == len(self.layers):
             self.layers.append((keys.new_zeros(0, *keys.shape[1:]), values.new_zeros(0, *values.shape[1:])))
         have_rows, _, have_tokens, _ = self.layers[layer_idx][0].shape
-        if have_rows >= self._rows.stop and have_tokens >= self._stop:
+        if have_rows >= self._rows.stop and have_tokens >= self._visible:
             return
         rows = have_rows if have_rows >= self._rows.stop else max(self._rows.stop, 2 * have_rows)
-        tokens = (
-            have_tokens if have_tokens >= self._stop else _round_up(max(self._stop, have_tokens + have_tokens // 2))
-        )
+        grown = max(self._visible, have_tokens + have_tokens // 2)
+        tokens = have_tokens if have_tokens >= self._visible else round_up(grown)
         pair = self.layers[layer_idx]
         self.layers[layer_idx] = (_grown(pair[0], rows, tokens), _grown(pair[1], rows, tokens))
 
 
-def _round_up(tokens: int) -> int:
-    return (tokens + 63) // 64 * 64
+def round_up(tokens: int) -> int:
+    """To a whole number of the blocks in which attention kernels read keys.
+
+    A row then meets the same blocks whoever is beside it, and what lies behind its end adds exactly nothing.
+    """
+    return (tokens + BLOCK - 1) // BLOCK * BLOCK
 
 
 def _grown(old: Tensor, rows: int, tokens: int) -> Tensor:

@@ -1,33 +1,66 @@
-"""Matrix products of a decode step on a CPU, where the usual kernels are slow for a few rows.
+"""Matrix products on a CPU with weights laid out for its cache, which is where a decode step spends its time.
 
-Measured with torch 2.13 on two AVX-512 cores, float32, thirty weights of [1536, 576]: as x W^T one row takes 8.0 ms,
-two 13.0, eight 9.9; as W x^T two rows take 2.8 ms and eight 6.7. One row is therefore computed as two equal ones.
+Measured with torch 2.13 on two AVX-512 cores, the default model's 120 fused products, milliseconds plain / packed:
+bfloat16, one row 14.5 / 8.7, eight 22 / 9.8, thirty-two 29 / 21; float32, one row 31 / 17, eight 46 / 17, thirty-two
+79 / 39. A row's result does not change with the number of rows beside it; a single one is computed as two equal ones.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
-MOST_ROWS = 8
+ROWS_HINT = 32  # the layout that was fastest for every number of rows
+DTYPES = (torch.float32, torch.bfloat16)
 
 
-class FewRowsLinear(nn.Linear):
-    """`nn.Linear` that turns the product around for inputs of at most MOST_ROWS rows."""
+class PackedLinear(nn.Module):
+    """One or more linear layers that share their input, as one product; outputs are joined along the last dimension.
+
+    The plain weight is given up: `weight` unpacks it again.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None):
+        super().__init__()
+        self.out_features, self.in_features = weight.shape
+        self.bias = bias
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), ROWS_HINT)
+
+    @property
+    def weight(self) -> Tensor:
+        """[out_features, in_features], a plain copy."""
+        return self._packed.to_dense()
 
     def forward(self, input: Tensor) -> Tensor:
-        rows = input.numel() // input.shape[-1]
-        if not 0 < rows <= MOST_ROWS:
-            return super().forward(input)
-        lines = input.reshape(rows, -1)
-        lines = lines.repeat(2, 1) if rows == 1 else lines  # real copies: an expanded view takes a slow path
-        product = torch.mm(self.weight, lines.t())
-        output = product[:, :rows].t().contiguous().view(*input.shape[:-1], -1)
-        return output if self.bias is None else output + self.bias
+        rows = input.reshape(-1, self.in_features)
+        if len(rows) == 0:
+            return input.new_zeros(*input.shape[:-1], self.out_features)
+        lines = torch.cat((rows, rows)) if len(rows) == 1 else rows
+        product = torch.ops.mkldnn._linear_pointwise(lines, self._packed, self.bias, "none", [], "")
+        return product[: len(rows)].view(*input.shape[:-1], self.out_features)
 
 
-def speed_up_few_rows(model: nn.Module) -> None:
-    """Give every plain linear layer of a float32 model on a CPU the faster product; others are left alone."""
-    for module in model.modules():
-        if type(module) is nn.Linear and module.weight.dtype == torch.float32 and module.weight.device.type == "cpu":
-            module.__class__ = FewRowsLinear
+def joined(layers: Sequence[nn.Linear]) -> nn.Module:
+    """Layers that share their input as one, packed where that is possible. Their own weights may be dropped after."""
+    weight = torch.cat([layer.weight.detach() for layer in layers])
+    bias = torch.cat([layer.bias.detach() for layer in layers]) if layers[0].bias is not None else None
+    if can_pack(weight):
+        return PackedLinear(weight, bias)
+    linear = nn.Linear(*weight.shape[::-1], bias=bias is not None, device="meta", dtype=weight.dtype)
+    linear.weight = nn.Parameter(weight, requires_grad=False)
+    linear.bias = nn.Parameter(bias, requires_grad=False) if bias is not None else None
+    return linear
+
+
+def can_pack(weight: Tensor) -> bool:
+    return weight.device.type == "cpu" and weight.dtype in DTYPES and torch.backends.mkldnn.is_available()
+
+
+def pack_linears(model: nn.Module) -> None:
+    """Replace every plain linear layer that can be packed; others, and whatever is no nn.Linear, are left alone."""
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) is nn.Linear and can_pack(child.weight):
+                setattr(parent, name, joined([child]))

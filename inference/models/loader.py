@@ -19,7 +19,8 @@ from transformers.utils import logging as transformers_logging
 
 from inference.errors import InferenceError, InvalidRequest, NotFound, Unavailable
 from inference.interventions import ResidualHooks
-from inference.models.linear import speed_up_few_rows
+from inference.models.fused import fuse
+from inference.models.linear import pack_linears
 from inference.types import Message
 
 DEFAULT_ID = "SmolLM2-135M-Instruct"
@@ -251,7 +252,8 @@ def _load_folder(name: str, id: str, revision: str, dtype: torch.dtype, device: 
     if dtype == torch.float64 and hasattr(config.get_text_config(), "num_local_experts"):
         hf.set_experts_implementation("eager")  # the grouped kernel has no float64
     hf = hf.to(device)
-    speed_up_few_rows(hf)
+    fuse(hf)
+    pack_linears(hf)
     return LoadedModel(hf, tokenizer, id=id, revision=revision)
 
 
