@@ -239,7 +239,7 @@ async def test_models_and_workers_are_listed(client: Inference) -> None:
 
 async def test_a_drained_worker_finishes_refuses_and_resumes(client: Inference) -> None:
     (worker,) = await client.workers()
-    run = Following(client, long("drained", max_tokens=1000))
+    run = Following(client, long("drained", max_tokens=400))
     await run.tokens(1)
     await client.control(worker.id, "drain")
 
