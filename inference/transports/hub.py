@@ -1,8 +1,8 @@
 """One thread with an event loop that holds all of a process's traffic with Redis: send, read, watch.
 
 `_read` takes the events of all requests from one stream. `_watch` looks, twice a second, at the requests that have been
-silent: whoever took one may be lost, the message may be lost, or an event may be. No request outlives all of these for
-more than 20 s: it is asked for again, sent again to another worker if it had not begun, or it fails with a reason.
+silent: whoever took one may be lost, the message may be lost, or an event may be. Within 20 s of any of these a request
+goes on, is sent again to another worker if it had not begun, or fails with a reason.
 """
 
 from __future__ import annotations

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import redis
 from inference.client import Inference, connect
 from inference.serving import link
 from inference.serving.leases import Leases
-from inference.serving.node import Pulse
+from inference.serving.node import Node, Pulse
 from inference.serving.outbox import Outbox
 from inference.transports import hub
 from inference.types import Event, Failed, Finished, ModelInfo, Receipt, Started, Token, Usage, WorkerInfo
@@ -66,12 +68,12 @@ class PlayedWorker:
         self.redis.set(link.key("worker", self.id), link.dumps(info.to_wire()), ex=link.RECORD_SECONDS)
         self.redis.sadd(link.WORKERS, self.id)
 
-    async def take(self) -> dict[str, Any]:
+    async def take(self, model: str = MODEL) -> dict[str, Any]:
         """The next request of the queue, as Celery's message carries it."""
         found: list[Any] = []
 
         async def arrived() -> bool:
-            found[:] = [self.redis.rpop(link.queue_of(MODEL))]
+            found[:] = [self.redis.rpop(link.queue_of(model))]
             return bool(found[0])
 
         await until(arrived, "a request arrives")
@@ -273,6 +275,51 @@ def test_the_outbox_sends_again_after_redis_lost_everything(server: RedisServer,
     outbox.resend("web", "x", 2)
     wait_for([2, 3])
     outbox.close()
+
+
+async def test_an_engine_that_hangs_fails_its_runs_and_is_left_out(
+    client: Inference,
+    played: PlayedWorker,
+    server: RedisServer,
+    tiny_folder: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(link, "STUCK_SECONDS", 1.0)
+    queues: list[str] = []
+    model = str(tiny_folder("llama"))
+    node = Node(
+        server.url,
+        model,
+        name="real",
+        data_dir=tmp_path,
+        dtype="float64",
+        consume=queues.append,
+        put_back=lambda message: None,
+    )
+    name = Path(model).name
+    release = threading.Event()
+    try:
+        await until(lambda: is_ready(client, name), "the model is loaded")
+        assert node.host.engine
+        node.host.engine.batch.step = lambda: release.wait() and []  # type: ignore[method-assign]
+        run = Following(client, replace(long("hangs", 50), model=name))
+        node.serve(await played.take(name))
+        end = await run.end()
+        assert isinstance(end, Failed) and (end.kind, end.code) == ("unavailable", "worker_lost")
+        await until(lambda: nothing(queues[-1]), "it leaves its queue")
+        assert (await client.describe(name)).state == "failed"
+    finally:
+        release.set()
+        await asyncio.to_thread(node.close, 0.0)
+
+
+async def is_ready(client: Inference, model: str) -> bool:
+    return (await client.describe(model)).state == "ready"
+
+
+async def nothing(queue: str) -> bool:
+    return not queue
 
 
 def test_an_engine_that_has_work_and_does_not_turn_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
