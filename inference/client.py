@@ -65,7 +65,7 @@ class Inference(Protocol):
         ...
 
 
-def connect(url: str, *, data_dir: Path, dtype: str = "float32") -> Inference:
+def connect(url: str, *, data_dir: Path, dtype: str = "auto") -> Inference:
     """Open the transport that `url` names; the model loads in the background. Raises InvalidRequest("bad_url")."""
     scheme, _, name = url.partition("://")
     if scheme == "inprocess":

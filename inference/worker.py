@@ -144,8 +144,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--dtype",
-        default=environment("STEERBOARD_DTYPE", "float32"),
-        help="float32, bfloat16 or float64 (STEERBOARD_DTYPE)",
+        default=environment("STEERBOARD_DTYPE", "auto"),
+        help="auto, float32, bfloat16 or float64 (STEERBOARD_DTYPE)",
     )
     return parser.parse_args(arguments)
 

@@ -15,7 +15,7 @@ DATA_DIR = open_data_dir(Path(env.str("STEERBOARD_DATA", default=str(BASE_DIR / 
 
 # Where the model is
 INFERENCE_URL = env.str("INFERENCE_URL", default="inprocess://default")
-STEERBOARD_DTYPE = env.str("STEERBOARD_DTYPE", default="float32")
+STEERBOARD_DTYPE = env.str("STEERBOARD_DTYPE", default="auto")
 
 # Security
 SECRET_KEY = secret_key(DATA_DIR)

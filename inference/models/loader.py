@@ -25,6 +25,7 @@ from inference.types import Message
 
 DEFAULT_ID = "SmolLM2-135M-Instruct"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+SPEED_PATHS = {"fuse": fuse, "pack": pack_linears}  # in this order
 BLOCK_PATHS = ("model.layers", "transformer.h", "gpt_neox.layers")
 
 
@@ -129,20 +130,52 @@ def _cache_bytes_per_token(config: Any, n_layers: int, dtype: torch.dtype) -> in
     return 2 * n_layers * (getattr(config, "num_key_value_heads", None) or heads) * head_width * dtype.itemsize
 
 
-def load(name: str, *, cache_dir: Path, dtype: str = "float32", device: str | None = None) -> LoadedModel:
+def load(
+    name: str, *, cache_dir: Path, dtype: str = "auto", device: str | None = None, speed: Sequence[str] | None = None
+) -> LoadedModel:
     """Load `name`: "default", a GGUF file, a folder as saved by transformers, or a Hugging Face id.
 
+    `dtype` "auto" is bfloat16 where the device computes in it, else float32. `speed` names the paths of SPEED_PATHS to
+    take; without it STEERBOARD_SPEED does, and without that all are taken.
     Raises NotFound or Unavailable with a sentence that names the way out.
     """
-    if dtype not in DTYPES:
-        raise InvalidRequest("bad_dtype", f"STEERBOARD_DTYPE={dtype!r} is not known. Use {', '.join(DTYPES)}.")
+    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    wanted = torch_dtype(dtype, where)
+    paths = speed_paths() if speed is None else tuple(speed)
     transformers_logging.disable_progress_bar()
     started = time.monotonic()
-    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     folder, id, revision = resolve(name, cache_dir)
-    model = _load_folder(folder, id, revision, DTYPES[dtype], where)
+    model = _load_folder(folder, id, revision, wanted, where, paths)
     model.load_seconds = time.monotonic() - started
     return model
+
+
+def torch_dtype(name: str, device: str) -> torch.dtype:
+    """Raises InvalidRequest("bad_dtype")."""
+    if name == "auto":
+        return torch.bfloat16 if computes_in_bfloat16(device) else torch.float32
+    if name not in DTYPES:
+        raise InvalidRequest("bad_dtype", f"STEERBOARD_DTYPE={name!r} is not known. Use auto, {', '.join(DTYPES)}.")
+    return DTYPES[name]
+
+
+def computes_in_bfloat16(device: str) -> bool:
+    """Whether products in bfloat16 are faster there than in float32, not merely possible."""
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def speed_paths() -> tuple[str, ...]:
+    """From STEERBOARD_SPEED, a list with commas. Raises InvalidRequest("bad_speed")."""
+    named = os.environ.get("STEERBOARD_SPEED")
+    paths = tuple(SPEED_PATHS) if named is None else tuple(p.strip() for p in named.split(",") if p.strip())
+    if unknown := set(paths) - set(SPEED_PATHS):
+        known = ", ".join(SPEED_PATHS)
+        raise InvalidRequest(
+            "bad_speed", f"STEERBOARD_SPEED names {min(unknown)!r}. Known are {known}; leave it empty to take none."
+        )
+    return paths
 
 
 def resolve(name: str, cache_dir: Path) -> tuple[str, str, str]:
@@ -239,7 +272,9 @@ def _disk_error(folder: Path, error: OSError) -> InferenceError:
     )
 
 
-def _load_folder(name: str, id: str, revision: str, dtype: torch.dtype, device: str) -> LoadedModel:
+def _load_folder(
+    name: str, id: str, revision: str, dtype: torch.dtype, device: str, paths: Sequence[str]
+) -> LoadedModel:
     try:
         config = AutoConfig.from_pretrained(name)
         hf: Any = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, attn_implementation=attention_of(config))
@@ -252,8 +287,9 @@ def _load_folder(name: str, id: str, revision: str, dtype: torch.dtype, device: 
     if dtype == torch.float64 and hasattr(config.get_text_config(), "num_local_experts"):
         hf.set_experts_implementation("eager")  # the grouped kernel has no float64
     hf = hf.to(device)
-    fuse(hf)
-    pack_linears(hf)
+    for path, improve in SPEED_PATHS.items():
+        if path in paths:
+            improve(hf)
     return LoadedModel(hf, tokenizer, id=id, revision=revision)
 
 

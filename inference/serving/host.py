@@ -37,7 +37,7 @@ class ModelHost:
         *,
         vectors: Vectors,
         cache_dir: Path,
-        dtype: str = "float32",
+        dtype: str = "auto",
         limits: Limits = Limits(),
         drain_seconds: float = DRAIN_SECONDS,
     ):

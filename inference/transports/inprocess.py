@@ -33,7 +33,7 @@ WORKER_ID = "inprocess"
 class InProcess:
     """`inference.client.Inference` over an engine that loads `name` in the background. May be used from many loops."""
 
-    def __init__(self, name: str, *, data_dir: Path, dtype: str = "float32", limits: Limits = Limits()):
+    def __init__(self, name: str, *, data_dir: Path, dtype: str = "auto", limits: Limits = Limits()):
         self.vectors = VectorStore(data_dir / "vectors")
         self.host = ModelHost(name, vectors=self.vectors, cache_dir=data_dir / "models", dtype=dtype, limits=limits)
         self._started = time.time()

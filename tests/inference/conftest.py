@@ -32,6 +32,14 @@ def tiny_model(tiny_folder: Callable[[str], Path]) -> Callable[[str], LoadedMode
     return lambda family: load(str(tiny_folder(family)), cache_dir=Path("unused"), dtype="float64", device="cpu")
 
 
+@pytest.fixture(scope="session")
+def plain_model(tiny_folder: Callable[[str], Path]) -> Callable[[str], LoadedModel]:
+    """As `tiny_model`, with transformers' own modules only."""
+    return lambda family: load(
+        str(tiny_folder(family)), cache_dir=Path("unused"), dtype="float64", device="cpu", speed=()
+    )
+
+
 @pytest.fixture
 def make_engine(tiny_model: Callable[[str], LoadedModel], tmp_path: Path) -> Iterator[Callable[..., Engine]]:
     """Engines over tiny models, closed at the end of the test."""

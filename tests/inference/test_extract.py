@@ -82,9 +82,9 @@ def test_mean_pooling_equals_means_over_what_steering_vectors_records(tiny_model
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt_neox"])
-def test_layers_are_numbered_as_by_transformer_lens(tiny_model, tiny_folder, family):
+def test_layers_are_numbered_as_by_transformer_lens(tiny_model, plain_model, tiny_folder, family):
     vector = build(tiny_model(family), pooling="last")
-    other = tiny_model(family)
+    other = plain_model(family)
     bridge = TransformerBridge.boot_transformers(
         str(tiny_folder(family)), hf_model=other.hf, tokenizer=other.tokenizer, dtype=torch.float64, device="cpu"
     )

@@ -51,13 +51,13 @@ def test_add_moves_this_layer_exactly_and_no_earlier_one(tiny_model, family, lay
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt_neox", "gpt2"])
-def test_layers_are_numbered_as_in_transformer_lens_and_hugging_face(tiny_model, family, tiny_folder):
+def test_layers_are_numbered_as_in_transformer_lens_and_hugging_face(tiny_model, plain_model, family, tiny_folder):
     model = tiny_model(family)
     ours, _ = residuals(model)
     hidden = model.hf(torch.tensor([IDS]), output_hidden_states=True, use_cache=False).hidden_states
     for layer in range(3):
         torch.testing.assert_close(ours[layer], hidden[layer + 1][0].double())
-    other = tiny_model(family)
+    other = plain_model(family)
     bridge = TransformerBridge.boot_transformers(
         str(tiny_folder(family)), hf_model=other.hf, tokenizer=other.tokenizer, dtype=torch.float64, device="cpu"
     )
@@ -66,8 +66,8 @@ def test_layers_are_numbered_as_in_transformer_lens_and_hugging_face(tiny_model,
         torch.testing.assert_close(ours[layer], cache[Site(layer).hook_name][0].double(), atol=2e-5, rtol=1e-5)
 
 
-def test_adding_at_a_site_equals_a_transformer_lens_hook_there(tiny_model, tiny_folder):
-    model, other = tiny_model("llama"), tiny_model("llama")
+def test_adding_at_a_site_equals_a_transformer_lens_hook_there(tiny_model, plain_model, tiny_folder):
+    model, other = tiny_model("llama"), plain_model("llama")
     d = direction(D, 1, seed=8)
     ours, _ = residuals(model, [Intervention(strength=-1.5, directions=(d,))])
     bridge = TransformerBridge.boot_transformers(
