@@ -18,7 +18,7 @@ from django.urls import reverse
 from steering import gateway
 from steering.accounts.models import SigninLink, User
 from steering.jobs.runner import jobs_fail_interrupted
-from steering.playground.runner import runs_recover
+from steering.playground.recovery import runs_recover
 from webapp.datadir import unusable
 from webapp.serving import HOST, CannotServe, lock_data_dir, require_free_port
 
