@@ -1,4 +1,4 @@
-"""The four verbs through which everything else reaches a model, and the place where a URL becomes a transport.
+"""The verbs through which everything else reaches a model, and the place where a URL becomes a transport.
 
 `inprocess://default`, `inprocess:///abs/path` or `inprocess://org/name` hold the engine in a thread of this process.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from inference.errors import InvalidRequest
-from inference.types import Event, GenerationRequest, JobRequest, ModelInfo, SteeringVector
+from inference.types import Command, Event, GenerationRequest, JobRequest, ModelInfo, SteeringVector, WorkerInfo
 
 
 class Inference(Protocol):
@@ -24,8 +24,27 @@ class Inference(Protocol):
         """Stream Progress..., then exactly one of Result and Failed."""
         ...
 
-    async def describe(self) -> ModelInfo:
-        """The served model and its load; answers at once, while the model still loads too."""
+    async def describe(self, model: str = "") -> ModelInfo:
+        """A served model and its load; "" is the default one. Answers at once, while the model still loads too.
+
+        Never raises: a model that nobody serves, or a transport that is down, is state "failed" with its `problem`.
+        """
+        ...
+
+    async def models(self) -> tuple[ModelInfo, ...]:
+        """What is served, by id; the load of workers with the same model is summed. Raises Unavailable."""
+        ...
+
+    async def workers(self) -> tuple[WorkerInfo, ...]:
+        """Every process that holds an engine, those lately lost too. Raises Unavailable."""
+        ...
+
+    async def control(self, worker_id: str, command: Command, model: str = "") -> None:
+        """Ask a worker to load another model, unload its own, drain (finish what runs, refuse the new), or resume.
+
+        Returns once the worker was asked; `workers()` shows what comes of it. What runs when a model is exchanged has
+        30 s to finish, then ends with Failed("shutting_down"). Raises NotFound("worker_not_found"), InvalidRequest.
+        """
         ...
 
     async def cancel(self, id: str) -> None:

@@ -22,7 +22,7 @@ from inference.batch import Batch, Choice, Row
 from inference.models.loader import LoadedModel
 from inference.prepare import Prepared, prepare
 from inference.sampling import NO_TOKEN
-from inference.store import VectorStore
+from inference.store import Vectors
 from inference.types import (
     Alternative,
     CheckPairs,
@@ -99,7 +99,7 @@ class Job:
 
 
 class Engine:
-    def __init__(self, load: Callable[[], LoadedModel], vectors: VectorStore, *, name: str, limits: Limits = Limits()):
+    def __init__(self, load: Callable[[], LoadedModel], vectors: Vectors, *, name: str, limits: Limits = Limits()):
         self.vectors = vectors
         self.limits = limits
         self._name = name
@@ -113,6 +113,9 @@ class Engine:
         self._jobs: deque[Job] = deque()
         self._recent: deque[tuple[float, int]] = deque(maxlen=64)
         self._closing = False
+        self._ended = False
+        self._ending = threading.Lock()
+        self.turns = 0  # of the loop; while there is work and this stands still, the engine hangs
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -132,12 +135,17 @@ class Engine:
 
     def start(self, prepared: Prepared, emit: Emit) -> None:
         """Queue a prepared request. Started, Token..., then one of Finished and Failed go to `emit`."""
-        self._inbox.put(lambda: self._waiting.append(Run(prepared, emit)))
+        self._submit(lambda: self._waiting.append(Run(prepared, emit)))
 
     def start_job(self, request: JobRequest, emit: Emit) -> None:
         """Queue a job. Progress..., then one of Result and Failed go to `emit`. Raises Unavailable."""
         self._ready_model()
-        self._inbox.put(lambda: self._jobs.append(Job(request, emit)))
+        self._submit(lambda: self._jobs.append(Job(request, emit)))
+
+    def _submit(self, action: Callable[[], None]) -> None:
+        self._inbox.put(action)
+        if self._ended:  # nobody is left who would take it
+            self._end_everything()
 
     def cancel(self, id: str) -> None:
         """Stop a run, which ends with Finished("cancelled"), or a job, which ends with Failed("cancelled")."""
@@ -148,6 +156,11 @@ class Engine:
         self._closing = True
         self._inbox.put(None)
         self._thread.join(timeout=30)
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is work, which should keep `turns` growing."""
+        return bool(self._running or self._waiting or self._jobs or not self._inbox.empty())
 
     def describe(self) -> ModelInfo:
         model, problem = self._model, self._problem
@@ -201,6 +214,7 @@ class Engine:
             return
         try:
             while self._take_inbox():
+                self.turns += 1
                 self._admit()
                 self._guarded(self._advance_rows, self._fail_rows)
                 if self._take_inbox():  # once more, so that a stop waits for one pass at most
@@ -343,14 +357,19 @@ class Engine:
         job.send(Failed(job.request.id, 0, **error.to_wire()))  # type: ignore[arg-type]
 
     def _end_everything(self) -> None:
+        self._ended = True
+        with self._ending:
+            self._fail_everything()
+
+    def _fail_everything(self) -> None:
         error = self._problem or errors.Unavailable(
             "shutting_down", "The server is shutting down. Start it again and repeat."
         )
         while not self._inbox.empty():
             if action := self._inbox.get_nowait():
                 action()
-        for run in self._waiting:
-            run.send(Failed, **error.to_wire())
+        while self._waiting:
+            self._waiting.popleft().send(Failed, **error.to_wire())
         self._fail_rows(error)
         while self._jobs:
             self._fail_job(error)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from inference import sampling
 from inference.batch import Row
-from inference.errors import InvalidRequest
+from inference.errors import InvalidRequest, NotFound
 from inference.interventions import Edit, compile_intervention
 from inference.models.loader import LoadedModel
 from inference.text import TextStream
@@ -31,7 +31,7 @@ class Prepared:
 def prepare(request: GenerationRequest, model: LoadedModel, find: Callable[[str], SteeringVector]) -> Prepared:
     """Check everything and tokenise. Raises InvalidRequest or NotFound; nothing is silently left out."""
     if request.model not in ("", model.id):
-        raise InvalidRequest("model_not_served", f"{request.model} is not served here; {model.id} is. Choose that one.")
+        raise NotFound("model_not_served", f"{request.model} is not served here; {model.id} is. Choose that one.")
     sampling.validate(request.sampling, vocab_size=model.vocab_size)
     ids = _token_ids(request, model)
     params = _fit(request, len(ids), model.context_length)

@@ -15,7 +15,7 @@ import re
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from safetensors import SafetensorError
@@ -89,6 +89,14 @@ def load(data: bytes) -> SteeringVector:
             "digest_mismatch", "The file's content does not match its id: it was edited or damaged. Download it again."
         )
     return vector
+
+
+class Vectors(Protocol):
+    """Where an engine finds vectors by id and leaves those that it makes. Errors as in `VectorStore`."""
+
+    def put(self, data: bytes) -> SteeringVector: ...
+
+    def get(self, id: str) -> SteeringVector: ...
 
 
 class VectorStore:

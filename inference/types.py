@@ -19,6 +19,8 @@ Point = Literal["resid_post", "resid_pre"]
 Operation = Literal["add", "ablate", "clamp", "cap"]
 Unit = Literal["raw", "relative"]
 FinishReason = Literal["stop", "length", "cancelled"]
+WorkerState = Literal["loading", "ready", "draining", "empty", "failed", "lost"]
+Command = Literal["load", "unload", "drain", "resume"]
 
 _TL_SITE = re.compile(r"blocks\.(\d+)\.hook_(resid_post|resid_pre)")
 
@@ -297,6 +299,7 @@ class CreateVector(Wire):
     chat: bool = False
     layers: tuple[int, ...] = ()  # empty: all
     dataset_digest: str = ""
+    model: str = ""  # empty: whatever model is served
     kind: Literal["create_vector"] = "create_vector"
 
 
@@ -309,6 +312,7 @@ class CheckPairs(Wire):
 
     id: str
     pairs: tuple[Pair, ...]
+    model: str = ""
     kind: Literal["check_pairs"] = "check_pairs"
 
 
@@ -359,3 +363,21 @@ class ModelInfo(Wire):
     max_rows: int = 0
     tokens_per_second: float = 0.0
     problem: str = ""
+
+
+@dataclass(frozen=True)
+class WorkerInfo(Wire):
+    """One process that holds an engine.
+
+    draining: it finishes what runs and takes nothing new. empty: no model. lost: it has not been heard of for seconds,
+    or its engine stands still. `started` is in seconds since 1970, `heartbeat_age` in seconds.
+    """
+
+    id: str
+    host: str
+    pid: int
+    state: WorkerState
+    model: ModelInfo | None
+    started: float
+    heartbeat_age: float
+    memory_bytes: int

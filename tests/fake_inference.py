@@ -6,9 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from inference.errors import NotFound
+from inference.serving.refusals import check_command, not_served, nothing_loaded, pick, worker_not_found
 from inference.types import (
     AppliedIntervention,
+    Command,
     Event,
+    Failed,
     Finished,
     GenerationRequest,
     JobRequest,
@@ -20,11 +23,14 @@ from inference.types import (
     SteeringVector,
     Token,
     Usage,
+    WorkerInfo,
+    WorkerState,
 )
 
 TEXT = "the quick brown fox jumps over one lazy dog while seven calm cats watch the river run out to sea"
 WORDS = TEXT.split()
 SEED = 1729
+MODEL = "SmolLM2-135M-Instruct"
 
 
 class FakeInference:
@@ -39,12 +45,15 @@ class FakeInference:
         self.cancelled: set[str] = set()
         self.rows = 0
         self.state = "ready"
+        self.loaded = {"fake": MODEL}  # by worker
+        self.draining: set[str] = set()
+        self.commands: list[tuple[str, Command, str]] = []
 
-    async def describe(self) -> ModelInfo:
+    def served(self, id: str, revision: str = "fake") -> ModelInfo:
         return ModelInfo(
             self.state,  # type: ignore[arg-type]
-            id="SmolLM2-135M-Instruct",
-            revision="fake",
+            id=id,
+            revision=revision,
             architecture="LlamaForCausalLM",
             n_layers=30,
             d_model=576,
@@ -58,8 +67,49 @@ class FakeInference:
             max_rows=64,
         )
 
+    async def describe(self, model: str = "") -> ModelInfo:
+        return pick(await self.models(), model)
+
+    async def models(self) -> tuple[ModelInfo, ...]:
+        served = {worker.model.id: worker.model for worker in await self.workers() if worker.model}
+        return tuple(served[id] for id in sorted(served))
+
+    async def workers(self) -> tuple[WorkerInfo, ...]:
+        """One worker per entry of `loaded`, which maps a worker's id to its model's, or to nothing."""
+        return tuple(
+            WorkerInfo(
+                id,
+                "localhost",
+                100 + n,
+                self._state_of(id),
+                self.served(model) if model else None,
+                started=1_700_000_000.0,
+                heartbeat_age=0.2,
+                memory_bytes=600 * 2**20,
+            )
+            for n, (id, model) in enumerate(self.loaded.items())
+        )
+
+    def _state_of(self, id: str) -> WorkerState:
+        if id in self.draining:
+            return "draining"
+        return self.state if self.loaded[id] else "empty"  # type: ignore[return-value]
+
+    async def control(self, worker_id: str, command: Command, model: str = "") -> None:
+        if worker_id not in self.loaded:
+            raise worker_not_found(worker_id)
+        check_command(command, model)
+        self.commands.append((worker_id, command, model))
+        if command in ("drain", "resume"):
+            (self.draining.add if command == "drain" else self.draining.discard)(worker_id)
+        else:
+            self.loaded[worker_id] = model if command == "load" else ""
+
     async def generate(self, request: GenerationRequest) -> AsyncIterator[Event]:
         self.requests.append(request)
+        if refusal := await self._refusal(request):
+            yield refusal
+            return
         self.rows += 1
         try:
             async for event in self._write(request):
@@ -79,7 +129,9 @@ class FakeInference:
                 break
             yield Token(request.id, count, 100 + count, (word.upper() if steered else word) + " ", logprob=-0.5)
         reason = "cancelled" if stopped else "length" if request.sampling.max_tokens < len(WORDS) else "stop"
-        receipt = Receipt("SmolLM2-135M-Instruct", "fake", seed, tuple(self._applied(request, count)))
+        receipt = Receipt(
+            request.model or (await self.describe()).id, "fake", seed, tuple(self._applied(request, count))
+        )
         yield Finished(request.id, count + 1, reason, Usage(12, count), receipt, seconds=count * self.delay)  # type: ignore[arg-type]
 
     def _applied(self, request: GenerationRequest, count: int) -> list[AppliedIntervention]:
@@ -103,12 +155,23 @@ class FakeInference:
 
     async def run(self, job: JobRequest) -> AsyncIterator[Event]:
         self.jobs.append(job)
+        if refusal := await self._refusal(job):
+            yield refusal
+            return
         for done in range(5):
             if job.id in self.cancelled:
                 return
             yield Progress(job.id, done, done, 5, "Reading activations", eta_seconds=(5 - done) * self.delay)
             await asyncio.sleep(self.delay)
         yield Result(job.id, 5, self.payload)
+
+    async def _refusal(self, request: GenerationRequest | JobRequest) -> Failed | None:
+        """As a real transport refuses a model that nobody serves."""
+        served = [info.id for info in await self.models()]
+        if not served or request.model not in ("", *served):
+            error = not_served(request.model, served) if request.model else nothing_loaded()
+            return Failed(request.id, 0, error.kind, error.code, error.message, error.retry_after)
+        return None
 
     async def cancel(self, id: str) -> None:
         self.cancelled.add(id)

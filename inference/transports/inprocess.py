@@ -4,14 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+import os
+import socket
+import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from inference.engine import Engine, Limits
 from inference.errors import InferenceError
-from inference.models.loader import load
+from inference.serving.host import ModelHost, memory_bytes
+from inference.serving.refusals import check_command, pick, worker_not_found
 from inference.store import VectorStore
-from inference.types import TERMINAL, Event, Failed, GenerationRequest, JobRequest, ModelInfo, SteeringVector
+from inference.types import (
+    TERMINAL,
+    Command,
+    Event,
+    Failed,
+    GenerationRequest,
+    JobRequest,
+    ModelInfo,
+    SteeringVector,
+    WorkerInfo,
+)
+
+WORKER_ID = "inprocess"
 
 
 class InProcess:
@@ -19,26 +35,23 @@ class InProcess:
 
     def __init__(self, name: str, *, data_dir: Path, dtype: str = "float32", limits: Limits = Limits()):
         self.vectors = VectorStore(data_dir / "vectors")
-        cache = data_dir / "models"
-        self.engine = Engine(lambda: load(name, cache_dir=cache, dtype=dtype), self.vectors, name=name, limits=limits)
+        self.host = ModelHost(name, vectors=self.vectors, cache_dir=data_dir / "models", dtype=dtype, limits=limits)
+        self._started = time.time()
+
+    @property
+    def engine(self) -> Engine:
+        assert self.host.engine, "no model is loaded"
+        return self.host.engine
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[Event]:
-        try:
-            prepared = await asyncio.to_thread(self.engine.prepare, request)
-        except InferenceError as error:
-            yield _failed(request.id, error)
-            return
-        async for event in self._events(request.id, lambda emit: self.engine.start(prepared, emit)):
+        async for event in self._events(request):
             yield event
 
     async def run(self, job: JobRequest) -> AsyncIterator[Event]:
-        try:
-            async for event in self._events(job.id, lambda emit: self.engine.start_job(job, emit)):
-                yield event
-        except InferenceError as error:
-            yield _failed(job.id, error)
+        async for event in self._events(job):
+            yield event
 
-    async def _events(self, id: str, start: Callable[[Callable[[Event], None]], None]) -> AsyncIterator[Event]:
+    async def _events(self, request: GenerationRequest | JobRequest) -> AsyncIterator[Event]:
         loop = asyncio.get_running_loop()
         inbox: asyncio.Queue[Event] = asyncio.Queue()
 
@@ -46,22 +59,40 @@ class InProcess:
             with contextlib.suppress(RuntimeError):  # the listener's loop is gone, and the listener with it
                 loop.call_soon_threadsafe(inbox.put_nowait, event)
 
-        start(emit)
         ended = False
         try:
+            await asyncio.to_thread(self.host.submit, request, emit)
             while not ended:
                 event = await inbox.get()
                 ended = isinstance(event, TERMINAL)
                 yield event
+        except InferenceError as error:
+            ended = True
+            yield Failed(request.id, 0, error.kind, error.code, error.message, error.retry_after)
         finally:
             if not ended:  # a late cancel could hit the next run of the same id
-                self.engine.cancel(id)
+                self.host.cancel(request.id)
 
-    async def describe(self) -> ModelInfo:
-        return self.engine.describe()
+    async def describe(self, model: str = "") -> ModelInfo:
+        return pick(await self.models(), model)
+
+    async def models(self) -> tuple[ModelInfo, ...]:
+        info = self.host.describe()
+        return (info,) if info else ()
+
+    async def workers(self) -> tuple[WorkerInfo, ...]:
+        info, state = self.host.describe(), self.host.state
+        host, pid = socket.gethostname(), os.getpid()
+        return (WorkerInfo(WORKER_ID, host, pid, state, info, self._started, 0.0, memory_bytes()),)
+
+    async def control(self, worker_id: str, command: Command, model: str = "") -> None:
+        if worker_id != WORKER_ID:
+            raise worker_not_found(worker_id)
+        check_command(command, model)
+        self.host.control(command, model)
 
     async def cancel(self, id: str) -> None:
-        self.engine.cancel(id)
+        self.host.cancel(id)
 
     async def put_vector(self, data: bytes) -> SteeringVector:
         return await asyncio.to_thread(self.vectors.put, data)
@@ -70,8 +101,4 @@ class InProcess:
         return await asyncio.to_thread(self.vectors.read, vector_id)
 
     async def close(self) -> None:
-        await asyncio.to_thread(self.engine.close)
-
-
-def _failed(id: str, error: InferenceError) -> Failed:
-    return Failed(id, 0, error.kind, error.code, error.message, error.retry_after)
+        await asyncio.to_thread(self.host.close)

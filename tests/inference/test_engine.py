@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from inference.client import connect
-from inference.errors import InferenceError, InvalidRequest
+from inference.errors import InferenceError, InvalidRequest, NotFound
 from inference.store import dump, seal
 from inference.transports.inprocess import InProcess
 from inference.types import (
@@ -145,7 +145,6 @@ def test_the_cache_budget_is_never_exceeded(make_engine):
         (GenerationRequest("x", token_ids=(10**6,)), "bad_token_ids"),
         (GenerationRequest("x", token_ids=()), "bad_token_ids"),
         (GenerationRequest("x", messages=()), "empty_messages"),
-        (GenerationRequest("x", model="gpt-5", prompt="a"), "model_not_served"),
         (GenerationRequest("x", prompt="a " * 10_000_000), "prompt_too_long"),
         (request("x", [9] * 128), "prompt_too_long"),
         (request("x", [9] * 100, max_tokens=60), "max_tokens_too_large"),
@@ -162,11 +161,17 @@ def test_what_cannot_be_honoured_is_refused_before_it_is_queued(make_engine, bad
     assert len(refusal.value.message) > 20
 
 
-def test_an_unknown_vector_is_not_found(make_engine):
-    steer = Intervention(vector_id="0" * 64, layers=(1,))
-    with pytest.raises(InferenceError) as refusal:
-        make_engine().prepare(request("x", [9], interventions=[steer]))
-    assert refusal.value.kind == "not_found"
+@pytest.mark.parametrize(
+    ("bad", "code"),
+    [
+        (request("x", [9], interventions=[Intervention(vector_id="0" * 64, layers=(1,))]), "vector_not_found"),
+        (GenerationRequest("x", model="gpt-5", prompt="a"), "model_not_served"),
+    ],
+)
+def test_what_does_not_exist_is_not_found(make_engine, bad, code):
+    with pytest.raises(NotFound) as refusal:
+        make_engine().prepare(bad)
+    assert refusal.value.code == code
 
 
 def build(engine) -> SteeringVector:

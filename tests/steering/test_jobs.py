@@ -73,7 +73,7 @@ def test_a_job_succeeds_and_keeps_what_it_found(person: User, fake_inference: Fa
 
 def test_the_row_remembers_the_request_without_its_pairs(person: User, fake_inference: FakeInference) -> None:
     job = start(person, about={"dataset": "abc"})
-    assert job.request == {"id": "", "pairs": 1, "kind": "check_pairs", "dataset": "abc"}
+    assert job.request == {"id": "", "pairs": 1, "model": "", "kind": "check_pairs", "dataset": "abc"}
     ended(job)
     assert fake_inference.jobs[0].id == str(job.pk)
 

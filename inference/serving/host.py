@@ -1,0 +1,193 @@
+"""One engine that can be exchanged while it serves: load, unload, drain, resume.
+
+What runs when a model goes is given time to finish; meanwhile new work is refused with a time to come back.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import logging
+import os
+import queue
+import resource
+import threading
+import time
+from pathlib import Path
+
+import torch
+
+from inference.engine import Emit, Engine, Limits
+from inference.models.loader import DEFAULT_ID, load
+from inference.serving.refusals import check_command, draining, not_served, nothing_loaded
+from inference.store import Vectors
+from inference.types import TERMINAL, Command, Event, GenerationRequest, JobRequest, ModelInfo, WorkerState
+
+log = logging.getLogger(__name__)
+
+DRAIN_SECONDS = 30.0
+
+
+class ModelHost:
+    """Holds at most one engine. May be used from any thread; commands are carried out in order by one of its own."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        vectors: Vectors,
+        cache_dir: Path,
+        dtype: str = "float32",
+        limits: Limits = Limits(),
+        drain_seconds: float = DRAIN_SECONDS,
+    ):
+        self._vectors, self._cache_dir, self._dtype, self._limits = vectors, cache_dir, dtype, limits
+        self._drain_seconds = drain_seconds
+        self._changed = threading.Condition()  # guards the three below
+        self._open = 0  # requests that have not ended
+        self._draining = False
+        self._engine: Engine | None = self._start(name) if name else None
+        self._commands: queue.SimpleQueue[tuple[Command, str] | None] = queue.SimpleQueue()
+        threading.Thread(target=self._obey, name="host", daemon=True).start()
+
+    @property
+    def engine(self) -> Engine | None:
+        return self._engine
+
+    @property
+    def state(self) -> WorkerState:
+        with self._changed:
+            engine, draining = self._engine, self._draining
+        if draining:
+            return "draining"
+        return engine.describe().state if engine else "empty"
+
+    def describe(self) -> ModelInfo | None:
+        engine = self._engine
+        return engine.describe() if engine else None
+
+    def submit(self, request: GenerationRequest | JobRequest, emit: Emit) -> None:
+        """Check a request and hand it to the engine; its events go to `emit`. Raises InferenceError."""
+        engine = self._enter(request.model)
+        try:
+            if isinstance(request, GenerationRequest):
+                engine.start(engine.prepare(request), self._watched(emit))
+            else:
+                engine.start_job(request, self._watched(emit))
+        except BaseException:
+            self._leave()
+            raise
+
+    def cancel(self, id: str) -> None:
+        if engine := self._engine:
+            engine.cancel(id)
+
+    def control(self, command: Command, model: str = "") -> None:
+        """Queue a command; see `Inference.control`. Raises InvalidRequest."""
+        check_command(command, model)
+        self._commands.put((command, model))
+
+    def refuse_new(self) -> None:
+        """Begin to drain, at once."""
+        self._set_draining(True)
+
+    def close(self, drain_seconds: float = 0.0) -> None:
+        """End, after what runs has had `drain_seconds` to finish."""
+        self._commands.put(None)
+        self._retire(drain_seconds)
+
+    # ---- requests that are open ----
+
+    def _enter(self, model: str) -> Engine:
+        with self._changed:
+            engine = self._engine
+            if self._draining:
+                raise draining()
+            if engine is None:
+                raise nothing_loaded()
+            served = engine.describe().id
+            if model not in ("", served):
+                raise not_served(model, (served,))
+            self._open += 1
+            return engine
+
+    def _leave(self) -> None:
+        with self._changed:
+            self._open -= 1
+            self._changed.notify_all()
+
+    def _watched(self, emit: Emit) -> Emit:
+        def watched(event: Event) -> None:
+            emit(event)
+            if isinstance(event, TERMINAL):
+                self._leave()
+
+        return watched
+
+    def _set_draining(self, draining: bool) -> None:
+        with self._changed:
+            self._draining = draining
+
+    # ---- commands ----
+
+    def _obey(self) -> None:
+        while item := self._commands.get():
+            command, model = item
+            log.info("%s %s", command, model)
+            if command in ("drain", "resume"):
+                self._set_draining(command == "drain")
+                continue
+            self._retire(self._drain_seconds)
+            with self._changed:
+                self._engine = self._start(model) if command == "load" else None
+                self._draining = False
+
+    def _start(self, name: str) -> Engine:
+        cache, dtype = self._cache_dir, self._dtype
+        return Engine(
+            lambda: load(name, cache_dir=cache, dtype=dtype), self._vectors, name=id_of(name), limits=self._limits
+        )
+
+    def _retire(self, seconds: float) -> None:
+        """Refuse the new, let what runs finish, end the engine and give its memory back."""
+        deadline = time.monotonic() + seconds
+        with self._changed:
+            self._draining = True
+            self._changed.wait_for(lambda: not self._open, max(0.0, deadline - time.monotonic()))
+            engine = self._engine
+        if engine:
+            engine.close()
+        with self._changed:
+            self._engine = None
+        del engine
+        free_memory()
+
+
+def id_of(name: str) -> str:
+    """The id that a model will have once `name` is loaded."""
+    if name == "default":
+        return DEFAULT_ID
+    path = Path(name)
+    if name.endswith(".gguf"):
+        return path.stem
+    return path.name if path.is_absolute() or name.startswith(".") or path.is_dir() else name
+
+
+def free_memory() -> None:
+    """Hand what a model held back to the system, which Python and the C library otherwise keep for themselves."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):
+        log.debug("this C library has no malloc_trim")
+
+
+def memory_bytes() -> int:
+    """What this process holds: resident memory, and device memory where there is a device."""
+    try:
+        resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:  # not Linux: the largest it ever was
+        resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return resident + (torch.cuda.memory_reserved() if torch.cuda.is_available() else 0)
