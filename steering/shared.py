@@ -61,3 +61,11 @@ def unreachable() -> Unavailable:
         "moment, and tell whoever runs this server if it stays so.",
         retry_after=3,
     )
+
+
+async def ping() -> None:
+    """Raises Unavailable where Redis does not answer."""
+    try:
+        await redis().ping()
+    except trouble():
+        raise unreachable() from None

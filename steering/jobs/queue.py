@@ -11,11 +11,13 @@ from uuid import UUID
 
 from celery import Celery
 from django.conf import settings
+from kombu.exceptions import OperationalError
 
 from steering import gateway, shared
 
 QUEUE = "steerboard.jobs"
 TASK = "steerboard.jobs.carry"
+TROUBLE = OperationalError  # what `send` raises while Redis cannot be reached
 JOBS_AT_ONCE = 16  # they wait for the model most of the time
 
 
@@ -44,7 +46,7 @@ def app() -> Celery:
 
 
 def send(job_id: UUID) -> None:
-    """Raises kombu's OperationalError while Redis cannot be reached."""
+    """Leave a message for the web workers. Raises TROUBLE."""
     app().send_task(TASK, args=[str(job_id)], queue=QUEUE, retry=False)
 
 

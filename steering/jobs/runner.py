@@ -101,14 +101,12 @@ def jobs_fail_interrupted() -> int:
 
 
 async def _enqueue(job_id: UUID) -> None:
-    """Leave a message for the web workers. Where that fails, the next sweep tries again."""
-    from kombu.exceptions import OperationalError as QueueTrouble
-
-    from steering.jobs import queue
+    """Hand a job to the web workers. Where that fails, the next sweep tries again."""
+    from steering.jobs import queue  # loads Celery, which one process alone does not need
 
     try:
         await asyncio.to_thread(queue.send, job_id)
-    except QueueTrouble:
+    except queue.TROUBLE:
         logger.warning("job %s could not be put on the queue; it is tried again", job_id)
         waiting = Job.objects.filter(pk=job_id, state=Job.State.QUEUED, carrier="")
         await _in_thread(waiting.update, heartbeat_at=LONG_AGO)

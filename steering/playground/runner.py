@@ -91,12 +91,9 @@ def _carry(live: LiveRun) -> None:
         copying.add_done_callback(_mirrors.discard)
 
 
-async def runs_end(seconds: float) -> int:
-    """Wait until the runs of this process have ended, at most so long. Returns how many have not."""
-    deadline = asyncio.get_running_loop().time() + seconds
-    while (_live or _mirrors) and asyncio.get_running_loop().time() < deadline:
-        await asyncio.sleep(0.1)
-    return len(_live)
+def carries_runs() -> bool:
+    """Whether runs of this process write, or are not copied to the end yet."""
+    return bool(_live or _mirrors)
 
 
 def _leave_room(user: Any) -> None:

@@ -31,6 +31,11 @@ class Command(BaseCommand):
         parser.add_argument("--port", type=int, default=8000)
 
     def handle(self, *args: Any, port: int, **options: Any) -> None:
+        if settings.REDIS_URL:
+            sys.exit(
+                "`serve` is for one process that does everything, and REDIS_URL says that there are several. Start this "
+                "one with `manage.py web`, or the whole set with `make stack`; or unset REDIS_URL and INFERENCE_URL."
+            )
         os.umask(0o077)
         self.url = f"http://{HOST}:{port}"
         try:

@@ -1,0 +1,147 @@
+"""Several processes of the product on one Redis and one database, driven from outside as browsers would."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from websockets.sync.client import ClientConnection, connect
+
+from scripts.servers import HOST, Redis, free_port
+from steering.playground.messages import SUBPROTOCOL
+
+ROOT = Path(__file__).resolve().parents[2]
+Message = dict[str, Any]
+
+
+class Several:
+    """Use as a context. Everything started through it has ended when it is left."""
+
+    def __init__(self, folder: Path, database_url: str = ""):
+        self.redis = Redis(folder / "redis")
+        self.redis_process = self.redis.start(keep=False)
+        self.started: list[subprocess.Popen[str]] = []
+        self.env = os.environ | {
+            "DJANGO_SETTINGS_MODULE": "webapp.settings",
+            "STEERBOARD_DATA": str(folder / "data"),
+            "REDIS_URL": self.redis.url,
+            "INFERENCE_URL": self.redis.url,
+            "DATABASE_URL": database_url,
+            "PYTHONPATH": str(ROOT),
+        }
+        self.run("manage.py", "migrate", "--verbosity", "0")
+        self.cookie = self.run("-m", "tests.processes.account").strip()
+
+    def __enter__(self) -> Several:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for process in [*self.started, self.redis_process]:
+            process.kill()
+            process.wait()
+
+    def run(self, *command: str) -> str:
+        done = subprocess.run([sys.executable, *command], cwd=ROOT, env=self.env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def web(self, delay: float = 0.01) -> Web:
+        return Web(self, delay)
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=self.env, text=True)
+        self.started.append(process)
+        return process
+
+    def restart_redis(self, pause: float = 0.5) -> None:
+        """As after a crash: nothing of what it held is left."""
+        self.redis_process.kill()
+        self.redis_process.wait()
+        time.sleep(pause)
+        self.redis_process = self.redis.start(keep=False)
+
+
+class Web:
+    """One web process."""
+
+    def __init__(self, several: Several, delay: float):
+        self.several, self.port = several, free_port()
+        self.process = several.start("-m", "tests.processes.web", str(self.port), str(delay))
+        until(lambda: self.get("/livez")[0] == 200, 60)
+
+    def get(self, path: str, data: bytes | None = None) -> tuple[int, Message]:
+        headers = {"Cookie": self.several.cookie, "Accept": "application/json"}
+        request = urllib.request.Request(f"http://{HOST}:{self.port}{path}", data, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=20) as response:
+                return response.status, json.load(response)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+        except OSError:
+            return 0, {}
+
+    def line(self) -> Line:
+        return Line(
+            connect(
+                f"ws://{HOST}:{self.port}/ws/playground/",
+                subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
+                additional_headers={"Cookie": self.several.cookie},
+                origin=f"http://{HOST}:{self.port}",  # type: ignore[arg-type]
+                open_timeout=20,
+            )
+        )
+
+
+class Line:
+    """A browser's websocket."""
+
+    def __init__(self, socket: ClientConnection):
+        self.socket = socket
+
+    def __enter__(self) -> Line:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.socket.close()
+
+    def say(self, **message: Any) -> None:
+        self.socket.send(json.dumps(message))
+
+    def hear(self, *wanted: str, timeout: float = 30) -> Message:
+        while True:
+            message: Message = json.loads(self.socket.recv(timeout=timeout))
+            if message["t"] in wanted:
+                return message
+
+    def run(self, settings: Message, **more: Any) -> str:
+        self.say(t="run", idem=str(uuid.uuid4()), settings=settings, **more)
+        return str(self.hear("accepted")["run"])
+
+    def follow(self, run: str, seen: list[Message], most: float = float("inf")) -> None:
+        """Extend `seen` with the run's events until it has ended or `most` have come. A reset begins anew."""
+        self.say(t="subscribe", run=run, after=len(seen) - 1)
+        while len(seen) < most and not (seen and seen[-1]["t"] == "run_finished"):
+            message = self.hear("events", "reset")
+            if message["t"] == "reset":
+                seen.clear()
+            for event in message.get("events", []):
+                if len(seen) < most:
+                    assert event["seq"] == len(seen), f"event {event['seq']} came as number {len(seen)}"
+                    seen.append(event)
+
+
+def until(holds: Callable[[], Any], seconds: float) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := holds()):
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.05)
+    return found
