@@ -121,7 +121,11 @@ if REDIS_URL:
             "BACKEND": "django.core.cache.backends.redis.RedisCache",
             "LOCATION": REDIS_URL,
             "KEY_PREFIX": "steerboard",
-            "OPTIONS": {"serializer": "webapp.caching.JsonSerializer", "socket_timeout": 3, "socket_connect_timeout": 3},
+            "OPTIONS": {
+                "serializer": "webapp.caching.JsonSerializer",
+                "socket_timeout": 3,
+                "socket_connect_timeout": 3,
+            },
         }
     }
 

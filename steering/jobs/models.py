@@ -14,7 +14,6 @@ from django.utils import timezone
 
 from steering.accounts.ownership import OwnedQuerySet
 
-
 CARRIER_SECONDS = 15  # a carrier that was not heard of for so long is gone
 MESSAGE_SECONDS = 60  # a job that nobody took for so long is put on the queue again
 

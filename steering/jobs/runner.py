@@ -39,7 +39,13 @@ UPDATE_SECONDS = 0.25  # no more than four progress writes a second
 LOADING_SECONDS = 1.0
 BEAT_SECONDS = 2.0
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
-BUSY_RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)  # SQLite may be locked, PostgreSQL restarting; an ending must not be lost
+BUSY_RETRY_SECONDS = (
+    0.2,
+    0.5,
+    1.0,
+    2.0,
+    5.0,
+)  # SQLite may be locked, PostgreSQL restarting; an ending must not be lost
 
 RESTARTED = (
     "restarted",
@@ -62,9 +68,7 @@ CRASHED = (
 )
 
 
-def job_start(
-    *, owner: Any, kind: str, title: str, request: JobRequest, about: dict[str, Any] | None = None
-) -> Job:
+def job_start(*, owner: Any, kind: str, title: str, request: JobRequest, about: dict[str, Any] | None = None) -> Job:
     """Start the work and return its row at once. What it finds is kept by the kind's keeper, see `kinds.py`.
 
     `request.id` is replaced by the job's id. `about` is kept in `job.request` beside the request's own settings.
@@ -81,8 +85,10 @@ def job_start(
 
 def job_cancel(job: Job) -> bool:
     """End the job now, whoever carries it. Harmless, and False, when it had ended already."""
-    cancelled = Job.objects.active().filter(pk=job.pk).update(
-        state=Job.State.CANCELLED, finished_at=timezone.now(), eta_seconds=None, work=None
+    cancelled = (
+        Job.objects.active()
+        .filter(pk=job.pk)
+        .update(state=Job.State.CANCELLED, finished_at=timezone.now(), eta_seconds=None, work=None)
     )
     if cancelled:
         gateway.spawn(gateway.inference().cancel(str(job.pk)))

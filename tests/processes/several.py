@@ -20,6 +20,7 @@ from scripts.servers import HOST, Redis, free_port
 from steering.playground.messages import SUBPROTOCOL
 
 ROOT = Path(__file__).resolve().parents[2]
+TOKEN = "x" * 32  # what a form and its cookie both carry
 Message = dict[str, Any]
 
 
@@ -57,6 +58,13 @@ class Several:
     def web(self, delay: float = 0.01) -> Web:
         return Web(self, delay)
 
+    def job(self) -> str:
+        """Start a job as a web process does; its id."""
+        return self.run("-m", "tests.processes.job").split()[-1]
+
+    def worker(self, delay: float = 0.01) -> subprocess.Popen[str]:
+        return self.start("-m", "tests.processes.worker", str(delay))
+
     def start(self, *command: str) -> subprocess.Popen[str]:
         process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=self.env, text=True)
         self.started.append(process)
@@ -79,7 +87,11 @@ class Web:
         until(lambda: self.get("/livez")[0] == 200, 60)
 
     def get(self, path: str, data: bytes | None = None) -> tuple[int, Message]:
-        headers = {"Cookie": self.several.cookie, "Accept": "application/json"}
+        headers = {
+            "Cookie": f"{self.several.cookie}; csrftoken={TOKEN}",
+            "Accept": "application/json",
+            "X-CSRFToken": TOKEN,
+        }
         request = urllib.request.Request(f"http://{HOST}:{self.port}{path}", data, headers)
         try:
             with urllib.request.urlopen(request, timeout=20) as response:
@@ -100,14 +112,18 @@ class Web:
             )
         )
 
+    def post(self, path: str) -> tuple[int, Message]:
+        return self.get(path, b"")
+
 
 class Line:
     """A browser's websocket."""
 
-    def __init__(self, socket: ClientConnection):
-        self.socket = socket
+    def __init__(self, connecting: Any):
+        self.connecting = connecting
 
     def __enter__(self) -> Line:
+        self.socket: ClientConnection = self.connecting.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from webapp import celery  # sets Django up
-
 from steering import gateway
 from steering.jobs.kinds import keeps_results_of
 from steering.jobs.models import Job
 from tests.fake_inference import FakeInference
+from webapp import celery  # sets Django up
 
 
 @keeps_results_of("check_pairs")

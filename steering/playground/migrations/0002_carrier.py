@@ -5,20 +5,19 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('playground', '0001_initial'),
+        ("playground", "0001_initial"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='run',
-            name='carrier',
+            model_name="run",
+            name="carrier",
             field=models.CharField(blank=True, editable=False, max_length=80),
         ),
         migrations.AddField(
-            model_name='run',
-            name='heartbeat_at',
+            model_name="run",
+            name="heartbeat_at",
             field=models.DateTimeField(default=django.utils.timezone.now, editable=False),
         ),
     ]
