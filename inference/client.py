@@ -1,6 +1,7 @@
 """The verbs through which everything else reaches a model, and the place where a URL becomes a transport.
 
-`inprocess://default`, `inprocess:///abs/path` or `inprocess://org/name` hold the engine in a thread of this process.
+`inprocess://default`, `inprocess:///abs/path` or `inprocess://org/name` hold the engine in a thread of this process;
+`redis://host:6379/0` reaches the engines of `inference.worker` processes, and loads no torch.
 """
 
 from __future__ import annotations
@@ -71,4 +72,10 @@ def connect(url: str, *, data_dir: Path, dtype: str = "float32") -> Inference:
         from inference.transports.inprocess import InProcess  # loads torch: only where the engine lives
 
         return InProcess(name or "default", data_dir=data_dir, dtype=dtype)
-    raise InvalidRequest("bad_url", f"INFERENCE_URL={url!r} is not understood. Use inprocess://default.")
+    if scheme in ("redis", "rediss"):
+        from inference.transports.remote import Remote
+
+        return Remote(url, data_dir=data_dir)
+    raise InvalidRequest(
+        "bad_url", f"INFERENCE_URL={url!r} is not understood. Use inprocess://default or redis://host:6379/0."
+    )

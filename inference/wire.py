@@ -7,6 +7,7 @@ non-finite numbers are refused with the path of the offending field.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -97,7 +98,7 @@ def _load_dataclass(kind: Any, value: Any, path: str) -> Any:
         return value
     if not isinstance(value, dict):
         raise _refuse(path, f"must be an object, not {_name(value)}")
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     fields = {f.name: f for f in dataclasses.fields(kind) if f.init}
     unknown = sorted(map(str, set(value) - set(fields)))
     if unknown:
@@ -107,6 +108,11 @@ def _load_dataclass(kind: Any, value: Any, path: str) -> Any:
         if required and name not in value:
             raise _refuse(f"{path}.{name}", "is missing")
     return kind(**{k: _load(hints[k], v, f"{path}.{k}") for k, v in value.items()})
+
+
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def _load_scalar(kind: Any, value: Any, path: str) -> Any:

@@ -1,0 +1,228 @@
+"""What a worker is apart from Celery: one engine, its leases, its outbox, a heartbeat, and an ear for orders."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from inference.engine import Engine
+from inference.errors import EngineFault, InferenceError
+from inference.serving import link
+from inference.serving.host import DRAIN_SECONDS, ModelHost, memory_bytes
+from inference.serving.leases import Leases
+from inference.serving.outbox import Outbox
+from inference.serving.vectors import RedisVectors
+from inference.types import (
+    TERMINAL,
+    CheckPairs,
+    CreateVector,
+    Event,
+    Failed,
+    GenerationRequest,
+    JobRequest,
+    Result,
+    WorkerInfo,
+)
+
+log = logging.getLogger(__name__)
+
+REQUESTS: dict[str, type[GenerationRequest | JobRequest]] = {
+    "generate": GenerationRequest,
+    "create_vector": CreateVector,
+    "check_pairs": CheckPairs,
+}
+
+
+class Node:
+    """`consume` is told the queue to take requests from, or "" for none, at least whenever that changes.
+
+    `put_back` returns a request that arrived when it could not be taken to its queue, for another worker.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        *,
+        name: str,
+        data_dir: Path,
+        dtype: str,
+        consume: Callable[[str], None],
+        put_back: Callable[[dict[str, Any]], None],
+    ):
+        self.id = f"{name or socket.gethostname()}-{secrets.token_hex(3)}"
+        self._url, self._consume, self._put_back = url, consume, put_back
+        self._redis = link.open_sync(url)
+        self._vectors = RedisVectors(self._redis, url)
+        self._outbox = Outbox(url, self.id)
+        self._leases = Leases(self._redis, self.id)
+        self.host = ModelHost(model, vectors=self._vectors, cache_dir=data_dir / "models", dtype=dtype)
+        self._pulse = Pulse()
+        self._started = time.time()
+        self._wake = threading.Event()
+        self._ended = False
+        self._said = ""
+        self._threads = [
+            threading.Thread(target=target, name=target.__name__.strip("_"), daemon=True)
+            for target in (self._beat, self._listen)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    # ---- a request ----
+
+    def serve(self, message: dict[str, Any]) -> None:
+        """Take one request from a queue: claim it, check it, hand it to the engine. Returns at once."""
+        attempt, address, model = message["attempt"], message["address"], message["request"]["model"]
+        info = self.host.describe()
+        if self.host.state != "ready" or not info or info.id != model:
+            time.sleep(0.1)  # while the queue is being left, it must not spin
+            self._put_back(message)
+            return
+        if not self._leases.claim(attempt, address):
+            log.info("attempt %s is not ours to take", attempt)
+            return
+        self._outbox.begin(attempt)
+        try:
+            request = REQUESTS[message["kind"]].from_wire(message["request"])
+            self.host.submit(replace(request, id=attempt), lambda event: self._emit(address, event))
+            if self._leases.is_cancelled(attempt):
+                self.host.cancel(attempt)
+        except InferenceError as error:
+            self._refuse(attempt, address, error)
+        except link.ERRORS:
+            log.warning("Redis went away while attempt %s began; the heartbeat will look for a cancel", attempt)
+        except Exception as error:
+            log.exception("attempt %s could not begin", attempt)
+            self._refuse(attempt, address, EngineFault("engine_fault", f"The request could not begin: {error}."))
+
+    def _refuse(self, attempt: str, address: str, error: InferenceError) -> None:
+        self._emit(address, Failed(attempt, 0, error.kind, error.code, error.message, error.retry_after))
+
+    def _emit(self, address: str, event: Event) -> None:
+        self._outbox.send(address, event, self._vector_of(event))
+        if isinstance(event, TERMINAL):
+            self._leases.release(event.id)
+
+    def _vector_of(self, event: Event) -> tuple[str, bytes] | None:
+        vector = event.payload.get("vector") if isinstance(event, Result) else None
+        id = vector.get("id") if isinstance(vector, dict) else None
+        data = self._vectors.data(id) if id else None
+        return (id, data) if id and data else None
+
+    # ---- heartbeat ----
+
+    def _beat(self) -> None:
+        last_reached = time.monotonic()
+        while not self._ended:
+            try:
+                self._announce()
+                for attempt in self._leases.renew():
+                    self.host.cancel(attempt)
+                last_reached = time.monotonic()
+            except link.ERRORS as error:
+                if time.monotonic() - last_reached > link.OUTAGE_SECONDS + link.LOST_SECONDS:
+                    self._give_up_readers(error)
+            except Exception:
+                log.exception("a heartbeat failed")
+            self._wake.wait(link.BEAT_SECONDS)
+            self._wake.clear()
+
+    def _announce(self) -> None:
+        info = self.info()
+        self._consume(link.queue_of(info.model.id) if info.state == "ready" and info.model else "")
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.set(link.key("worker", self.id), link.dumps(info.to_wire()), ex=link.RECORD_SECONDS)
+        pipe.sadd(link.WORKERS, self.id)
+        pipe.execute()
+        said = f"{info.state} {info.model.id if info.model else ''}"
+        if said != self._said:
+            self._said = said
+            log.info("worker %s: %s %s", self.id, said, info.model.problem if info.model else "")
+
+    def info(self) -> WorkerInfo:
+        state = self.host.state
+        if self._pulse.stuck(self.host.engine) > link.STUCK_SECONDS:
+            state = "lost"
+        return WorkerInfo(
+            self.id, socket.gethostname(), os.getpid(), state, self.host.describe(), self._started, 0.0, memory_bytes()
+        )
+
+    def _give_up_readers(self, error: Exception) -> None:
+        """Without Redis for so long, those who asked have been told that it failed."""
+        for attempt in self._leases.all():
+            log.warning("attempt %s ends, as Redis does not come back: %s", attempt, error)
+            self.host.cancel(attempt)
+
+    # ---- orders ----
+
+    def _listen(self) -> None:
+        connection, last, delay = link.open_sync(self._url), "0-0", 0.05
+        stream = link.key("control", self.id)
+        while not self._ended:
+            try:
+                reply: Any = connection.xread({stream: last}, block=1000, count=100)
+                for entry, fields in reply[0][1] if reply else ():
+                    last = entry
+                    self._obey(json.loads(fields[b"order"]))
+                delay = 0.05
+            except link.ERRORS:
+                time.sleep(delay)
+                delay = min(1.0, delay * 2)
+            except Exception:
+                log.exception("an order could not be carried out")
+
+    def _obey(self, order: dict[str, Any]) -> None:
+        if order["do"] == "cancel":
+            self.host.cancel(order["attempt"])
+        elif order["do"] == "resend":
+            self._outbox.resend(order["address"], order["attempt"], order["seq"])
+        elif order["do"] == "command":
+            self.host.control(order["command"], order["model"])
+            self._wake.set()
+
+    # ---- the end ----
+
+    def refuse_new(self) -> None:
+        """Begin to drain, and say so at once."""
+        self.host.refuse_new()
+        self._wake.set()
+
+    def close(self, drain_seconds: float = DRAIN_SECONDS) -> None:
+        """Finish what runs, deliver it, and take leave."""
+        self.refuse_new()
+        self.host.close(drain_seconds)
+        self._outbox.close()
+        self._ended = True
+        self._wake.set()
+        for thread in self._threads:
+            thread.join(5)
+        try:
+            self._redis.delete(link.key("worker", self.id), link.key("control", self.id))
+            self._redis.srem(link.WORKERS, self.id)
+        except link.ERRORS:
+            log.info("Redis is gone already")
+
+
+class Pulse:
+    """How long the engine's loop has had work and not turned, as far as one who looks every second can tell."""
+
+    def __init__(self) -> None:
+        self._turns = -1
+        self._since = time.monotonic()
+
+    def stuck(self, engine: Engine | None) -> float:
+        now = time.monotonic()
+        if engine is None or not engine.busy or engine.turns != self._turns or engine.describe().state != "ready":
+            self._turns = engine.turns if engine else -1
+            self._since = now
+        return now - self._since

@@ -1,0 +1,53 @@
+"""One request on its way through Redis, and what its reader knows of it. Only the hub's loop touches it."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from dataclasses import dataclass, field
+
+from inference.types import CheckPairs, CreateVector, Event, GenerationRequest, JobRequest
+
+
+def fresh_key() -> str:
+    return secrets.token_hex(12)
+
+
+@dataclass(eq=False)
+class Attempt:
+    """`key` names the present try: a caller's id may come again, and a try that was fenced must not be heard.
+
+    Times are seconds of the monotonic clock. `seq` is the number of the event that is expected next.
+    """
+
+    request: GenerationRequest | JobRequest
+    loop: asyncio.AbstractEventLoop
+    inbox: asyncio.Queue[Event]
+    key: str = field(default_factory=fresh_key)
+    model: str = ""
+    seq: int = 0
+    worker: str = ""  # who took it, once that is known
+    tries: int = 0
+    opened: float = field(default_factory=time.monotonic)
+    sent: float = 0.0
+    heard: float = 0.0
+    asked: float = 0.0  # for events that are missing
+    missing_since: float | None = None
+    homeless_since: float | None = None  # its worker was lost, and no other was found yet
+    cancelled: bool = False
+    ended: bool = False
+
+    @property
+    def begun(self) -> bool:
+        return self.seq > 0
+
+    @property
+    def kind(self) -> str:
+        return "generate" if isinstance(self.request, GenerationRequest) else self.request.kind
+
+    @property
+    def vector_ids(self) -> list[str]:
+        if isinstance(self.request, CreateVector | CheckPairs):
+            return []
+        return sorted({i.vector_id for i in self.request.interventions if i.vector_id})

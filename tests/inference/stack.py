@@ -1,0 +1,159 @@
+"""A real redis-server and real workers on free ports, for tests of the remote transport."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import redis
+
+from inference.client import Inference
+from inference.types import TERMINAL, Event, GenerationRequest, JobRequest, SamplingParams, Token, WorkerInfo
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 120.0  # seconds, for what takes a few on an idle machine
+ENDLESS = 20_000  # tokens: more than any test waits for
+needs_redis = pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class RedisServer:
+    """Keeps nothing on disk, so that `stop` and `start` lose everything, as a container without a volume does."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.port = folder, free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.start()
+
+    def start(self) -> None:
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        self.process = subprocess.Popen(
+            ["redis-server", *options, "--dir", str(self.folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        client = redis.Redis(port=self.port)
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                client.ping()
+                return
+            except redis.ConnectionError:
+                assert time.monotonic() < deadline, "redis-server does not start"
+                time.sleep(0.02)
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+class WorkerProcess:
+    def __init__(self, url: str, model: str, folder: Path, name: str):
+        self.name, self.log = name, folder / f"{name}.log"
+        command = [sys.executable, "-m", "inference.worker", "--url", url, "--model", model, "--name", name]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*command, "--data", str(folder), "--dtype", "float64"],
+                cwd=ROOT,
+                env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def freeze(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+    def terminate(self) -> None:
+        self.process.terminate()
+
+    async def exit_code(self) -> int:
+        return await asyncio.to_thread(self.process.wait, PATIENCE)
+
+    async def info(self, client: Inference) -> WorkerInfo | None:
+        own = [w for w in await client.workers() if w.pid == self.process.pid]
+        return own[0] if own else None
+
+
+async def until(check: Callable[[], Awaitable[object]], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not await check():
+        assert time.monotonic() < deadline, f"waited in vain until {what}"
+        await asyncio.sleep(0.05)
+
+
+async def until_ready(client: Inference, *workers: WorkerProcess) -> None:
+    async def ready() -> bool:
+        states = [await w.info(client) for w in workers]
+        assert not any(w.process.poll() for w in workers), "\n".join(w.log.read_text() for w in workers)
+        return all(info and info.state == "ready" for info in states)
+
+    await until(ready, "the workers are ready")
+
+
+async def collect(client: Inference, request: GenerationRequest | JobRequest) -> list[Event]:
+    stream = client.generate(request) if isinstance(request, GenerationRequest) else client.run(request)
+    return [event async for event in stream]
+
+
+class Following:
+    """A request whose events are collected by a task."""
+
+    def __init__(self, client: Inference, request: GenerationRequest | JobRequest):
+        self.events: list[Event] = []
+        self._stream = client.generate(request) if isinstance(request, GenerationRequest) else client.run(request)
+        self.task = asyncio.create_task(self._follow())
+
+    async def _follow(self) -> None:
+        async for event in self._stream:
+            self.events.append(event)
+
+    async def tokens(self, n: int) -> None:
+        async def enough() -> bool:
+            ended = self.events and isinstance(self.events[-1], TERMINAL)
+            assert not ended, f"ended early: {self.events[-1]}"
+            return len(self.events) > n
+
+        await until(enough, f"{n} tokens were written")
+
+    async def end(self, within: float = PATIENCE) -> Event:
+        await asyncio.wait_for(self.task, within)
+        assert [e.seq for e in self.events] == list(range(len(self.events)))
+        assert sum(isinstance(e, TERMINAL) for e in self.events) == 1
+        return self.events[-1]
+
+
+def tokens_of(events: list[Event]) -> list[int]:
+    return [e.token_id for e in events if isinstance(e, Token)]
+
+
+def long(id: str, max_tokens: int = ENDLESS) -> GenerationRequest:
+    sampling = SamplingParams(max_tokens=max_tokens, seed=7, ignore_eos=True)
+    return GenerationRequest(id, token_ids=(5, 6, 7), sampling=sampling)
+
+
+def stretch(folder: Path, target: Path) -> Path:
+    """A copy of a tiny model with room for `ENDLESS` tokens, under the name of `target`."""
+    shutil.copytree(folder, target)
+    config = json.loads((target / "config.json").read_text())
+    (target / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 2 * ENDLESS}))
+    return target

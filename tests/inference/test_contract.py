@@ -1,0 +1,297 @@
+"""What every transport promises, asked of the engine in this process and of one behind Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from inference.client import Inference, connect
+from inference.errors import InferenceError
+from inference.store import dump
+from inference.types import (
+    CheckPairs,
+    CreateVector,
+    Direction,
+    Failed,
+    Finished,
+    GenerationRequest,
+    Intervention,
+    LayerStats,
+    ModelInfo,
+    Pair,
+    Progress,
+    Result,
+    SamplingParams,
+    Site,
+    Started,
+    SteeringVector,
+    Token,
+)
+from tests.inference import stack
+from tests.inference.stack import Following, collect, long, needs_redis, tokens_of, until
+
+PAIRS = tuple(
+    Pair(positive=f" calm reply number {i}", negative=f" angry letter number {i}", prompt=f"Case {i}:")
+    for i in range(8)
+)
+
+
+@dataclass
+class Clients:
+    inprocess: Inference
+    remote: Inference | None
+    url: str
+
+
+@pytest.fixture(scope="module")
+def clients(tiny_folder: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clients]:
+    tmp = tmp_path_factory.mktemp("contract")
+    model = str(stack.stretch(tiny_folder("llama"), tmp / "tiny-llama"))
+    inprocess = connect(f"inprocess://{model}", data_dir=tmp / "inprocess", dtype="float64")
+    try:
+        if not stack.shutil.which("redis-server"):
+            yield Clients(inprocess, None, "")
+            return
+        server = stack.RedisServer(tmp)
+        worker = stack.WorkerProcess(server.url, model, tmp, "contract")
+        remote = connect(server.url, data_dir=tmp / "remote")
+        try:
+            asyncio.run(stack.until_ready(remote, worker))
+            yield Clients(inprocess, remote, server.url)
+        finally:
+            asyncio.run(remote.close())
+            worker.kill()
+            server.stop()
+    finally:
+        asyncio.run(inprocess.close())
+
+
+@pytest.fixture(params=["inprocess", pytest.param("remote", marks=needs_redis)])
+async def client(request: pytest.FixtureRequest, clients: Clients) -> Inference:
+    chosen: Inference = getattr(clients, request.param)
+    await until(lambda: is_ready(chosen), "the model is loaded")
+    return chosen
+
+
+async def is_ready(client: Inference) -> bool:
+    return (await client.describe()).state == "ready"
+
+
+def ask(id: str, *, max_tokens: int = 12, seed: int = 3, steer: Intervention | None = None) -> GenerationRequest:
+    sampling = SamplingParams(max_tokens=max_tokens, seed=seed, ignore_eos=True)
+    return GenerationRequest(id, token_ids=(5, 6, 7, 8), sampling=sampling, interventions=(steer,) if steer else ())
+
+
+def vector_file(info: ModelInfo, layer: int = 1) -> bytes:
+    values = np.linspace(-1, 1, info.d_model, dtype=np.float32)
+    stats = (LayerStats(layer, 1.0, 2.0, 3.0, 0.9, 2.0, 0.8),)
+    return dump(
+        SteeringVector(
+            id="",
+            model=info.id,
+            revision=info.revision,
+            directions=(Direction(Site(layer), values),),
+            method="caa",
+            read_positions="last",
+            residual_norms={layer: 2.0},
+            stats=stats,
+            recommended_layer=layer,
+            recommended_strength=1.0,
+            reason="a test",
+            dataset_digest="",
+            n_pairs=8,
+        )
+    )
+
+
+async def test_events_come_in_order_from_started_to_one_end(client: Inference) -> None:
+    events = await collect(client, ask("order"))
+    assert [e.seq for e in events] == list(range(14))
+    assert {e.id for e in events} == {"order"}
+    assert isinstance(events[0], Started) and isinstance(events[-1], Finished)
+    assert all(isinstance(e, Token) for e in events[1:-1])
+    assert events[-1].usage.completion_tokens == 12
+
+
+@needs_redis
+async def test_a_seed_gives_the_same_tokens_through_either_transport(clients: Clients) -> None:
+    assert clients.remote
+    await until(lambda: is_ready(clients.inprocess), "the model is loaded")
+    data = vector_file(await clients.remote.describe())
+    written = []
+    for client in (clients.inprocess, clients.remote):
+        id = (await client.put_vector(data)).id
+        steer = Intervention(strength=4.0, vector_id=id, layers=(1,))
+        base = tokens_of(await collect(client, ask("base")))
+        steered = await collect(client, ask("steered", steer=steer))
+        assert isinstance(steered[-1], Finished) and steered[-1].receipt.applied[0].vector_id == id
+        written.append((base, tokens_of(steered)))
+    assert written[0] == written[1]
+    assert written[0][0] != written[0][1]
+
+
+async def test_a_bad_request_is_one_failed_event(client: Inference) -> None:
+    (event,) = await collect(client, GenerationRequest("bad", prompt="a", token_ids=(1,)))
+    assert isinstance(event, Failed)
+    assert (event.id, event.seq, event.kind, event.code) == ("bad", 0, "invalid_request", "one_input")
+
+
+async def test_a_model_that_nobody_serves_is_refused_with_those_that_are(client: Inference) -> None:
+    jobs = (CheckPairs("x", PAIRS, model="gpt-5"), CreateVector("x", PAIRS, model="gpt-5"))
+    for request in (GenerationRequest("x", model="gpt-5", prompt="a"), *jobs):
+        (event,) = await collect(client, request)
+        assert isinstance(event, Failed) and (event.kind, event.code) == ("not_found", "model_not_served")
+        assert "tiny-llama" in event.message
+
+
+async def test_the_served_model_may_be_named(client: Inference) -> None:
+    named = GenerationRequest("n", model="tiny-llama", token_ids=(5,), sampling=SamplingParams(max_tokens=2))
+    assert isinstance((await collect(client, named))[-1], Finished)
+
+
+async def test_an_unknown_vector_is_one_failed_event(client: Inference) -> None:
+    (event,) = await collect(client, ask("v", steer=Intervention(vector_id="0" * 64, layers=(1,))))
+    assert isinstance(event, Failed) and event.code == "vector_not_found"
+
+
+async def test_cancel_keeps_what_was_written(client: Inference) -> None:
+    run = Following(client, long("stop"))
+    await run.tokens(3)
+    await client.cancel("stop")
+    end = await run.end()
+    assert isinstance(end, Finished) and end.reason == "cancelled"
+    assert end.usage.completion_tokens == len(tokens_of(run.events))
+
+
+async def test_cancelling_what_is_not_there_is_harmless(client: Inference) -> None:
+    await client.cancel("never was")
+
+
+async def test_an_id_may_be_used_again(client: Inference) -> None:
+    run = Following(client, long("again"))
+    await run.tokens(1)
+    await client.cancel("again")
+    await run.end()
+    assert isinstance((await collect(client, ask("again")))[-1], Finished)
+
+
+async def test_leaving_the_iterator_frees_the_row(client: Inference) -> None:
+    stream = client.generate(long("left"))
+    async for event in stream:
+        if isinstance(event, Token):
+            break
+    await stream.aclose()  # type: ignore[attr-defined]
+
+    async def free() -> bool:
+        return (await client.describe()).rows == 0
+
+    await until(free, "the row has left")
+
+
+async def test_a_vector_comes_back_as_it_was_put(client: Inference) -> None:
+    data = vector_file(await client.describe(), layer=2)
+    vector = await client.put_vector(data)
+    assert await client.get_vector(vector.id) == data
+
+
+async def test_a_vector_that_nobody_has_is_not_found(client: Inference) -> None:
+    with pytest.raises(InferenceError) as refusal:
+        await client.get_vector("1" * 64)
+    assert refusal.value.code == "vector_not_found"
+
+
+async def test_a_vector_that_was_built_can_be_fetched_and_used(client: Inference) -> None:
+    *progress, result = await collect(client, CreateVector("build", PAIRS))
+    assert isinstance(result, Result) and all(isinstance(e, Progress) for e in progress)
+    assert [e.seq for e in (*progress, result)] == list(range(len(progress) + 1))
+    id = result.payload["vector"]["id"]
+    assert (await client.put_vector(await client.get_vector(id))).id == id
+    steered = await collect(client, ask("use", steer=Intervention(vector_id=id, layers=(1,))))
+    assert isinstance(steered[-1], Finished)
+
+
+async def test_a_job_that_cannot_be_done_is_one_failed_event(client: Inference) -> None:
+    *_, end = await collect(client, CreateVector("none", ()))
+    assert isinstance(end, Failed) and end.id == "none"
+
+
+async def test_describe_names_the_model_by_default_and_by_name(client: Inference) -> None:
+    info = await client.describe()
+    assert (info.state, info.id, info.n_layers) == ("ready", "tiny-llama", 4)
+    assert (await client.describe("tiny-llama")).id == "tiny-llama"
+    unknown = await client.describe("gpt-5")
+    assert (unknown.state, unknown.id) == ("failed", "gpt-5") and "tiny-llama" in unknown.problem
+
+
+async def test_models_and_workers_are_listed(client: Inference) -> None:
+    assert [m.id for m in await client.models()] == ["tiny-llama"]
+    (worker,) = await client.workers()
+    assert worker.state == "ready" and worker.model and worker.model.id == "tiny-llama"
+    assert worker.pid > 0 and worker.heartbeat_age < 5 and worker.memory_bytes > 2**20
+
+
+async def test_a_drained_worker_finishes_refuses_and_resumes(client: Inference) -> None:
+    (worker,) = await client.workers()
+    run = Following(client, long("drained", max_tokens=1000))
+    await run.tokens(1)
+    await client.control(worker.id, "drain")
+
+    async def is_in(state: str) -> bool:
+        return (await client.workers())[0].state == state
+
+    await until(lambda: is_in("draining"), "the worker drains")
+    (event,) = await collect(client, ask("late"))
+    assert isinstance(event, Failed) and event.code == "draining" and event.retry_after
+    assert isinstance(await run.end(), Finished)
+    await client.control(worker.id, "resume")
+    await until(lambda: is_in("ready"), "the worker is back")
+    assert isinstance((await collect(client, ask("back")))[-1], Finished)
+
+
+async def test_an_order_to_nobody_or_for_nothing_is_refused(client: Inference) -> None:
+    (worker,) = await client.workers()
+    for id, command, model, code in (
+        ("nobody", "drain", "", "worker_not_found"),
+        (worker.id, "explode", "", "bad_command"),
+        (worker.id, "load", "", "no_model_named"),
+    ):
+        with pytest.raises(InferenceError) as refusal:
+            await client.control(id, command, model)  # type: ignore[arg-type]
+        assert refusal.value.code == code
+
+
+async def test_fifty_requests_at_once_all_end(client: Inference) -> None:
+    runs = await asyncio.gather(*(collect(client, ask(f"many{i}", max_tokens=5, seed=i)) for i in range(50)))
+    for i, events in enumerate(runs):
+        assert [(e.id, e.seq) for e in events] == [(f"many{i}", n) for n in range(7)]
+
+
+@needs_redis
+def test_a_web_process_of_the_remote_setup_never_loads_torch(clients: Clients, tmp_path: Path) -> None:
+    code = """
+import asyncio, pathlib, sys
+from inference.client import connect
+from inference.types import GenerationRequest, SamplingParams
+
+async def main():
+    client = connect(sys.argv[1], data_dir=pathlib.Path(sys.argv[2]))
+    assert (await client.describe()).state == "ready"
+    request = GenerationRequest("a", prompt="Hello", sampling=SamplingParams(max_tokens=3))
+    kinds = [event.type async for event in client.generate(request)]
+    await client.close()
+    assert kinds[0] == "started" and kinds[-1] == "finished", kinds
+    assert not {"torch", "transformers"} & sys.modules.keys()
+
+asyncio.run(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, clients.url, str(tmp_path)], cwd=stack.ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
