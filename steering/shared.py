@@ -10,14 +10,11 @@ import os
 import secrets
 import socket
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import Any
 
 from django.conf import settings
 
 from inference.errors import Unavailable
-
-if TYPE_CHECKING:
-    from redis.asyncio import Redis
 
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 5.0
@@ -32,8 +29,8 @@ def enabled() -> bool:
 
 
 @lru_cache(maxsize=1)
-def redis() -> Redis:
-    """The client. Its commands raise one of `trouble()` while Redis cannot be reached."""
+def redis() -> Any:
+    """The client; redis-py's own types say little about answers. Its commands raise one of `trouble()` while Redis cannot be reached."""
     from redis.asyncio import Redis
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff

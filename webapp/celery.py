@@ -28,9 +28,7 @@ def refuse_what_cannot_work(sender: Any, **kwargs: Any) -> None:
     if not settings.REDIS_URL:
         sys.exit("A web worker takes its jobs from Redis. Set REDIS_URL, or use `make run`, which needs no worker.")
     if "thread" not in getattr(sender.pool_cls, "__module__", ""):
-        sys.exit(
-            "A web worker needs threads: a fork would lose its event loop, and one task at a time its heartbeat. Start it with -P threads."
-        )
+        sys.exit("A web worker needs threads: nothing else keeps its event loop alive. Start it with -P threads.")
     if problems := [check for check in run_checks() if check.is_serious()]:
         sys.exit("\n".join(str(check) for check in problems))
 

@@ -16,7 +16,7 @@ def settings_fit_together(**kwargs: Any) -> list[CheckMessage]:
     if settings.INFERENCE_URL.startswith("inprocess://"):
         found.append(
             Error(
-                "REDIS_URL is set, so several processes share the work, but each of them would load a model of its own.",
+                "REDIS_URL is set, so several processes share the work, but each would load a model of its own.",
                 hint="Point INFERENCE_URL at the workers, for example to the same address as REDIS_URL; or unset "
                 "REDIS_URL to run everything in one process.",
                 id="steerboard.E001",

@@ -1,7 +1,7 @@
 """The queue on which web processes leave jobs for web workers. A message is a job's id and nothing else.
 
 Celery's threads ignore time limits and its redelivery takes minutes, so neither is used: a message is acknowledged
-before the work begins, the row says who carries a job, and the sweeper looks after rows whose message or carrier is lost.
+before the work begins, the row says who carries a job, and the sweeper looks after what lost its message or carrier.
 """
 
 from __future__ import annotations

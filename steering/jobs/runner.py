@@ -96,7 +96,7 @@ def job_cancel(job: Job) -> bool:
 
 
 def jobs_fail_interrupted() -> int:
-    """Fail what the last process left behind; to be called once when the only server of a data folder starts. Returns how many."""
+    """Fail what the last process left behind; for the start of a data folder's only server. Returns how many."""
     code, message = RESTARTED
     return Job.objects.active().update(
         state=Job.State.FAILED, error_code=code, error_message=message, eta_seconds=None, finished_at=timezone.now()

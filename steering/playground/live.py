@@ -193,7 +193,7 @@ class LiveRun:
 
 def _write(run: Run, rows: list[LaneOutput], ending: bool) -> bool:
     """Save rows and renew the lease. False, and nothing is written, when the run does not run any more."""
-    news = {"heartbeat_at": Now()}
+    news: dict[str, Any] = {"heartbeat_at": Now()}
     if ending:
         news |= {"state": run.state, "ended_seq": run.ended_seq, "finished_at": run.finished_at}
     with transaction.atomic():

@@ -24,7 +24,7 @@ class RunQuerySet(OwnedQuerySet):
         return self.filter(state=Run.State.RUNNING)
 
     def orphaned(self) -> Self:
-        """Running ones whose carrier was not heard of for a lease. By the database's clock, the only one that all share."""
+        """Running ones whose carrier was not heard of for a lease, by the clock that all share: the database's."""
         return self.running().filter(heartbeat_at__lt=Now() - timedelta(seconds=LEASE_SECONDS))
 
     def matching(self, words: str) -> Self:

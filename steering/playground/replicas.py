@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 from uuid import UUID
 
@@ -34,7 +34,7 @@ INBOX_MESSAGES = 1000
 INBOX_SECONDS = 60
 
 Message = dict[str, Any]
-Handler = Callable[[Message], Awaitable[None]]
+Handler = Callable[[Message], Coroutine[Any, Any, None]]
 
 _replicas: dict[UUID, RunLog] = {}
 _reader: asyncio.Task[None] | None = None
@@ -99,7 +99,7 @@ async def _read() -> None:
     inbox = inbox_of(shared.PROCESS)
     waiting = {stream_of(run_id): log for run_id, log in _replicas.items() if not log.closed}
     heads = {key: id_after(len(log.events)) for key, log in waiting.items()} | {inbox: _inbox_at}
-    answer = await shared.redis().xread(heads, count=MOST_ENTRIES, block=BLOCK_MS)  # type: ignore[arg-type]
+    answer = await shared.redis().xread(heads, count=MOST_ENTRIES, block=BLOCK_MS)
     for raw, entries in answer or []:
         key = raw.decode()
         if key == inbox:
@@ -127,7 +127,7 @@ def _take(log: RunLog, events: list[Event]) -> bool:
 def _handle(messages: list[Message]) -> None:
     for message in messages:
         if _handler and message["t"] != "wake":
-            task = asyncio.create_task(_handler(message))  # type: ignore[arg-type]
+            task = asyncio.create_task(_handler(message))
             _handling.add(task)
             task.add_done_callback(_handling.discard)
             task.add_done_callback(_log_failure)

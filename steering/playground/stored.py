@@ -10,7 +10,7 @@ from steering.playground.runlog import Event, RunLog
 
 
 def stored_events(run_id: UUID) -> list[Event]:
-    """What is saved, from the first event up to the last without a gap; of an ended run all. Raises Run.DoesNotExist."""
+    """What is saved, up to the last event without a gap; of a run that has ended all. Raises Run.DoesNotExist."""
     run = Run.objects.get(pk=run_id)
     events = without_gap(event for output in run.outputs.all() for event in output.events())
     if run.state != Run.State.RUNNING:

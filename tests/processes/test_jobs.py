@@ -5,12 +5,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.processes.several import Message, Several, Web, until
+from tests.processes.several import ROOT, Message, Several, Web, until
 
 pytestmark = pytest.mark.skipif(not shutil.which("redis-server"), reason="redis-server is not installed")
 
@@ -76,8 +75,6 @@ def test_a_job_whose_worker_is_killed_fails_with_a_cure(several: Several, web: W
 
 def test_a_worker_without_threads_is_refused(several: Several) -> None:
     command = [sys.executable, "-m", "celery", "-A", "webapp", "worker", "-Q", "steerboard.jobs", "-P", "solo"]
-    done = subprocess.run(
-        command, cwd=Path(__file__).parents[2], env=several.env, capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run(command, cwd=ROOT, env=several.env, capture_output=True, text=True, timeout=60)
     assert done.returncode != 0
     assert "-P threads" in done.stderr

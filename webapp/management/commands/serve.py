@@ -33,8 +33,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, port: int, **options: Any) -> None:
         if settings.REDIS_URL:
             sys.exit(
-                "`serve` is for one process that does everything, and REDIS_URL says that there are several. Start this "
-                "one with `manage.py web`, or the whole set with `make stack`; or unset REDIS_URL and INFERENCE_URL."
+                "`serve` is for one process that does everything, and REDIS_URL says that there are several. Start "
+                "this one with `manage.py web`, or all of them with `make stack`; or unset REDIS_URL and INFERENCE_URL."
             )
         os.umask(0o077)
         self.url = f"http://{HOST}:{port}"

@@ -24,8 +24,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, host: str, port: int, **options: Any) -> None:
         if not settings.REDIS_URL:
             sys.exit(
-                "Several web processes need Redis to tell each other of their runs. Set REDIS_URL and point INFERENCE_URL "
-                "at the same address, or start the one process that needs nothing: manage.py serve"
+                "Several web processes need Redis to tell each other of their runs. Set REDIS_URL and INFERENCE_URL to "
+                "the same address, or start the one process that needs nothing: manage.py serve"
             )
         os.umask(0o077)
         from webapp.webserver import serve  # sets the application up, which needs Django's
