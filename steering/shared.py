@@ -30,7 +30,7 @@ def enabled() -> bool:
 
 @lru_cache(maxsize=1)
 def redis() -> Any:
-    """The client; redis-py's own types say little about answers. Its commands raise one of `trouble()` while Redis cannot be reached."""
+    """The client, whose commands raise one of `trouble()` while Redis cannot be reached."""
     from redis.asyncio import Redis
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff

@@ -29,6 +29,7 @@ BLOCK_MS = 1000
 MOST_ENTRIES = 500  # of one stream, in one reading
 RETRY_SECONDS = 0.5
 GAP_SECONDS = 0.2
+IDLE_SECONDS = 5.0  # a copy that nobody follows is kept so long
 LOOK_SECONDS = 2.0  # how often the database is asked about runs of which nothing is heard
 INBOX_MESSAGES = 1000
 INBOX_SECONDS = 60
@@ -37,6 +38,7 @@ Message = dict[str, Any]
 Handler = Callable[[Message], Coroutine[Any, Any, None]]
 
 _replicas: dict[UUID, RunLog] = {}
+_used: dict[UUID, float] = {}
 _reader: asyncio.Task[None] | None = None
 _handler: Handler | None = None
 _inbox_at = "0-0"
@@ -69,6 +71,7 @@ def listen(handler: Handler | None = None) -> None:
 async def open_replica(run_id: UUID) -> RunLog:
     """The copy of a log that another process writes, holding what is known of it by now."""
     log = _replicas.get(run_id)
+    _used[run_id] = time.monotonic()
     if log is None:
         log = _replicas[run_id] = RunLog()
         listen()
@@ -164,11 +167,15 @@ async def _catch_up(run_id: UUID, log: RunLog) -> None:
 
 
 def _drop_unused() -> None:
+    now = time.monotonic()
     for run_id, log in list(_replicas.items()):
-        if not log.followed:
-            log.close(lost=not log.closed or log.lost)  # who had only just taken it opens another
+        if log.followed:
+            _used[run_id] = now
+        elif now - _used.get(run_id, now) > IDLE_SECONDS and not log.closed:
+            log.close(lost=True)  # who takes it in this moment opens another
         if log.closed:
             del _replicas[run_id]
+            _used.pop(run_id, None)
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 import uuid
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
-from scripts.servers import HOST, Redis, free_port
+from scripts.servers import HOST, CannotStart, Postgres, Redis, free_port, tool
 from steering.playground.messages import SUBPROTOCOL
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,18 +27,24 @@ Message = dict[str, Any]
 
 
 class Several:
-    """Use as a context. Everything started through it has ended when it is left."""
+    """Use as a context; everything started through it has ended when it is left.
 
-    def __init__(self, folder: Path, database_url: str = ""):
+    On PostgreSQL where that is installed, otherwise on SQLite.
+    """
+
+    def __init__(self, folder: Path):
+        folder.chmod(0o711)
         self.redis = Redis(folder / "redis")
         self.redis_process = self.redis.start(keep=False)
+        self.postgres = Postgres(folder / "postgres") if has_postgres() else None
+        self.postgres_process = self.postgres.start() if self.postgres else None
         self.started: list[subprocess.Popen[str]] = []
         self.env = os.environ | {
             "DJANGO_SETTINGS_MODULE": "webapp.settings",
             "STEERBOARD_DATA": str(folder / "data"),
             "REDIS_URL": self.redis.url,
             "INFERENCE_URL": self.redis.url,
-            "DATABASE_URL": database_url,
+            "DATABASE_URL": self.postgres.url if self.postgres else "",
             "PYTHONPATH": str(ROOT),
         }
         self.run("manage.py", "migrate", "--verbosity", "0")
@@ -46,7 +54,7 @@ class Several:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for process in [*self.started, self.redis_process]:
+        for process in filter(None, [*self.started, self.redis_process, self.postgres_process]):
             process.kill()
             process.wait()
 
@@ -76,6 +84,20 @@ class Several:
         self.redis_process.wait()
         time.sleep(pause)
         self.redis_process = self.redis.start(keep=False)
+
+    def restart_postgres(self, pause: float = 1) -> None:
+        assert self.postgres and self.postgres_process
+        self.postgres_process.send_signal(signal.SIGINT)
+        self.postgres_process.wait()
+        time.sleep(pause)
+        self.postgres_process = self.postgres.start()
+
+
+def has_postgres() -> bool:
+    try:
+        return bool(tool("postgres"))
+    except CannotStart:
+        return False
 
 
 class Web:
@@ -109,6 +131,7 @@ class Web:
                 additional_headers={"Cookie": self.several.cookie},
                 origin=f"http://{HOST}:{self.port}",  # type: ignore[arg-type]
                 open_timeout=20,
+                max_queue=None,  # who does not read must still be able to close
             )
         )
 
@@ -121,6 +144,8 @@ class Line:
 
     def __init__(self, connecting: Any):
         self.connecting = connecting
+        self.subscribed: set[str] = set()
+        self.waiting: dict[str, list[Message]] = defaultdict(list)
 
     def __enter__(self) -> Line:
         self.socket: ClientConnection = self.connecting.__enter__()
@@ -135,24 +160,36 @@ class Line:
     def hear(self, *wanted: str, timeout: float = 30) -> Message:
         while True:
             message: Message = json.loads(self.socket.recv(timeout=timeout))
+            if message["t"] == "events":
+                self.waiting[message["run"]] += message["events"]
             if message["t"] in wanted:
                 return message
 
     def run(self, settings: Message, **more: Any) -> str:
         self.say(t="run", idem=str(uuid.uuid4()), settings=settings, **more)
-        return str(self.hear("accepted")["run"])
+        return self.accepted()
+
+    def accepted(self) -> str:
+        run = str(self.hear("accepted")["run"])
+        self.subscribed.add(run)
+        return run
 
     def follow(self, run: str, seen: list[Message], most: float = float("inf")) -> None:
-        """Extend `seen` with the run's events until it has ended or `most` have come. A reset begins anew."""
-        self.say(t="subscribe", run=run, after=len(seen) - 1)
+        """Extend `seen` with the run's events until it has ended or `most` are there. A reset begins anew.
+
+        Raises AssertionError for an event that comes twice or too early.
+        """
+        if run not in self.subscribed:
+            self.subscribed.add(run)
+            self.say(t="subscribe", run=run, after=len(seen) - 1)
         while len(seen) < most and not (seen and seen[-1]["t"] == "run_finished"):
-            message = self.hear("events", "reset")
-            if message["t"] == "reset":
-                seen.clear()
-            for event in message.get("events", []):
-                if len(seen) < most:
-                    assert event["seq"] == len(seen), f"event {event['seq']} came as number {len(seen)}"
-                    seen.append(event)
+            if not self.waiting[run]:
+                if self.hear("events", "reset")["t"] == "reset":
+                    seen.clear()
+                continue
+            event = self.waiting[run].pop(0)
+            assert event["seq"] == len(seen), f"event {event['seq']} came as number {len(seen)}"
+            seen.append(event)
 
 
 def until(holds: Callable[[], Any], seconds: float) -> Any:

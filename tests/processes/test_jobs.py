@@ -1,28 +1,18 @@
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.processes.several import ROOT, Message, Several, Web, until
 
-pytestmark = pytest.mark.skipif(not shutil.which("redis-server"), reason="redis-server is not installed")
 
-
-@pytest.fixture(scope="module")
-def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Several]:
-    with Several(tmp_path_factory.mktemp("jobs")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def web(several: Several) -> Web:
-    return several.web()
+@pytest.fixture
+def web(webs: tuple[Web, Web]) -> Web:
+    return webs[0]
 
 
 def status(web: Web, job: str) -> Message:

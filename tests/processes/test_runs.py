@@ -1,32 +1,19 @@
 from __future__ import annotations
 
 import random
-import shutil
 import time
-from collections.abc import Iterator
+import uuid
 from typing import Any
 
 import pytest
 
+from steering.playground.runner import MAX_RUNS_AT_ONCE
 from tests.fake_inference import TEXT
-from tests.processes.several import Several, until
+from tests.processes.several import Several, has_postgres, until
 from tests.steering.play import a_run, text_of
 
-pytestmark = pytest.mark.skipif(not shutil.which("redis-server"), reason="redis-server is not installed")
-
 WORDS = TEXT.split()
-SLOW = 0.15  # seconds a word: a run of 20 takes three
-
-
-@pytest.fixture(scope="module")
-def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Several]:
-    with Several(tmp_path_factory.mktemp("several")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def webs(several: Several) -> Any:
-    return several.web(SLOW), several.web(SLOW)
+SLOW = 0.15  # seconds a word
 
 
 def settings() -> dict[str, Any]:
@@ -67,7 +54,38 @@ def test_one_press_that_reaches_two_processes_is_one_run(webs: Any) -> None:
         press = {"t": "run", "idem": "5b8f8a53-2b0c-4f2e-9d59-5f3ac8a6f3a1", "settings": settings()}
         one.say(**press)
         other.say(**press)
-        assert one.hear("accepted")["run"] == other.hear("accepted")["run"]
+        run = one.accepted()
+        assert other.accepted() == run
+        one.say(t="stop", run=run)
+        other.follow(run, [])
+
+
+def test_the_limit_of_runs_at_once_holds_across_processes(webs: Any) -> None:
+    with webs[0].line() as one, webs[1].line() as other:
+        for i in range(MAX_RUNS_AT_ONCE + 4):
+            (one, other)[i % 2].say(t="run", idem=str(uuid.uuid4()), settings=settings())
+        answers = [(one, other)[i % 2].hear("accepted", "error") for i in range(MAX_RUNS_AT_ONCE + 4)]
+        for answer in answers:
+            if answer["t"] == "accepted":
+                one.say(t="stop", run=answer["run"])
+        assert [a["t"] for a in answers].count("accepted") == MAX_RUNS_AT_ONCE
+        assert {a["code"] for a in answers if a["t"] == "error"} == {"too_many_runs"}
+        for answer in answers:
+            if answer["t"] == "accepted":
+                other.follow(answer["run"], [])
+
+
+@pytest.mark.skipif(not has_postgres(), reason="PostgreSQL is not installed")
+def test_a_database_that_is_restarted_costs_no_token(several: Several, webs: Any) -> None:
+    here, there = webs
+    with here.line() as line, there.line() as other:
+        run = line.run(settings())
+        seen: list[dict[str, Any]] = []
+        other.follow(run, seen, 8)
+        several.restart_postgres()
+        other.follow(run, seen)
+    assert (seen[-1]["state"], seen[-1]["saved"]) == ("finished", True)
+    assert text_of(seen, "A").split() == text_of(seen, "B").split() == WORDS
 
 
 def test_redis_that_comes_back_empty_costs_no_token(several: Several, webs: Any) -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "webapp.settings"
+
+import django
+
+django.setup()
 
 from steering import gateway
 from steering.jobs.kinds import keeps_results_of
 from steering.jobs.models import Job
 from tests.fake_inference import FakeInference
-from webapp import celery  # sets Django up
+from webapp import celery
 
 
 @keeps_results_of("check_pairs")
