@@ -67,6 +67,7 @@ class Hub:
         self._url, self._vectors = url, vectors
         self._address = secrets.token_hex(8)
         self._open: dict[str, Attempt] = {}  # by the key of the present try
+        self._dismissed: set[str] = set()  # tries that nobody listens to any more, as their workers are yet to learn
         self._seen: dict[str, float] = {}  # models, and when they were last served
         self._down_since: float | None = None
         self._up_since = time.monotonic()
@@ -147,10 +148,18 @@ class Hub:
         """Nobody listens any more."""
         attempt.ended = True
         self._open.pop(attempt.key, None)
-        try:
-            await self._cancel_try(attempt.key)
-        except InferenceError:
-            log.info("request %s goes on until Redis answers again", attempt.request.id)
+        self._dismissed.add(attempt.key)
+        await self._dismiss()
+
+    async def _dismiss(self) -> None:
+        """Cancel what nobody listens to; what Redis does not take now is left for the next time."""
+        while self._dismissed:
+            key = self._dismissed.pop()
+            try:
+                await self._cancel_try(key)
+            except InferenceError:
+                self._dismissed.add(key)
+                return
 
     async def _cancel_try(self, key: str) -> None:
         """Mark first, then look who took it: a worker claims first, then looks for the mark. One of both sees it."""
@@ -299,7 +308,7 @@ class Hub:
             attempt.missing_since = attempt.missing_since or time.monotonic()
             return None
         try:
-            event: Event = EVENTS[data["type"]].from_wire({**data, "id": attempt.request.id})
+            event = EVENTS[data["type"]].from_wire({**data, "id": attempt.request.id})
         except InferenceError as error:
             self._fail(attempt, EngineFault("bad_event", f"The worker sent what cannot be read: {error.message}"))
             return None
@@ -341,6 +350,7 @@ class Hub:
             except link.ERRORS:
                 self._note_down()
                 continue
+            await self._dismiss()
             now = time.monotonic()
             silent = [a for a in self._open.values() if a.sent and _is_silent(a, now)]
             if silent:
@@ -372,7 +382,6 @@ class Hub:
         elif self._is_lost(workers.get(attempt.worker)):
             if attempt.begun:
                 self._fail(attempt, _lost(attempt))
-                await self._fence(attempt.key)
             else:
                 await self._give_up_try(attempt, workers, only_unclaimed=False)
         elif attempt.missing_since and now - attempt.missing_since > link.OUTAGE_SECONDS:
@@ -436,19 +445,21 @@ class Hub:
     def _end(self, attempt: Attempt, event: Event) -> None:
         if not attempt.ended:
             attempt.ended = True
-            self._open.pop(attempt.key, None)
+            if self._open.pop(attempt.key, None):
+                self._dismissed.add(attempt.key)
             _wake(attempt.loop, [(attempt.inbox, event)])
 
     async def _end_all(self) -> None:
         self._closing = True
         error = Unavailable("shutting_down", "The server is shutting down. Start it again and repeat.")
-        keys = list(self._open)
         for attempt in list(self._open.values()):
             self._fail(attempt, error)
-        for task in self._tasks:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         try:
-            await asyncio.gather(*(self._cancel_try(key) for key in keys))
+            await self._dismiss()
             await self._redis.delete(link.key("reader", self._address), link.key("events", self._address))
         except (InferenceError, *link.ERRORS):
             log.info("Redis is gone already")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -16,12 +18,16 @@ from pathlib import Path
 
 import pytest
 import redis
+import torch
 
+from inference import worker
 from inference.client import Inference
+from inference.serving import link
 from inference.types import TERMINAL, Event, GenerationRequest, JobRequest, SamplingParams, Token, WorkerInfo
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 120.0  # seconds, for what takes a few on an idle machine
+READER_SECONDS = 2  # for forked workers
 ENDLESS = 20_000  # tokens: more than any test waits for
 needs_redis = pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
 
@@ -61,37 +67,76 @@ class RedisServer:
 
 
 class WorkerProcess:
+    """`python -m inference.worker`, as anybody starts it."""
+
     def __init__(self, url: str, model: str, folder: Path, name: str):
-        self.name, self.log = name, folder / f"{name}.log"
-        command = [sys.executable, "-m", "inference.worker", "--url", url, "--model", model, "--name", name]
+        self.log = folder / f"{name}.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*command, "--data", str(folder), "--dtype", "float64"],
+                [sys.executable, "-m", "inference.worker", *options_of(url, model, folder, name)],
                 cwd=ROOT,
                 env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
+        self.pid = self.process.pid
+
+    def alive(self) -> bool:
+        return self.process.poll() is None
 
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
 
-    def freeze(self) -> None:
-        self.process.send_signal(signal.SIGSTOP)
 
-    def thaw(self) -> None:
-        self.process.send_signal(signal.SIGCONT)
+class ForkedWorker:
+    """The same, forked from a process that has imported everything, which spares seconds; for tests that kill many."""
 
-    def terminate(self) -> None:
-        self.process.terminate()
+    def __init__(self, url: str, model: str, folder: Path, name: str):
+        self.log = folder / f"{name}.log"
+        self.process = nursery().Process(target=_work, args=(options_of(url, model, folder, name), self.log))
+        self.process.start()
+        assert self.process.pid
+        self.pid = self.process.pid
 
-    async def exit_code(self) -> int:
-        return await asyncio.to_thread(self.process.wait, PATIENCE)
+    def alive(self) -> bool:
+        return self.process.is_alive()
 
-    async def info(self, client: Inference) -> WorkerInfo | None:
-        own = [w for w in await client.workers() if w.pid == self.process.pid]
-        return own[0] if own else None
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.join()
+
+    def send(self, signal: signal.Signals) -> None:
+        os.kill(self.pid, signal)
+
+    async def exit_code(self) -> int | None:
+        await asyncio.to_thread(self.process.join, PATIENCE)
+        return self.process.exitcode
+
+
+@functools.cache
+def nursery() -> multiprocessing.context.ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["inference.worker", "inference.serving.node"])
+    return context
+
+
+def _work(options: list[str], log: Path) -> None:
+    with log.open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    torch.set_num_threads(1)
+    link.READER_SECONDS = READER_SECONDS
+    sys.exit(worker.main(options))
+
+
+def options_of(url: str, model: str, folder: Path, name: str) -> list[str]:
+    return ["--url", url, "--model", model, "--name", name, "--data", str(folder), "--dtype", "float64"]
+
+
+async def info_of(client: Inference, worker: WorkerProcess | ForkedWorker) -> WorkerInfo | None:
+    own = [w for w in await client.workers() if w.pid == worker.pid]
+    return own[0] if own else None
 
 
 async def until(check: Callable[[], Awaitable[object]], what: str) -> None:
@@ -101,11 +146,11 @@ async def until(check: Callable[[], Awaitable[object]], what: str) -> None:
         await asyncio.sleep(0.05)
 
 
-async def until_ready(client: Inference, *workers: WorkerProcess) -> None:
+async def until_ready(client: Inference, *workers: WorkerProcess | ForkedWorker) -> None:
     async def ready() -> bool:
-        states = [await w.info(client) for w in workers]
-        assert not any(w.process.poll() for w in workers), "\n".join(w.log.read_text() for w in workers)
-        return all(info and info.state == "ready" for info in states)
+        infos = [await info_of(client, w) for w in workers]
+        assert all(w.alive() for w in workers), "\n".join(w.log.read_text() for w in workers)
+        return all(info and info.state == "ready" for info in infos)
 
     await until(ready, "the workers are ready")
 
