@@ -72,6 +72,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "channels",
     "steering.accounts",
+    "steering.workers",
     "steering.jobs",
     "steering.datasets",
     "steering.vectors",

@@ -18,6 +18,7 @@ urlpatterns = [
     path("favicon.ico", login_not_required(RedirectView.as_view(url=static("favicon.svg")))),
     path("jobs/", include("steering.jobs.urls")),
     path("livez", health.livez, name="livez"),
+    path("models/", include("steering.workers.urls")),
     path("readyz", health.readyz, name="readyz"),
     path("status.json", frame.status, name="status"),
     path("vectors/", include("steering.vectors.urls")),

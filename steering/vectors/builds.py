@@ -16,7 +16,7 @@ KIND = "create_vector"
 
 
 def vector_build(*, owner: Any, dataset: Dataset, name: str, **settings: Any) -> Job:
-    """Start building. `settings` are CreateVector's method, pooling, span, chat and layers."""
+    """Start building. `settings` are CreateVector's method, pooling, span, chat, layers and model."""
     request = CreateVector(id="", pairs=dataset.pairs(), dataset_digest=dataset.digest(), **settings)
     about = {
         "name": name,
@@ -54,4 +54,5 @@ def build_settings(job: Job) -> dict[str, str]:
         "span": request["span"],
         "chat": "on" if request["chat"] else "",
         "layers": ", ".join(map(str, request["layers"])),
+        "model": request.get("model", ""),
     }
