@@ -54,6 +54,12 @@ def test_the_model_side_knows_nothing_of_the_product() -> None:
     assert found("inference", lambda n: top(n) in {"django", "channels", "steering", "webapp", "environ"}) == []
 
 
+def test_only_the_remote_transport_knows_of_redis_and_celery() -> None:
+    remote = ("inference/serving/", "inference/transports/", "inference/worker.py")
+    users = found("inference", lambda n: top(n) in {"redis", "celery", "kombu"})
+    assert users and [user for user in users if not user.startswith(remote)] == []
+
+
 def test_the_product_reaches_the_model_only_through_its_client() -> None:
     assert found("steering", lambda n: top(n) == "inference" and n not in FOR_PRODUCT) == []
 

@@ -25,6 +25,8 @@ from urllib.parse import urlsplit
 import redis
 import redis.asyncio
 from celery import Celery
+from celery.app.amqp import AMQP
+from kombu import Connection
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -105,9 +107,21 @@ def open_async(url: str, timeout: float = 1.5) -> Any:
     return redis.asyncio.Redis(connection_pool=pool)
 
 
+class SteadyConnection(Connection):
+    """Looks for a Redis that went away every second; Celery's own patience grows to half a minute."""
+
+    def ensure_connection(self, *args: Any, **options: Any) -> Any:
+        steady = {"interval_start": 0.5, "interval_step": 0.5, "interval_max": 1.0}
+        return super().ensure_connection(*args, **steady | options)
+
+
+class SteadyAMQP(AMQP):
+    Connection = SteadyConnection
+
+
 def make_celery(url: str) -> Celery:
     """The Celery application of both ends: JSON alone, no results, and patience with a Redis that restarts."""
-    app = Celery("inference", broker=url, set_as_current=False)
+    app = Celery("inference", broker=url, amqp=SteadyAMQP, set_as_current=False)
     app.conf.update(
         task_serializer="json",
         accept_content=["json"],

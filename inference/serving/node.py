@@ -134,8 +134,14 @@ class Node:
                     self._give_up_readers(error)
             except Exception:
                 log.exception("a heartbeat failed")
-            self._wake.wait(link.BEAT_SECONDS)
-            self._wake.clear()
+            self._rest()
+
+    def _rest(self) -> None:
+        """Until the next heartbeat, or until there is something new to say."""
+        state, until = self.host.state, time.monotonic() + link.BEAT_SECONDS
+        while time.monotonic() < until and self.host.state == state and not self._wake.wait(0.1):
+            pass
+        self._wake.clear()
 
     def _announce(self) -> None:
         info = self.info()

@@ -1,8 +1,8 @@
 """One thread with an event loop that holds all of a process's traffic with Redis: send, read, watch.
 
 `_read` takes the events of all requests from one stream. `_watch` looks, twice a second, at the requests that have been
-silent: whoever took one may be lost, the message may be lost, or an event may be. No request outlives all of these for
-more than 20 s: it is asked for again, sent again to another worker if it had not begun, or it fails with a reason.
+silent: whoever took one may be lost, the message may be lost, or an event may be. Within 20 s of any of these a request
+goes on, is sent again to another worker if it had not begun, or fails with a reason.
 """
 
 from __future__ import annotations
@@ -268,7 +268,7 @@ class Hub:
         stream = link.key("events", self._address)
         await self._check_last(stream)
         trimmed = time.monotonic()
-        while True:
+        while not self._closing:
             reply = await self._stream.xread({stream: self._last}, count=100, block=1000)
             self._note_up()
             for entry, fields in reply[0][1] if reply else ():
@@ -339,7 +339,7 @@ class Hub:
 
     async def _watch(self) -> None:
         """Raises redis.RedisError where Redis is away; the requests that were open then fail in time."""
-        while True:
+        while not self._closing:
             await asyncio.sleep(0.5)
             if self._is_long_down():
                 for attempt in list(self._open.values()):
@@ -457,7 +457,7 @@ class Hub:
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.wait(tasks, timeout=2)
         try:
             await self._dismiss()
             await self._redis.delete(link.key("reader", self._address), link.key("events", self._address))

@@ -48,6 +48,7 @@ class Clients:
     inprocess: Inference
     remote: Inference | None
     url: str
+    model: str  # the folder
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +58,14 @@ def clients(tiny_folder: Callable[[str], Path], tmp_path_factory: pytest.TempPat
     inprocess = connect(f"inprocess://{model}", data_dir=tmp / "inprocess", dtype="float64")
     try:
         if not stack.shutil.which("redis-server"):
-            yield Clients(inprocess, None, "")
+            yield Clients(inprocess, None, "", model)
             return
         server = stack.RedisServer(tmp)
         worker = stack.WorkerProcess(server.url, model, tmp, "contract")
         remote = connect(server.url, data_dir=tmp / "remote")
         try:
             asyncio.run(stack.until_ready(remote, worker))
-            yield Clients(inprocess, remote, server.url)
+            yield Clients(inprocess, remote, server.url, model)
         finally:
             asyncio.run(remote.close())
             worker.kill()
@@ -239,7 +240,7 @@ async def test_models_and_workers_are_listed(client: Inference) -> None:
 
 async def test_a_drained_worker_finishes_refuses_and_resumes(client: Inference) -> None:
     (worker,) = await client.workers()
-    run = Following(client, long("drained", max_tokens=1000))
+    run = Following(client, long("drained", max_tokens=400))
     await run.tokens(1)
     await client.control(worker.id, "drain")
 
@@ -253,6 +254,26 @@ async def test_a_drained_worker_finishes_refuses_and_resumes(client: Inference) 
     await client.control(worker.id, "resume")
     await until(lambda: is_in("ready"), "the worker is back")
     assert isinstance((await collect(client, ask("back")))[-1], Finished)
+
+
+async def test_a_model_is_unloaded_and_loaded_while_what_runs_finishes(client: Inference, clients: Clients) -> None:
+    (worker,) = await client.workers()
+    run = Following(client, long("unloaded", max_tokens=200))
+    await run.tokens(1)
+    await client.control(worker.id, "unload")
+    assert isinstance(await run.end(), Finished)
+
+    async def is_empty() -> bool:
+        return (await client.workers())[0].state == "empty"
+
+    await until(is_empty, "the model is gone")
+    assert await client.models() == ()
+    (event,) = await collect(client, ask("nothing"))
+    assert isinstance(event, Failed) and event.code == "no_model"
+    assert (await client.describe()).state == "failed"
+    await client.control(worker.id, "load", clients.model)
+    await until(lambda: is_ready(client), "the model is back")
+    assert isinstance((await collect(client, ask("something")))[-1], Finished)
 
 
 async def test_an_order_to_nobody_or_for_nothing_is_refused(client: Inference) -> None:
