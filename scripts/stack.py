@@ -50,10 +50,11 @@ class Stack:
 
     def run(self) -> int:
         """Start everything, say where it is, and stay until told to stop or a process ends by itself."""
+        if left_running(self.note):
+            return refuse("The stack runs already on this data folder. Stop it first: make stack-stop")
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, self._told_to_stop)
         try:
-            self._refuse_a_second_one()
             self._start()
             self._announce()
             return self._watch()
@@ -61,10 +62,6 @@ class Stack:
             return 0 if self.stopping else refuse(str(refusal))
         finally:
             self._stop()
-
-    def _refuse_a_second_one(self) -> None:
-        if left_running(self.note):
-            raise CannotStart("The stack runs already on this data folder. Stop it first: make stack-stop")
 
     def _start(self) -> None:
         self._make_folders()

@@ -34,11 +34,25 @@ class Several:
 
     def __init__(self, folder: Path):
         folder.chmod(0o711)
-        self.redis = Redis(folder / "redis")
-        self.redis_process = self.redis.start(keep=False)
-        self.postgres = Postgres(folder / "postgres") if has_postgres() else None
-        self.postgres_process = self.postgres.start() if self.postgres else None
+        self.folder = folder
         self.started: list[subprocess.Popen[str]] = []
+        self.postgres_process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Several:
+        try:
+            self._begin()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _begin(self) -> None:
+        folder = self.folder
+        self.redis = Redis(folder / "redis")
+        self.redis_process = self._own(self.redis.start(keep=False))
+        self.postgres = Postgres(folder / "postgres") if has_postgres() else None
+        if self.postgres:
+            self.postgres_process = self._own(self.postgres.start())
         self.env = os.environ | {
             "DJANGO_SETTINGS_MODULE": "webapp.settings",
             "STEERBOARD_DATA": str(folder / "data"),
@@ -50,13 +64,17 @@ class Several:
         self.run("manage.py", "migrate", "--verbosity", "0")
         self.cookie = self.run("-m", "tests.processes.account").strip()
 
-    def __enter__(self) -> Several:
-        return self
-
     def __exit__(self, *error: object) -> None:
-        for process in filter(None, [*self.started, self.redis_process, self.postgres_process]):
-            process.kill()
+        for process in self.started[::-1]:
+            if process is self.postgres_process:  # ends its children, which kill would leave
+                process.send_signal(signal.SIGINT)
+            else:
+                process.kill()
             process.wait()
+
+    def _own(self, process: subprocess.Popen[str]) -> subprocess.Popen[str]:
+        self.started.append(process)
+        return process
 
     def run(self, *command: str) -> str:
         done = subprocess.run([sys.executable, *command], cwd=ROOT, env=self.env, capture_output=True, text=True)
@@ -74,23 +92,21 @@ class Several:
         return self.start("-m", "tests.processes.worker", str(delay))
 
     def start(self, *command: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=self.env, text=True)
-        self.started.append(process)
-        return process
+        return self._own(subprocess.Popen([sys.executable, *command], cwd=ROOT, env=self.env, text=True))
 
     def restart_redis(self, pause: float = 0.5) -> None:
         """As after a crash: nothing of what it held is left."""
         self.redis_process.kill()
         self.redis_process.wait()
         time.sleep(pause)
-        self.redis_process = self.redis.start(keep=False)
+        self.redis_process = self._own(self.redis.start(keep=False))
 
     def restart_postgres(self, pause: float = 1) -> None:
         assert self.postgres and self.postgres_process
         self.postgres_process.send_signal(signal.SIGINT)
         self.postgres_process.wait()
         time.sleep(pause)
-        self.postgres_process = self.postgres.start()
+        self.postgres_process = self._own(self.postgres.start())
 
 
 def has_postgres() -> bool:
@@ -134,6 +150,21 @@ class Web:
                 max_queue=None,  # who does not read must still be able to close
             )
         )
+
+    def job(self, job: str) -> Message:
+        return self.get(f"/jobs/{job}/status/")[1]
+
+    def running(self, job: str) -> None:
+        until(lambda: self.job(job).get("state") == "running", 60)
+
+    def ended(self, job: str, seconds: float = 60) -> Message:
+        """The status of a job once it has ended."""
+        ended: Message = until(lambda: self._if_ended(job), seconds)
+        return ended
+
+    def _if_ended(self, job: str) -> Message | None:
+        status = self.job(job)
+        return None if status.get("state") in (None, "queued", "running") else status
 
     def post(self, path: str) -> tuple[int, Message]:
         return self.get(path, b"")

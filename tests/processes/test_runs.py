@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import random
-import time
 import uuid
 from typing import Any
 
@@ -60,7 +59,8 @@ def test_one_press_that_reaches_two_processes_is_one_run(webs: Any) -> None:
         other.follow(run, [])
 
 
-def test_the_limit_of_runs_at_once_holds_across_processes(webs: Any) -> None:
+def test_the_limit_of_runs_at_once_holds_across_processes(several: Several) -> None:
+    webs = several.web(1.0), several.web(1.0)  # so slow that none ends before all have been asked for
     with webs[0].line() as one, webs[1].line() as other:
         for i in range(MAX_RUNS_AT_ONCE + 4):
             (one, other)[i % 2].say(t="run", idem=str(uuid.uuid4()), settings=settings())
@@ -73,6 +73,8 @@ def test_the_limit_of_runs_at_once_holds_across_processes(webs: Any) -> None:
         for answer in answers:
             if answer["t"] == "accepted":
                 other.follow(answer["run"], [])
+    for web in webs:
+        web.process.kill()
 
 
 @pytest.mark.skipif(not has_postgres(), reason="PostgreSQL is not installed")
@@ -113,19 +115,3 @@ def test_a_process_that_is_told_to_stop_finishes_its_runs_and_takes_no_new_ones(
     assert (refused["code"], refused["retry_after"]) == ("draining", 3)
     assert seen[-1]["state"] == "finished"
     assert leaving.process.wait(20) == 0
-
-
-def test_a_run_whose_process_is_killed_ends_with_what_it_had_written(several: Several, webs: Any) -> None:
-    doomed = several.web(SLOW)
-    with webs[0].line() as other:
-        with doomed.line() as line:
-            run = line.run(settings())
-            seen: list[dict[str, Any]] = []
-            other.follow(run, seen, 10)
-            doomed.process.kill()
-        killed = time.monotonic()
-        other.follow(run, seen)
-    assert time.monotonic() - killed < 30  # 15 on a machine that is not busy
-    assert seen[-1]["state"] == "interrupted"
-    assert {event["error"]["code"] for event in seen if event["t"] == "failed"} == {"interrupted"}
-    assert len(text_of(seen, "A").split()) >= 3
