@@ -94,7 +94,7 @@ def make_app(url: str, *, model: str, name: str, data: str, dtype: str) -> Celer
     app.conf.steerboard = {"url": url, "model": model, "name": name, "data": data, "dtype": dtype}
     app.steps["worker"].add(Serving)
 
-    @app.task(name=link.TASK, ignore_result=True)
+    @app.task(name=link.TASK, ignore_result=True, shared=False)
     def serve(message: dict[str, Any]) -> None:
         app.steerboard_node.serve(message)
 

@@ -26,7 +26,7 @@ from inference.serving import link
 from inference.serving.outbox import UNKNOWN
 from inference.store import VectorStore
 from inference.transports.attempts import Attempt, fresh_key
-from inference.transports.roster import choose, no_worker, read_workers
+from inference.transports.roster import choose, read_workers
 from inference.types import (
     TERMINAL,
     CreateVector,
@@ -186,7 +186,9 @@ class Hub:
             self._fail(attempt, EngineFault("engine_fault", f"The request could not be sent: {error}. Try again."))
 
     async def _find_model(self, model: str) -> str:
-        """The model to send to; one that was served a moment ago is waited for. Raises InferenceError."""
+        """The model to send to. One that was served a moment ago is waited for: its worker may start again, or Redis
+        may have. Raises InferenceError.
+        """
         deadline = time.monotonic() + RETURN_SECONDS
         while True:
             try:
@@ -194,7 +196,9 @@ class Hub:
             except InferenceError as error:
                 lately = time.monotonic() - SEEN_SECONDS
                 known = any(when > lately for id, when in self._seen.items() if model in ("", id))
-                waiting = error.code in ("no_worker", "model_not_served") and known
+                waiting = known and (
+                    error.code == "no_worker" or (error.code == "model_not_served" and self._is_fresh())
+                )
                 outage = error.code == "redis_unreachable" and not self._is_long_down()
                 if not (waiting or outage) or time.monotonic() > deadline:
                     raise
@@ -392,9 +396,7 @@ class Hub:
             await self.order(attempt.worker, order)
 
     def _is_lost(self, worker: WorkerInfo | None) -> bool:
-        """A Redis that has just come back knows of nobody yet."""
-        fresh = time.monotonic() - self._up_since < link.LOST_SECONDS
-        return worker.state == "lost" if worker else not fresh
+        return worker.state == "lost" if worker else not self._is_fresh()
 
     async def _fence(self, key: str, only_unclaimed: bool = False) -> bool:
         """Make sure that this try acts no more. False when it was claimed first."""
@@ -413,19 +415,22 @@ class Hub:
         await self._rehome(attempt, workers)
 
     async def _rehome(self, attempt: Attempt, workers: dict[str, WorkerInfo]) -> None:
-        """Send a request that had not begun once more, where a worker of its model lives."""
+        """Send a request that had not begun once more, where a worker of its model lives. Raises why it cannot be."""
         assert attempt.homeless_since
-        able = [w for w in workers.values() if w.state == "ready" and w.model and w.model.id == attempt.model]
         if attempt.cancelled:
             self._finish_cancelled(attempt)
-        elif attempt.tries >= MOST_TRIES:
+            return
+        if attempt.tries >= MOST_TRIES:
             message = "The worker that took this was lost before it began, and so was the next. Try again."
-            self._fail(attempt, Unavailable("worker_lost", message, retry_after=5.0))
-        elif able:
-            log.warning("request %s is sent again", attempt.request.id)
-            await self._send(attempt)
-        elif time.monotonic() - attempt.homeless_since > HOME_SECONDS:
-            self._fail(attempt, no_worker())
+            raise Unavailable("worker_lost", message, retry_after=5.0)
+        try:
+            attempt.model = choose(workers.values(), attempt.request.model)
+        except InferenceError:
+            if time.monotonic() - attempt.homeless_since > HOME_SECONDS:
+                raise
+            return
+        log.warning("request %s is sent again", attempt.request.id)
+        await self._send(attempt)
 
     # ---- ends ----
 
@@ -482,6 +487,10 @@ class Hub:
         if self._down_since is not None:
             self._down_since, self._up_since = None, time.monotonic()
             log.info("Redis at %s answers again", link.place(self._url))
+
+    def _is_fresh(self) -> bool:
+        """A Redis that has just come back knows of nobody yet."""
+        return time.monotonic() - self._up_since < link.LOST_SECONDS
 
     def _is_long_down(self) -> bool:
         return self._down_since is not None and time.monotonic() - self._down_since > link.OUTAGE_SECONDS

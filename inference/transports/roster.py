@@ -10,7 +10,7 @@ from typing import Any
 from inference.errors import InferenceError, Unavailable
 from inference.serving import link
 from inference.serving.refusals import draining, not_served, nothing_loaded
-from inference.types import ModelInfo, WorkerInfo
+from inference.types import ModelInfo, WorkerInfo, WorkerState
 
 _ORDER = ("ready", "loading", "failed")
 
@@ -60,15 +60,16 @@ def _sum(infos: list[ModelInfo]) -> ModelInfo:
 
 def choose(workers: Iterable[WorkerInfo], model: str) -> str:
     """The id of the model that a request for `model` goes to. Raises InferenceError: nobody takes it now, and why."""
+    workers = list(workers)
     living = [w for w in workers if w.state != "lost"]
     ready = sorted(w.model.id for w in living if w.state == "ready" and w.model and model in ("", w.model.id))
     if ready:
         return ready[0]
-    raise _why_not([w for w in living if w.model and model in ("", w.model.id)], living, model)
+    raise _why_not({w.state: w.model for w in workers if w.model and model in ("", w.model.id)}, living, model)
 
 
-def _why_not(able: list[WorkerInfo], living: list[WorkerInfo], model: str) -> InferenceError:
-    states = {w.state: w.model for w in able if w.model}
+def _why_not(states: dict[WorkerState, ModelInfo], living: list[WorkerInfo], model: str) -> InferenceError:
+    """`states` are those of the workers that have the model."""
     if info := states.get("loading"):
         sentence = f"The model is still loading ({info.load_seconds:.0f} s so far). Try again shortly."
         return Unavailable("model_loading", sentence, retry_after=3.0)
@@ -76,10 +77,14 @@ def _why_not(able: list[WorkerInfo], living: list[WorkerInfo], model: str) -> In
         return draining()
     if info := states.get("failed"):
         return Unavailable("model_not_loaded", info.problem)
-    if living and model:
-        return not_served(model, sorted({w.model.id for w in living if w.model}))
-    return nothing_loaded() if living else no_worker()
+    if not living or "lost" in states:
+        return no_worker()
+    return not_served(model, sorted({w.model.id for w in living if w.model})) if model else nothing_loaded()
 
 
 def no_worker() -> Unavailable:
-    return Unavailable("no_worker", "No worker is running. Start one with python -m inference.worker.", retry_after=5.0)
+    return Unavailable(
+        "no_worker",
+        "No worker that serves this is running. Start one with python -m inference.worker.",
+        retry_after=5.0,
+    )

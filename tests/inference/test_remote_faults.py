@@ -55,6 +55,7 @@ class Workers:
             name = f"worker{self.started}"
             self.living.append(ForkedWorker(self.server.url, self.models["one"], self.folder, name))
         await stack.until_ready(client, *self.living)
+        await until(lambda: serves(client, "one"), "the first model is served")
         return list(self.living)
 
 
@@ -76,6 +77,7 @@ def workers(tiny_folder: Callable[[str], Path], tmp_path_factory: pytest.TempPat
 async def client(workers: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Inference]:
     monkeypatch.setattr(link, "OUTAGE_SECONDS", 4.0)
     monkeypatch.setattr(hub, "HOME_SECONDS", 2.0)
+    monkeypatch.setattr(hub, "RETURN_SECONDS", 1.0)
     inference = connect(workers.server.url, data_dir=tmp_path)
     yield inference
     await inference.close()
@@ -200,7 +202,7 @@ async def test_a_worker_switches_its_model_and_finishes_what_runs(client: Infere
     (gone,) = await collect(client, GenerationRequest("x", model="one", prompt="a"))
     assert isinstance(gone, Failed) and gone.code == "model_not_served"
     await client.control(info.id, "load", workers.models["one"])
-    await workers.ready(client, 1)
+    await until(lambda: serves(client, "one"), "the first model is back")
 
 
 async def serves(client: Inference, model: str) -> bool:
