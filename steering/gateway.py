@@ -103,17 +103,28 @@ def _open_quietly() -> None:
         log.error("The model could not be opened: %s", error.message)
 
 
-def model_info(timeout: float = 2) -> ModelInfo:
-    """The served model as it is now. Answers at once and never raises: trouble is a state of the answer."""
+def model_info(timeout: float = 2, model: str = "") -> ModelInfo:
+    """A served model as it is now, the default one unless named. Never raises: trouble is a state of the answer."""
     client = _inference
     if client is None:
         if not _problem:
             warm_up()
         return ModelInfo("failed" if _problem else "loading", id="", problem=_problem)
     try:
-        return call(client.describe(), timeout)
+        return call(client.describe(model), timeout)
     except InferenceError as error:
         return ModelInfo("failed", id="", problem=error.message)
+
+
+def models(timeout: float = 2) -> tuple[ModelInfo, ...]:
+    """What is served now; nothing while that cannot be known. Never raises."""
+    client = _inference
+    if client is None:
+        return ()
+    try:
+        return call(client.models(), timeout)
+    except InferenceError:
+        return ()
 
 
 def close() -> None:

@@ -16,4 +16,5 @@ from webapp.settings import *  # noqa: E402, F403
 from webapp.settings import DATA_DIR, DATABASES  # noqa: E402
 
 # A file, as in the product: runs and jobs write from other threads, which an in-memory database would lock out.
-DATABASES["default"]["TEST"] = {"NAME": DATA_DIR / "test.sqlite3"}
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    DATABASES["default"]["TEST"] = {"NAME": DATA_DIR / "test.sqlite3"}

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-APPS = ["accounts", "jobs", "datasets", "vectors", "playground"]  # an app may import those on its left
+APPS = ["accounts", "workers", "jobs", "datasets", "vectors", "playground"]  # an app may import those on its left
 FOR_PRODUCT = {"inference.client", "inference.types", "inference.errors"}
-HEAVY = {"torch", "transformers", "safetensors", "redis", "gguf", "tokenizers"}
+HEAVY = {"torch", "transformers", "safetensors", "gguf", "tokenizers"}
+SHARED = {"redis", "celery", "kombu"}  # what joins several processes; one alone loads none of it
+JOINTS = {"steering/shared.py", "steering/jobs/queue.py", "webapp/celery.py"}
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -67,6 +69,11 @@ def test_the_product_loads_no_model_library() -> None:
     assert found("webapp", lambda n: top(n) in HEAVY) == []
 
 
+def test_what_joins_processes_is_reached_through_its_joints() -> None:
+    uses = found("steering", lambda n: top(n) in SHARED) + found("webapp", lambda n: top(n) in SHARED)
+    assert {use.partition(" ")[0] for use in uses} <= JOINTS
+
+
 def test_the_product_does_not_import_its_wiring() -> None:
     assert found("steering", lambda n: top(n) == "webapp") == []
 
@@ -84,7 +91,7 @@ def test_wherever_pickled_data_could_enter_it_is_not_read() -> None:
 
 @pytest.mark.parametrize("url", ["inprocess://default", "elsewhere://nowhere"])
 def test_a_web_process_does_not_load_torch_before_it_connects(url: str, tmp_path: Path) -> None:
-    code = f"import webapp.asgi, sys; sys.exit(' '.join({HEAVY} & sys.modules.keys()) or 0)"
+    code = f"import webapp.asgi, sys; sys.exit(' '.join({HEAVY | SHARED} & sys.modules.keys()) or 0)"
     env = os.environ | {
         "INFERENCE_URL": url,
         "STEERBOARD_DATA": str(tmp_path),

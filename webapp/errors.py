@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import sqlite3
+import sys
 from dataclasses import asdict, dataclass
 
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 
@@ -42,14 +44,16 @@ def explain(request: HttpRequest, explanation: Explanation) -> HttpResponse:
         message = " ".join(filter(None, (f"{explanation.what}.", explanation.why, explanation.cure)))
         body = {"code": explanation.code, "message": message, "request_id": request_id(request)}
         return JsonResponse({"error": body}, status=explanation.status)
-    user = getattr(request, "user", None)
-    framed = (
-        explanation.status < 500 and user is not None and user.is_authenticated
-    )  # a 5xx page asks nothing of the database
-    layout = "base.html" if framed else "plain.html"
+    layout = "base.html" if explanation.status < 500 and _signed_in(request) else "plain.html"
     context = {"error": asdict(explanation), "request_id": request_id(request), "layout": layout}
     template = {400: "400.html", 403: "403.html", 404: "404.html"}.get(explanation.status, "500.html")
     return render(request, template, context, status=explanation.status)
+
+
+def _signed_in(request: HttpRequest) -> bool:
+    """Asks the database, so not to be called for a 5xx page."""
+    user = getattr(request, "user", None)
+    return user is not None and user.is_authenticated
 
 
 def wants_json(request: HttpRequest) -> bool:
@@ -124,6 +128,33 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
+    """For what nobody caught, be it in a view or, such as a database that is away, before one was reached."""
+    error = sys.exc_info()[1]
+    return known(request, error) or _unknown(request)
+
+
+def known(request: HttpRequest, error: BaseException | None) -> HttpResponse | None:
+    """The explanation of an error that we know, if this is one."""
+    if isinstance(error, InferenceError):
+        return inference_error(request, error)
+    if is_disk_full(error):
+        return disk_full(request)
+    if isinstance(error, OperationalError | InterfaceError):
+        return _away(request, "database", "The database does not answer")
+    if error is not None and type(error).__module__.startswith("redis."):
+        return _away(request, "redis", "Redis does not answer")
+    return None
+
+
+def _away(request: HttpRequest, what: str, sentence: str) -> HttpResponse:
+    why = "It is being restarted, or cannot be reached from here. What you saved before is safe."
+    cure = "Try again in a moment; if it stays so, tell whoever runs this server."
+    response = explain(request, Explanation(503, f"{what}_unavailable", sentence, why, cure))
+    response["Retry-After"] = "3"
+    return response
+
+
+def _unknown(request: HttpRequest) -> HttpResponse:
     return explain(
         request,
         Explanation(

@@ -11,8 +11,8 @@ from django.urls import reverse
 from django.utils.functional import SimpleLazyObject
 
 from inference.types import ModelInfo
-from steering import gateway
 from steering.accounts.models import User
+from steering.workers.choice import served
 from webapp.errors import request_id
 
 
@@ -36,14 +36,14 @@ NAVIGATION = {
     "System": (Place("Jobs", "jobs:list", "i-job", "g j"),),
 }
 VERSION = "0.1.0"
-STAFF_ONLY = Place("Admin", "admin:index", "i-gear")
+STAFF_ONLY = (Place("Models", "workers:list", "i-cpu", "g m"), Place("Admin", "admin:index", "i-gear"))
 
 
 def frame(request: HttpRequest) -> dict[str, Any]:
     """Context processor. Lazy: a response that draws no frame asks the database and the model nothing."""
     return {
         "navigation": SimpleLazyObject(lambda: _navigation(request)),
-        "served": SimpleLazyObject(_status),
+        "served": SimpleLazyObject(lambda: _status(request)),
         "request_id": request_id(request),
         "version": VERSION,
     }
@@ -51,7 +51,7 @@ def frame(request: HttpRequest) -> dict[str, Any]:
 
 def status(request: HttpRequest) -> JsonResponse:
     """The model and its load, for the top bar, which asks every few seconds."""
-    return JsonResponse(_status(), headers={"Cache-Control": "no-store"})
+    return JsonResponse(_status(request), headers={"Cache-Control": "no-store"})
 
 
 def _navigation(request: HttpRequest) -> list[dict[str, Any]]:
@@ -59,7 +59,7 @@ def _navigation(request: HttpRequest) -> list[dict[str, Any]]:
         return []
     sections = dict(NAVIGATION)
     if request.user.is_staff:
-        sections["System"] += (STAFF_ONLY,)
+        sections["System"] += STAFF_ONLY
     return [{"title": title, "places": [_place(p, request) for p in ps]} for title, ps in sections.items()]
 
 
@@ -76,9 +76,12 @@ def _place(place: Place, request: HttpRequest) -> dict[str, Any]:
     }
 
 
-def _status() -> dict[str, Any]:
-    info = gateway.model_info()
-    return {"model": info.to_wire(), "name": short_name(info), "facts": facts(info), **_worker(info)}
+def _status(request: HttpRequest) -> dict[str, Any]:
+    """Of the model that is chosen; `models` has all of them where there are several."""
+    found = served(request)
+    info = found.model
+    others = [{"id": other.id, "name": short_name(other), "facts": facts(other)} for other in found.models]
+    return {"model": info.to_wire(), "name": short_name(info), "facts": facts(info), "models": others, **_worker(info)}
 
 
 def short_name(info: ModelInfo) -> str:

@@ -11,7 +11,6 @@ from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils.deprecation import MiddlewareMixin
 
-from inference.errors import InferenceError
 from webapp import errors
 from webapp.request_ids import current
 
@@ -60,8 +59,4 @@ class ExplainErrors(MiddlewareMixin):
         return errors.wrong_method(request, response["Allow"]) if response.status_code == 405 else response
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        if isinstance(exception, InferenceError):
-            return errors.inference_error(request, exception)
-        if errors.is_disk_full(exception):
-            return errors.disk_full(request)
-        return None
+        return errors.known(request, exception)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import environ
 
+from webapp.databases import database
 from webapp.datadir import open_data_dir, secret_key
 
 env = environ.Env()
@@ -16,11 +17,17 @@ DATA_DIR = open_data_dir(Path(env.str("STEERBOARD_DATA", default=str(BASE_DIR / 
 # Where the model is
 INFERENCE_URL = env.str("INFERENCE_URL", default="inprocess://default")
 STEERBOARD_DTYPE = env.str("STEERBOARD_DTYPE", default="auto")
+# What an administrator may load into a worker: the default model, hub ids and folders
+STEERBOARD_MODELS = env.list("STEERBOARD_MODELS", default=["default"])
+
+# What several processes share: run events, the queue of jobs, the cache. Empty: one process does everything.
+REDIS_URL = env.str("REDIS_URL", default=INFERENCE_URL if INFERENCE_URL.startswith("redis") else "")
 
 # Security
-SECRET_KEY = secret_key(DATA_DIR)
+SECRET_KEY = env.str("SECRET_KEY", default="") or secret_key(DATA_DIR)
 DEBUG = env.bool("DEBUG", default=False)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]", "testserver"])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_AGE = 14 * 24 * 3600
@@ -65,6 +72,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "channels",
     "steering.accounts",
+    "steering.workers",
     "steering.jobs",
     "steering.datasets",
     "steering.vectors",
@@ -104,20 +112,23 @@ TEMPLATES = [
 ]
 
 # Data
-DATABASES = {
-    "default": {
-        "ENGINE": "django.db.backends.sqlite3",
-        "NAME": DATA_DIR / "db.sqlite3",
-        "OPTIONS": {
-            "transaction_mode": "IMMEDIATE",  # a transaction that will write waits its turn instead of failing midway
-            "timeout": 20,
-            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
-        },
-    }
-}
+DATABASES = {"default": database(env.str("DATABASE_URL", default=""), DATA_DIR)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # Layers drop messages silently past 100: they may carry pokes, never tokens.
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+if REDIS_URL:
+    CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": REDIS_URL,
+            "KEY_PREFIX": "steerboard",
+            "OPTIONS": {
+                "serializer": "webapp.caching.JsonSerializer",
+                "socket_timeout": 3,
+                "socket_connect_timeout": 3,
+            },
+        }
+    }
 
 # Static files come straight from the clone: there is no build or collect step.
 STATIC_URL = "/static/"

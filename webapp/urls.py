@@ -8,7 +8,7 @@ from django.templatetags.static import static
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-from webapp import errors, frame
+from webapp import errors, frame, health
 
 urlpatterns = [
     path("", include("steering.playground.urls")),
@@ -17,6 +17,9 @@ urlpatterns = [
     path("datasets/", include("steering.datasets.urls")),
     path("favicon.ico", login_not_required(RedirectView.as_view(url=static("favicon.svg")))),
     path("jobs/", include("steering.jobs.urls")),
+    path("livez", health.livez, name="livez"),
+    path("models/", include("steering.workers.urls")),
+    path("readyz", health.readyz, name="readyz"),
     path("status.json", frame.status, name="status"),
     path("vectors/", include("steering.vectors.urls")),
 ]

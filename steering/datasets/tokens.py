@@ -60,7 +60,7 @@ def _merged(pairs: tuple[Pair, ...], info: ModelInfo) -> tuple[int, ...]:
     if known is None:
         known = tuple(gateway.call(_ask(pairs), PATIENCE_SECONDS))
         cache.set(key, known, 24 * 3600)
-    return known
+    return tuple(known)  # a cache that is shared keeps lists
 
 
 async def _ask(pairs: tuple[Pair, ...]) -> list[int]:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
 from django.db import models
+from django.db.models.functions import Now
 from django.urls import reverse
 from django.utils import timezone
 
 from steering.accounts.ownership import OwnedQuerySet
+
+CARRIER_SECONDS = 15  # a carrier that was not heard of for so long is gone
+MESSAGE_SECONDS = 60  # a job that nobody took for so long is put on the queue again
 
 
 class JobQuerySet(OwnedQuerySet):
@@ -21,8 +26,28 @@ class JobQuerySet(OwnedQuerySet):
     def ended(self) -> JobQuerySet:
         return self.exclude(state__in=Job.ACTIVE)
 
+    def orphaned(self) -> JobQuerySet:
+        """Jobs that had begun, and whose carrier is gone. By the database's clock, the only one that all share."""
+        return self.filter(state=Job.State.RUNNING, heartbeat_at__lt=_ago(CARRIER_SECONDS))
+
+    def forgotten(self) -> JobQuerySet:
+        """Jobs that have not begun and will not: their message is lost, or the process that took them."""
+        waiting = self.filter(state=Job.State.QUEUED)
+        return waiting.filter(
+            models.Q(carrier="", heartbeat_at__lt=_ago(MESSAGE_SECONDS))
+            | (~models.Q(carrier="") & models.Q(heartbeat_at__lt=_ago(CARRIER_SECONDS)))
+        )
+
+
+def _ago(seconds: float) -> Any:
+    return Now() - timedelta(seconds=seconds)
+
 
 class Job(models.Model):
+    """Where several processes share the work, `work` is the whole request, kept until the job ends, `carrier` is the
+    process that has it, and `heartbeat_at` is when that was last heard of, or when the job was put on the queue.
+    """
+
     class State(models.TextChoices):
         QUEUED = "queued"
         RUNNING = "running"
@@ -49,6 +74,9 @@ class Job(models.Model):
     created_at = models.DateTimeField(default=timezone.now)
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
+    work = models.JSONField(null=True, editable=False)
+    carrier = models.CharField(max_length=80, blank=True, editable=False)
+    heartbeat_at = models.DateTimeField(default=timezone.now, editable=False)
 
     objects = JobQuerySet.as_manager()
 

@@ -1,7 +1,8 @@
 """Carries a job from its first row to its last state. Knows rows and events; knows no tensor and no page.
 
-The work runs on the gateway's loop, so it goes on when the page is closed. Every change of state is one UPDATE that
-holds only while the job is active: whoever comes second, be it a result, a second Cancel or a failure, changes nothing.
+The work runs on the gateway's loop, so it goes on when the page is closed: of this process where it is the only one, of
+a web worker where there are several. Every change of state is one UPDATE that holds only while the job is active and
+still ours: whoever comes second, be it a result, a second Cancel or a failure, changes nothing.
 """
 
 from __future__ import annotations
@@ -13,26 +14,38 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from channels.db import database_sync_to_async
-from django.db import OperationalError, transaction
+from django.db import InterfaceError, OperationalError, transaction
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from inference.errors import InferenceError
 from inference.types import Failed, JobRequest, Progress, Result
-from steering import gateway
-from steering.jobs.models import Job
+from steering import gateway, shared
+from steering.jobs.kinds import keeper_of, request_of
+from steering.jobs.models import Job, JobQuerySet
 
 logger = logging.getLogger(__name__)
 
-OnResult = Callable[[Job, dict[str, Any]], None]
+BUSY_DATABASE = (OperationalError, InterfaceError)
 
 _writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="job-writes")  # one connection, writes in order
 
 UPDATE_SECONDS = 0.25  # no more than four progress writes a second
 LOADING_SECONDS = 1.0
-BUSY_RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)  # SQLite may be locked by a long writer; an ending must not be lost
+BEAT_SECONDS = 2.0
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+BUSY_RETRY_SECONDS = (
+    0.2,
+    0.5,
+    1.0,
+    2.0,
+    5.0,
+)  # SQLite may be locked, PostgreSQL restarting; an ending must not be lost
 
 RESTARTED = (
     "restarted",
@@ -43,6 +56,10 @@ NOT_KEPT = (
     "The work finished, but its result could not be saved. Start it again; if this repeats, send the job id to whoever"
     " runs this server: the log has the cause.",
 )
+CARRIER_LOST = (
+    "worker_lost",
+    "The process that carried this job is gone, and the work was lost. Start it again with the same settings.",
+)
 NO_RESULT = ("no_result", "The model side stopped without a result. Check that the model is ready, then start again.")
 CRASHED = (
     "job_crashed",
@@ -51,48 +68,118 @@ CRASHED = (
 )
 
 
-def job_start(
-    *,
-    owner: Any,
-    kind: str,
-    title: str,
-    request: JobRequest,
-    about: dict[str, Any] | None = None,
-    on_result: OnResult | None = None,
-) -> Job:
-    """Start the work and return its row at once.
+def job_start(*, owner: Any, kind: str, title: str, request: JobRequest, about: dict[str, Any] | None = None) -> Job:
+    """Start the work and return its row at once. What it finds is kept by the kind's keeper, see `kinds.py`.
 
     `request.id` is replaced by the job's id. `about` is kept in `job.request` beside the request's own settings.
-    `on_result(job, payload)` runs in the transaction that marks the job succeeded, so what it saves exists exactly
-    when the job succeeded; it may set `job.result_url`. Keep it short.
     """
     job = Job(owner=owner, kind=kind, title=title[:200])
     job.request = _settings_of(request) | (about or {})
-    job.save()
     named = dataclasses.replace(request, id=str(job.pk))
-    transaction.on_commit(lambda: gateway.spawn(_carry(job, named, on_result)))
+    if shared.enabled():
+        job.work = named.to_wire()
+    job.save()
+    transaction.on_commit(lambda: gateway.spawn(_enqueue(job.pk) if shared.enabled() else _carry(job, named)))
     return job
 
 
 def job_cancel(job: Job) -> bool:
-    """End the job now. Harmless, and False, when it had ended already."""
-    cancelled = _end(job, Job.State.CANCELLED, eta_seconds=None)
+    """End the job now, whoever carries it. Harmless, and False, when it had ended already."""
+    cancelled = (
+        Job.objects.active()
+        .filter(pk=job.pk)
+        .update(state=Job.State.CANCELLED, finished_at=timezone.now(), eta_seconds=None, work=None)
+    )
     if cancelled:
         gateway.spawn(gateway.inference().cancel(str(job.pk)))
-    return cancelled
+    return cancelled == 1
 
 
 def jobs_fail_interrupted() -> int:
-    """Fail what the last process left behind; to be called once when the server starts. Returns how many."""
+    """Fail what the last process left behind; for the start of a data folder's only server. Returns how many."""
     code, message = RESTARTED
     return Job.objects.active().update(
         state=Job.State.FAILED, error_code=code, error_message=message, eta_seconds=None, finished_at=timezone.now()
     )
 
 
-async def _carry(job: Job, request: JobRequest, on_result: OnResult | None) -> None:
+# ---- several processes ----
+
+
+async def _enqueue(job_id: UUID) -> None:
+    """Hand a job to the web workers. Where that fails, the next sweep tries again."""
+    from steering.jobs import queue  # loads Celery, which one process alone does not need
+
     try:
-        await _consume(job, request, on_result)
+        await asyncio.to_thread(queue.send, job_id)
+    except queue.TROUBLE:
+        logger.warning("job %s could not be put on the queue; it is tried again", job_id)
+        waiting = Job.objects.filter(pk=job_id, state=Job.State.QUEUED, carrier="")
+        await _in_thread(waiting.update, heartbeat_at=LONG_AGO)
+
+
+async def job_carry(job_id: UUID) -> None:
+    """Carry a queued job in this process until it ends. Nothing happens when it has ended, or another has it."""
+    job = await _insist(_claim, job_id)
+    if job is None:
+        return
+    try:
+        work = asyncio.create_task(_carry(job, request_of(job)))
+    except InferenceError as error:
+        return await _fail(job, error.code, error.message)
+    while not (await asyncio.wait({work}, timeout=BEAT_SECONDS))[0]:
+        if not await _still_ours(job):
+            work.cancel()  # ended elsewhere, or taken for dead: leaving the stream stops the model side
+
+
+def _claim(job_id: UUID) -> Job | None:
+    waiting = Job.objects.filter(pk=job_id, state=Job.State.QUEUED, carrier="")
+    if not waiting.update(carrier=shared.PROCESS, heartbeat_at=Now()):
+        return None
+    return Job.objects.select_related("owner").get(pk=job_id)
+
+
+async def _still_ours(job: Job) -> bool:
+    try:
+        return bool(await _in_thread(_ours(job).update, heartbeat_at=Now()))
+    except BUSY_DATABASE:
+        return True
+
+
+async def jobs_sweep() -> None:
+    """Put on the queue again what never began, and fail what lost its carrier. Any process may, at any time."""
+    for job_id in await _in_thread(lambda: list(Job.objects.forgotten().values_list("pk", flat=True))):
+        again = Job.objects.forgotten().filter(pk=job_id)
+        if await _in_thread(again.update, carrier="", heartbeat_at=Now()):
+            await _enqueue(job_id)
+    for job_id in await _in_thread(lambda: list(Job.objects.orphaned().values_list("pk", flat=True))):
+        if await _in_thread(_fail_orphan, job_id):
+            logger.warning("job %s lost the process that carried it, and was ended", job_id)
+            await gateway.inference().cancel(str(job_id))
+
+
+def _fail_orphan(job_id: UUID) -> bool:
+    code, message = CARRIER_LOST
+    return bool(
+        Job.objects.orphaned()
+        .filter(pk=job_id)
+        .update(
+            state=Job.State.FAILED,
+            error_code=code,
+            error_message=message,
+            eta_seconds=None,
+            finished_at=timezone.now(),
+            work=None,
+        )
+    )
+
+
+# ---- carrying ----
+
+
+async def _carry(job: Job, request: JobRequest) -> None:
+    try:
+        await _consume(job, request)
     except InferenceError as error:
         await _fail(job, error.code, error.message)
     except Exception:
@@ -100,8 +187,8 @@ async def _carry(job: Job, request: JobRequest, on_result: OnResult | None) -> N
         await _fail(job, *CRASHED)
 
 
-async def _consume(job: Job, request: JobRequest, on_result: OnResult | None) -> None:
-    await _model_loaded(job)
+async def _consume(job: Job, request: JobRequest) -> None:
+    await _model_loaded(job, request.model)
     written = 0.0
     async with aclosing(gateway.inference().run(request)) as events:  # type: ignore[type-var]
         async for event in events:
@@ -110,16 +197,16 @@ async def _consume(job: Job, request: JobRequest, on_result: OnResult | None) ->
                 if not await _report(job, event):
                     return  # cancelled: leaving the iterator stops the work
             elif isinstance(event, Result):
-                return await _succeed(job, event.payload, on_result)
+                return await _succeed(job, event.payload)
             elif isinstance(event, Failed):
                 return await _fail(job, event.code, event.message)
     await _fail(job, *NO_RESULT)
 
 
-async def _model_loaded(job: Job) -> None:
+async def _model_loaded(job: Job, model: str) -> None:
     """Wait while the model loads, and say so; a model that failed to load is reported by the run itself."""
-    while (await gateway.inference().describe()).state == "loading":
-        await _in_thread(Job.objects.active().filter(pk=job.pk).update, note="the model is still loading")
+    while (await gateway.inference().describe(model)).state == "loading":
+        await _in_thread(_ours(job).update, note="the model is still loading")
         await asyncio.sleep(LOADING_SECONDS)
 
 
@@ -127,42 +214,39 @@ async def _report(job: Job, progress: Progress) -> bool:
     """Write how far the job is. False when it is no longer active."""
     try:
         return await _in_thread(_write_progress, job, progress)
-    except OperationalError:
+    except BUSY_DATABASE:
         logger.warning("job %s: one progress report was skipped, the database is busy", job.pk)
         return True
 
 
 def _write_progress(job: Job, progress: Progress) -> bool:
     job.started_at = job.started_at or timezone.now()
-    changed = (
-        Job.objects.active()
-        .filter(pk=job.pk)
-        .update(
-            state=Job.State.RUNNING,
-            started_at=job.started_at,
-            done=progress.done,
-            total=progress.total,
-            note=progress.note[:300],
-            eta_seconds=progress.eta_seconds,
-        )
+    changed = _ours(job).update(
+        state=Job.State.RUNNING,
+        started_at=job.started_at,
+        done=progress.done,
+        total=progress.total,
+        note=progress.note[:300],
+        eta_seconds=progress.eta_seconds,
+        heartbeat_at=Now(),
     )
     return changed == 1
 
 
-async def _succeed(job: Job, payload: dict[str, Any], on_result: OnResult | None) -> None:
+async def _succeed(job: Job, payload: dict[str, Any]) -> None:
     try:
-        await _insist(_keep_result, job, payload, on_result)
+        await _insist(_keep_result, job, payload)
     except Exception:
         logger.exception("job %s: the result could not be kept", job.pk)
         await _fail(job, *NOT_KEPT)
 
 
-def _keep_result(job: Job, payload: dict[str, Any], on_result: OnResult | None) -> None:
+def _keep_result(job: Job, payload: dict[str, Any]) -> None:
     with transaction.atomic():
         if not _end(job, Job.State.SUCCEEDED, result=payload, eta_seconds=None):
             return  # cancelled a moment ago: the result is dropped with it
-        if on_result:
-            on_result(job, payload)
+        if keep := keeper_of(job.kind):
+            keep(job, payload)
             Job.objects.filter(pk=job.pk).update(result_url=job.result_url)
 
 
@@ -171,8 +255,12 @@ async def _fail(job: Job, code: str, message: str) -> None:
 
 
 def _end(job: Job, state: Job.State, **fields: Any) -> bool:
-    ended = Job.objects.active().filter(pk=job.pk).update(state=state, finished_at=timezone.now(), **fields)
-    return ended == 1
+    return _ours(job).update(state=state, finished_at=timezone.now(), work=None, **fields) == 1
+
+
+def _ours(job: Job) -> JobQuerySet:
+    """The row, as long as the job is active and has not passed to another carrier."""
+    return Job.objects.active().filter(pk=job.pk, carrier=job.carrier)
 
 
 async def _insist(write: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -180,7 +268,7 @@ async def _insist(write: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     for pause in BUSY_RETRY_SECONDS:
         try:
             return await _in_thread(write, *args, **kwargs)
-        except OperationalError:
+        except BUSY_DATABASE:
             logger.warning("the database is busy; trying again in %s s", pause)
             await asyncio.sleep(pause)
     return await _in_thread(write, *args, **kwargs)

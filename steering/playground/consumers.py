@@ -18,7 +18,7 @@ from channels.auth import get_user
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import Error as DatabaseTrouble
 
 from inference.errors import InferenceError, InvalidRequest
 from steering.playground import runner
@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 MAX_SUBSCRIPTIONS = 16
 SIGNED_OUT = 4401  # close code
+DATABASE_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)  # between attempts to read a run, while the database is restarted
 
 
 class PlaygroundConsumer(AsyncWebsocketConsumer):
@@ -65,7 +66,7 @@ class PlaygroundConsumer(AsyncWebsocketConsumer):
             await self._handle(message)
         except InferenceError as error:
             await self._refuse(error, about)
-        except DatabaseError as error:
+        except DatabaseTrouble as error:
             logger.exception("The playground could not use the database")
             await self._refuse(_database_error(error), about)
 
@@ -124,16 +125,22 @@ class PlaygroundConsumer(AsyncWebsocketConsumer):
 
     async def _follow(self, run_id: UUID, after: int) -> None:
         about = {"run": str(run_id)}
-        try:
-            async with aclosing(runner.run_follow(self.user, run_id, after)) as frames:  # type: ignore[type-var]
-                async for events in frames:
-                    news = {"t": "reset"} if events is None else {"t": "events", "events": events}
-                    await self._say({**news, **about})
-        except InferenceError as error:
-            await self._refuse(error, about)
-        except DatabaseError as error:
-            logger.exception("Run %s could not be read", run_id)
-            await self._refuse(_database_error(error), about)
+        pauses = list(DATABASE_PAUSES)
+        while True:
+            try:
+                async with aclosing(runner.run_follow(self.user, run_id, after)) as frames:  # type: ignore[type-var]
+                    async for events in frames:
+                        news = {"t": "reset"} if events is None else {"t": "events", "events": events}
+                        await self._say({**news, **about})
+                        after = events[-1]["seq"] if events else -1
+                return
+            except InferenceError as error:
+                return await self._refuse(error, about)
+            except DatabaseTrouble as error:
+                logger.warning("Run %s could not be read: %s", run_id, error)
+                if not pauses:
+                    return await self._refuse(_database_error(error), about)
+                await asyncio.sleep(pauses.pop(0))
 
     def _stop(self, run_id: UUID, lane: str | None) -> None:
         self._in_background(runner.on_gateway(runner.run_stop(self.user, run_id, lane)), {"run": str(run_id)})
@@ -215,7 +222,7 @@ def _about(message: Any) -> dict[str, Any]:
     return {name: getattr(message, name) for name in ("idem", "run", "nonce", "lane") if hasattr(message, name)}
 
 
-def _database_error(error: DatabaseError) -> InferenceError:
+def _database_error(error: Exception) -> InferenceError:
     if "full" in str(error):
         return InferenceError(
             "disk_full", "The disk of this machine is full, so nothing can be saved. Free some space, then try again."

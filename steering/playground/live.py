@@ -1,7 +1,7 @@
 """One run while it runs: a task per lane on the gateway's loop, an event log, and checkpoints in the database.
 
 Nothing here knows a socket. Whoever watches follows the log; whoever comes late reads the rows, which hold the same
-events with the same numbers.
+events with the same numbers. A checkpoint also renews the lease by which other processes know that the run is carried.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from contextlib import aclosing
 from typing import Any
 
 from channels.db import database_sync_to_async
-from django.db import DatabaseError, transaction
+from django.db import Error as DatabaseTrouble
+from django.db import transaction
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from inference.client import Inference
@@ -22,7 +24,8 @@ from inference.types import Event as ModelEvent
 from inference.types import Failed, Finished, GenerationRequest, Started, Token
 from steering.playground.models import LaneOutput, Run
 from steering.playground.planning import PlannedLane
-from steering.playground.runlog import Event, RunLog
+from steering.playground.runlog import RunLog
+from steering.playground.stored import renumber
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +44,7 @@ class LiveRun:
         carried = [row for row in outputs if row.ended is not None]
         self.log = RunLog(event for row in carried for event in row.events())
         for row in carried:
-            _renumber(row, [event for event in self.log.events if event["lane"] == row.key])
+            renumber(row, [event for event in self.log.events if event["lane"] == row.key])
         self._client = client
         self._planned = planned
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -100,7 +103,7 @@ class LiveRun:
 
     def _record(self, key: str, event: ModelEvent) -> None:
         row = self.outputs[key]
-        if row.ended is not None:
+        if row.ended is not None or self.log.closed:
             return
         if isinstance(event, Token):
             row.text += event.text
@@ -124,7 +127,7 @@ class LiveRun:
 
     def _finish(self, key: str, facts: dict[str, Any]) -> None:
         row = self.outputs[key]
-        if row.ended is not None:
+        if row.ended is not None or self.log.closed:
             return
         row.state = facts["state"]
         row.ended = self.log.add({"t": "finished", "lane": key, **facts})
@@ -140,11 +143,15 @@ class LiveRun:
         return "failed"
 
     async def _end(self) -> None:
+        if self.log.closed:
+            return
         self.run.state = self._state()
         self.run.ended_seq = len(self.log.events)
         self.run.finished_at = timezone.now()
         self._unsaved = set(self.outputs)
         saved = await self._save_at_last()
+        if self.log.closed:
+            return
         self.log.add({"t": "run_finished", "state": self.run.state, "saved": saved})
         self.log.close()
 
@@ -165,21 +172,35 @@ class LiveRun:
         keys, self._unsaved = self._unsaved, set()
         rows = [_frozen(self.outputs[key]) for key in sorted(keys)]
         try:
-            await asyncio.shield(database_sync_to_async(_write)(self.run, rows, ending))
-        except DatabaseError:
+            still_ours = await asyncio.shield(database_sync_to_async(_write)(self.run, rows, ending))
+        except DatabaseTrouble:
             logger.exception("Run %s could not be saved", self.run.pk)
             self._unsaved |= keys
             return False
+        if not still_ours:
+            self._let_go()
         return True
 
+    def _let_go(self) -> None:
+        """The run was deleted, or others took this process for dead and ended it: what they wrote stands."""
+        if self.log.closed:
+            return
+        logger.warning("Run %s was ended elsewhere while it ran here", self.run.pk)
+        self.log.close(lost=True)
+        for task in self._tasks.values():
+            task.cancel()
 
-def _write(run: Run, rows: list[LaneOutput], ending: bool) -> None:
+
+def _write(run: Run, rows: list[LaneOutput], ending: bool) -> bool:
+    """Save rows and renew the lease. False, and nothing is written, when the run does not run any more."""
+    news: dict[str, Any] = {"heartbeat_at": Now()}
+    if ending:
+        news |= {"state": run.state, "ended_seq": run.ended_seq, "finished_at": run.finished_at}
     with transaction.atomic():
+        if not Run.objects.running().filter(pk=run.pk).update(**news):
+            return False
         LaneOutput.objects.bulk_update(rows, ["state", "text", "tokens", "started", "ended"])
-        if ending:  # holds only while it runs: a run ends once
-            Run.objects.running().filter(pk=run.pk).update(
-                state=run.state, ended_seq=run.ended_seq, finished_at=run.finished_at
-            )
+    return True
 
 
 def _frozen(row: LaneOutput) -> LaneOutput:
@@ -188,13 +209,6 @@ def _frozen(row: LaneOutput) -> LaneOutput:
         pk=row.pk, run_id=row.run_id, key=row.key, state=row.state, text=row.text, tokens=list(row.tokens),
         started=row.started, ended=row.ended,
     )  # fmt: skip
-
-
-def _renumber(row: LaneOutput, events: list[Event]) -> None:
-    tokens = [event for event in events if event["t"] == "token"]
-    row.started = next((event for event in events if event["t"] == "started"), None)
-    row.tokens = [{name: token[name] for name in ("seq", "id", "s", "lp", "top")} for token in tokens]
-    row.ended = events[-1]
 
 
 def _token(event: Token) -> dict[str, Any]:

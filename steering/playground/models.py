@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 from typing import Any, Self
 
 from django.conf import settings
 from django.db import models
+from django.db.models.functions import Now
 from django.urls import reverse
 from django.utils import timezone
 
 from steering.accounts.ownership import OwnedQuerySet
 from steering.playground.schema import RunSettings
+from steering.shared import LEASE_SECONDS
 
 TITLE_LENGTH = 80
 
@@ -19,6 +22,10 @@ TITLE_LENGTH = 80
 class RunQuerySet(OwnedQuerySet):
     def running(self) -> Self:
         return self.filter(state=Run.State.RUNNING)
+
+    def orphaned(self) -> Self:
+        """Running ones whose carrier was not heard of for a lease, by the clock that all share: the database's."""
+        return self.running().filter(heartbeat_at__lt=Now() - timedelta(seconds=LEASE_SECONDS))
 
     def matching(self, words: str) -> Self:
         """Runs whose title or input holds every word of a search."""
@@ -29,7 +36,10 @@ class RunQuerySet(OwnedQuerySet):
 
 
 class Run(models.Model):
-    """One press of Run. `parent` is the turn it continues; runs with the same `turn` are versions of one turn."""
+    """One press of Run. `parent` is the turn it continues; runs with the same `turn` are versions of one turn.
+
+    `carrier` is the process that runs the lanes; it renews `heartbeat_at` with every checkpoint, once a second.
+    """
 
     class State(models.TextChoices):
         RUNNING = "running"
@@ -50,6 +60,8 @@ class Run(models.Model):
     ended_seq = models.PositiveIntegerField(null=True)
     created_at = models.DateTimeField(default=timezone.now)
     finished_at = models.DateTimeField(null=True)
+    carrier = models.CharField(max_length=80, blank=True, editable=False)
+    heartbeat_at = models.DateTimeField(default=timezone.now, editable=False)
 
     objects = RunQuerySet.as_manager()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from inference.types import ModelInfo
 from steering.playground.models import LaneOutput, Run
 from steering.playground.schema import (
     LANE_KEYS,
@@ -18,6 +17,7 @@ from steering.playground.schema import (
 )
 from steering.playground.starters import lanes_for, mode_for
 from steering.vectors.models import Vector
+from steering.workers.choice import Served
 
 LIMITS = {
     "lanes": MAX_LANES,
@@ -28,16 +28,17 @@ LIMITS = {
 }
 
 
-def new_page(model: ModelInfo, vector: Vector | None, like: Run | None, draft: str) -> dict[str, Any]:
+def new_page(served: Served, vector: Vector | None, like: Run | None, draft: str) -> dict[str, Any]:
     """A page on which nothing has run: the lanes of another run, or those for a vector."""
-    fresh = RunSettings(mode=mode_for(vector), lanes=lanes_for(vector))
+    model = served.model
+    fresh = RunSettings(mode=mode_for(vector), lanes=lanes_for(vector), model=served.name)
     settings = dataclasses.replace(like.parsed, input="") if like else fresh
     if model.state == "ready" and not model.has_chat_template:
         settings = dataclasses.replace(settings, mode="completion")
-    return _page(model, settings) | {"draft": draft[:MAX_CHARS], "run": None, "turns": []}
+    return _page(served, settings) | {"draft": draft[:MAX_CHARS], "run": None, "turns": []}
 
 
-def run_page(model: ModelInfo, run: Run) -> dict[str, Any]:
+def run_page(served: Served, run: Run) -> dict[str, Any]:
     """A saved run with the turns that led to it. Its own texts come over the websocket."""
     facts = {
         "id": str(run.pk),
@@ -47,15 +48,17 @@ def run_page(model: ModelInfo, run: Run) -> dict[str, Any]:
         "mode": run.settings["mode"],
         "versions": [str(pk) for pk in run.versions()],
     }
-    return _page(model, run.parsed) | {"draft": "", "run": facts, "turns": _turns(run)}
+    return _page(served, run.parsed) | {"draft": "", "run": facts, "turns": _turns(run)}
 
 
-def _page(model: ModelInfo, settings: RunSettings) -> dict[str, Any]:
+def _page(served: Served, settings: RunSettings) -> dict[str, Any]:
+    """`models` has those to choose from where there are several; a run keeps the name of its own."""
     return {
         "settings": settings.to_wire(),
         "defaults": default_sampling().to_wire(),
         "limits": LIMITS,
-        "model": model.to_wire(),
+        "model": served.model.to_wire(),
+        "models": [model.to_wire() for model in served.models],
     }
 
 

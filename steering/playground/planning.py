@@ -72,9 +72,9 @@ def _request(
     interventions = tuple(_intervention(i, lane, vectors, model) for i in lane.interventions if i.on)
     if settings.mode == "completion":
         text = f"{lane.system_prompt}\n\n{settings.input}" if lane.system_prompt else settings.input
-        return GenerationRequest(id, prompt=text, sampling=sampling, interventions=interventions)
+        return GenerationRequest(id, settings.model, prompt=text, sampling=sampling, interventions=interventions)
     messages = _messages(lane, settings.input, turns)
-    return GenerationRequest(id, messages=messages, sampling=sampling, interventions=interventions)
+    return GenerationRequest(id, settings.model, messages=messages, sampling=sampling, interventions=interventions)
 
 
 def _messages(lane: Lane, text: str, turns: list[Turn]) -> tuple[Message, ...]:

@@ -1,5 +1,7 @@
 """The events of one run, in memory while it runs: written on one loop, followed from any other.
 
+In the process that carries the run this is the original; in others a copy, see `replicas.py`.
+
 An event's `seq` is its place in the list, so the numbers are contiguous and no event can come twice. Followers are only
 poked; each reads the list at its own pace, and a slow one holds nobody up. Rows rebuild the same list later.
 """
@@ -18,23 +20,33 @@ GATHER_SECONDS = 0.008  # lanes of one batch speak within milliseconds of each o
 
 
 class RunLog:
-    """Append-only. `add` and `close` belong to the loop that runs the lanes; `follow` may be used on any loop."""
+    """Append-only. `add` and `close` belong to the loop that runs the lanes; `follow` may be used on any loop.
+
+    `lost` says that the log ended before its run did: what is true of the run now stands in the database.
+    """
 
     def __init__(self, events: Iterable[Event] = ()):
         self.events: list[Event] = [{**event, "seq": seq} for seq, event in enumerate(events)]
         self.closed = False
+        self.lost = False
         self._followers: set[_Follower] = set()
 
     def add(self, event: Event) -> Event:
-        """Append with the next sequence number and poke everyone who follows."""
+        """Append with the next sequence number and poke everyone who follows. A closed log stays as it is."""
         numbered = {**event, "seq": len(self.events)}
+        if self.closed:
+            return numbered
         self.events.append(numbered)
         self._poke()
         return numbered
 
-    def close(self) -> None:
-        self.closed = True
+    def close(self, *, lost: bool = False) -> None:
+        self.closed, self.lost = True, lost
         self._poke()
+
+    @property
+    def followed(self) -> bool:
+        return bool(self._followers)
 
     async def follow(self, after: int = -1) -> AsyncIterator[list[Event]]:
         """Lists of events above `after`, each event once and in order; ends when the log is closed and read."""

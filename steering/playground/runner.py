@@ -1,10 +1,12 @@
-"""Starts, stops, follows and recovers runs. Coroutines marked so run on the gateway's loop: see `on_gateway`."""
+"""Starts, stops and follows runs. Coroutines marked so run on the gateway's loop: see `on_gateway`.
+
+A run lives in the process that started it, its carrier. Others follow a copy of its log and leave it a message to stop.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-import logging
 import secrets
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import aclosing
@@ -12,34 +14,31 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from channels.db import database_sync_to_async
-from django.db import transaction
-from django.utils import timezone
+from django.contrib.auth import get_user_model
+from django.db import IntegrityError, transaction
 
 from inference.client import Inference
 from inference.errors import Busy, InferenceError, InvalidRequest, NotFound
 from inference.types import Failed, Finished, ModelInfo, Token
-from steering import gateway
+from steering import draining, gateway, shared
+from steering.playground import replicas
 from steering.playground.live import LiveRun
 from steering.playground.messages import MAX_PREVIEW_TOKENS, PreviewMessage, RunMessage
+from steering.playground.mirror import mirror
 from steering.playground.models import TITLE_LENGTH, LaneOutput, Run
 from steering.playground.planning import PlannedLane, plan_lanes
+from steering.playground.recovery import interrupt
 from steering.playground.runlog import Event, RunLog
 from steering.playground.schema import RunSettings, parse_settings, parse_uuid
-
-logger = logging.getLogger(__name__)
+from steering.playground.stored import stored_log
 
 T = TypeVar("T")
 
 MAX_RUNS_AT_ONCE = 8  # of one person
 SEED_BITS = 31
 
-INTERRUPTED = {
-    "code": "interrupted",
-    "message": "Steerboard was stopped while this lane ran. What it had written is kept; run it again for the rest.",
-    "retry_after": None,
-}
-
 _live: dict[UUID, LiveRun] = {}
+_mirrors: set[asyncio.Task[None]] = set()
 _starting = asyncio.Lock()  # two sockets may bring the same `idem`; the second must find the first one's run
 
 
@@ -51,7 +50,7 @@ async def on_gateway(coro: Coroutine[Any, Any, T]) -> T:
 def log_of(run_id: UUID) -> RunLog | None:
     """The log of a run that is running in this process."""
     live = _live.get(run_id)
-    return live.log if live else None
+    return live.log if live and not live.log.lost else None
 
 
 # ---- starting ----
@@ -62,25 +61,48 @@ async def run_start(user: Any, message: RunMessage) -> Run:
 
     Raises InferenceError: bad settings, a run to continue that is not the user's, too many runs at once.
     """
+    draining.refuse_new_work()
     idem = parse_uuid(message.idem, "request")
     client = await asyncio.to_thread(gateway.inference)  # opening it for the first time takes a moment
     async with _starting:
         known = await _find(user, idem=idem)
         if known:
             return known
-        _leave_room(user)
-        settings = parse_settings(message.settings)
-        settings = _with_seed(settings)
-        model = await _describe(client)
-        run, rows, planned = await database_sync_to_async(_create)(user, idem, message, settings, model)
-        live = LiveRun(run, rows, planned, client)
-        _live[run.pk] = live
-        live.start().add_done_callback(lambda _: _live.pop(run.pk, None))
+        settings = _with_seed(parse_settings(message.settings))
+        model = await _describe(client, settings.model)
+        try:
+            run, rows, planned = await database_sync_to_async(_create)(user, idem, message, settings, model)
+        except (IntegrityError, Busy):  # another process may have been told the same at the same time, and was first
+            if known := await _find(user, idem=idem):
+                return known
+            raise
+        _carry(LiveRun(run, rows, planned, client))
         return run
 
 
+def _carry(live: LiveRun) -> None:
+    run_id = live.run.pk
+    _live[run_id] = live
+    live.start().add_done_callback(lambda _: _live.pop(run_id, None))
+    if shared.enabled():
+        replicas.listen(_told)
+        copying = asyncio.create_task(mirror(run_id, live.log))
+        _mirrors.add(copying)
+        copying.add_done_callback(_mirrors.discard)
+
+
+def carries_runs() -> bool:
+    """Whether runs of this process write, or are not copied to the end yet."""
+    return bool(_live or _mirrors)
+
+
 def _leave_room(user: Any) -> None:
-    if sum(live.run.owner_id == user.pk for live in _live.values()) >= MAX_RUNS_AT_ONCE:
+    """In a transaction. Two runs of one person are let in one after the other, whatever process they came to."""
+    get_user_model().objects.select_for_update().get(pk=user.pk)
+    running = Run.objects.owned_by(user).running()
+    if not shared.enabled():
+        running = running.filter(pk__in=list(_live))
+    if running.count() >= MAX_RUNS_AT_ONCE:
         raise Busy(
             "too_many_runs",
             f"{MAX_RUNS_AT_ONCE} of your runs are still writing. Stop one, or wait until one ends.",
@@ -96,9 +118,9 @@ def _with_seed(settings: RunSettings) -> RunSettings:
     return dataclasses.replace(settings, sampling=drawn)
 
 
-async def _describe(client: Inference) -> ModelInfo:
+async def _describe(client: Inference, model: str) -> ModelInfo:
     try:
-        return await asyncio.wait_for(client.describe(), 5)
+        return await asyncio.wait_for(client.describe(model), 5)
     except (TimeoutError, InferenceError):
         return ModelInfo("loading", id="")  # the lanes will say what is wrong, each in its place
 
@@ -110,11 +132,12 @@ def _create(
     parent = again.parent if again else _own_run(user, message.parent)
     keys = _keys_to_run(settings, message.lanes)
     run = Run(owner=user, idem=idem, parent=parent, title=_title(settings, again), input=settings.input)
-    run.settings = settings.to_wire()
+    run.settings, run.carrier = settings.to_wire(), shared.PROCESS
     run.turn = again.turn if again else run.turn
     planned = plan_lanes(user=user, settings=settings, keys=keys, parent=parent, model=model, prefix=str(run.pk))
     rows = [*_carried_over(run, again, settings, keys), *(LaneOutput(run=run, key=key) for key in keys)]
     with transaction.atomic():
+        _leave_room(user)
         run.save(force_insert=True)
         rows = LaneOutput.objects.bulk_create(rows)
     return run, rows, planned
@@ -167,13 +190,25 @@ async def _find(user: Any, **by: Any) -> Run | None:
 async def run_stop(user: Any, run_id: UUID, key: str | None) -> None:
     """Stop one lane or all; the partial text stays. Harmless when the run has ended. On the gateway's loop.
 
-    Raises NotFound for a run that is not the user's.
+    A run of another process has been asked to stop when this returns, and one of ours has stopped.
+    Raises NotFound for a run that is not the user's, Unavailable when its process cannot be reached.
     """
     live = _live.get(run_id)
-    if live is None or live.run.owner_id != user.pk:
-        await run_get(user, run_id)
-    else:
-        await live.stop(key)
+    if live is not None and live.run.owner_id == user.pk:
+        return await live.stop(key)
+    run = await run_get(user, run_id)
+    if shared.enabled() and run.state == Run.State.RUNNING:
+        try:
+            await replicas.send(run.carrier, {"t": "stop", "run": str(run_id), "lane": key})
+        except shared.trouble():
+            raise shared.unreachable() from None
+
+
+async def _told(message: replicas.Message) -> None:
+    """What another process asks of this one. It has checked that the person may."""
+    live = _live.get(UUID(message["run"]))
+    if message["t"] == "stop" and live is not None:
+        await live.stop(message["lane"])
 
 
 async def run_get(user: Any, run_id: UUID) -> Run:
@@ -193,49 +228,32 @@ async def run_follow(user: Any, run_id: UUID, after: int) -> AsyncIterator[list[
     None says that `after` is beyond what is known (the server lost its last second): all events follow, from 0.
     Raises NotFound for a run that is not the user's.
     """
-    log = log_of(run_id)
-    run = await run_get(user, run_id)
-    if log is None:
-        log = await database_sync_to_async(_stored_log)(run.pk)
-    if after >= len(log.events):
-        yield None
-        after = -1
-    async with aclosing(log.follow(max(after, -1))) as frames:  # type: ignore[type-var]
-        async for frame in frames:
-            yield frame
+    while True:
+        log = await _log(await run_get(user, run_id))
+        if after >= len(log.events) and (log.closed or log is log_of(run_id)):
+            yield None
+            after = -1
+        async with aclosing(log.follow(max(after, -1))) as frames:  # type: ignore[type-var]
+            async for frame in frames:
+                yield frame
+                after = frame[-1]["seq"]
+        if not log.lost:
+            return
 
 
-def _stored_log(run_id: UUID) -> RunLog:
-    run = Run.objects.get(pk=run_id)
-    if run.state == Run.State.RUNNING:  # and no log: the process that ran it is gone
-        _interrupt(run)
-    events = [event for output in run.outputs.all() for event in output.events()]
-    log = RunLog(sorted(events, key=lambda event: event["seq"]))
-    log.add({"t": "run_finished", "state": run.state, "saved": True})
-    log.close()
-    return log
+async def _log(run: Run) -> RunLog:
+    """Our own log of a run, a copy of its carrier's, or what is saved."""
+    if log := log_of(run.pk):
+        return log
+    if run.state == Run.State.RUNNING and shared.enabled():
+        return await on_gateway(replicas.open_replica(run.pk))
+    return await database_sync_to_async(_ended_log)(run)
 
 
-def runs_recover() -> int:
-    """End what the last process left running, with what it had written; to be called once when the server starts."""
-    runs = list(Run.objects.running())
-    for run in runs:
-        _interrupt(run)
-    return len(runs)
-
-
-@transaction.atomic
-def _interrupt(run: Run) -> None:
-    outputs = list(run.outputs.all())
-    seq = sum(len(output.events()) for output in outputs)
-    for output in outputs:
-        if output.ended is None:
-            output.state = LaneOutput.State.INTERRUPTED
-            output.ended = {"t": "failed", "lane": output.key, "state": "interrupted", "error": INTERRUPTED, "seq": seq}
-            seq += 1
-    LaneOutput.objects.bulk_update(outputs, ["state", "ended"])
-    run.state, run.ended_seq, run.finished_at = Run.State.INTERRUPTED, seq, timezone.now()
-    run.save(update_fields=["state", "ended_seq", "finished_at"])
+def _ended_log(run: Run) -> RunLog:
+    if run.state == Run.State.RUNNING:  # and no log, in the only process there is: the one that ran it is gone
+        interrupt(run.pk)
+    return stored_log(run.pk)
 
 
 # ---- previews ----
@@ -247,6 +265,7 @@ async def preview(user: Any, message: PreviewMessage) -> AsyncIterator[str]:
     Sampling and seed are the run's own, so that a run with these settings begins with the same words; without a seed
     it is greedy. Raises InferenceError. Leaving the iterator ends the work.
     """
+    draining.refuse_new_work()
     client = await asyncio.to_thread(gateway.inference)
     settings = parse_settings(message.settings)
     count = max(1, min(message.n, MAX_PREVIEW_TOKENS))
@@ -254,7 +273,7 @@ async def preview(user: Any, message: PreviewMessage) -> AsyncIterator[str]:
     if short.seed is None:
         short = dataclasses.replace(short, temperature=0.0)
     settings = dataclasses.replace(settings, sampling=short)
-    model = await _describe(client)
+    model = await _describe(client, settings.model)
     lane = await database_sync_to_async(_plan_preview)(user, message, settings, model)
     if lane.error or not lane.request:
         raise lane.error or InvalidRequest("unknown_lane", "There is no such lane. Reload the page.")

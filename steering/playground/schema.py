@@ -21,6 +21,7 @@ MAX_INTERVENTIONS = 8
 MAX_TOKENS = 2048
 MAX_CHARS = 40_000  # of the input and of a system prompt; the engine then counts tokens
 MAX_STOPS = 8
+MAX_MODEL_NAME = 300
 TOP_LOGPROBS = 5
 
 Colour = Literal["base", "prompt", "1", "2", "3", "4", "5", "6"]
@@ -70,13 +71,17 @@ def default_lanes() -> tuple[Lane, ...]:
 
 @dataclass(frozen=True)
 class RunSettings(Wire):
-    """Everything that decides what a run writes. Without `seed_lock` lane i of the board uses seed + i."""
+    """Everything that decides what a run writes. Without `seed_lock` lane i of the board uses seed + i.
+
+    `model` is the id of one that is served; empty is the one that is served by default.
+    """
 
     mode: Mode = "chat"
     input: str = ""
     sampling: SamplingParams = field(default_factory=default_sampling)
     seed_lock: bool = True
     lanes: tuple[Lane, ...] = field(default_factory=default_lanes)
+    model: str = ""
 
     def lane(self, key: str) -> Lane:
         """The lane with this key. Raises InvalidRequest("unknown_lane")."""
@@ -106,6 +111,7 @@ def check(settings: RunSettings) -> None:
     """Raises InvalidRequest naming the first limit that these settings break."""
     _need(settings.input.strip() != "", "empty_input", "There is nothing to run yet. Write a message first.")
     _short_enough(settings.input, "The message")
+    _need(len(settings.model) <= MAX_MODEL_NAME, "model", "This does not name a model. Pick one from the list.")
     _check_lanes(settings.lanes)
     _check_sampling(settings.sampling)
 

@@ -16,6 +16,7 @@ from steering.playground import pages, runner
 from steering.playground.models import TITLE_LENGTH, Run
 from steering.playground.starters import starters
 from steering.vectors.models import Vector
+from steering.workers.choice import served
 
 RUNS_PER_PAGE = 30
 
@@ -23,9 +24,10 @@ RUNS_PER_PAGE = 30
 @require_GET
 def welcome(request: HttpRequest) -> HttpResponse:
     """The guided path: pick a direction, run it, move its strength."""
-    model = gateway.model_info()
+    found = served(request)
+    model = found.model
     offers = starters(model)
-    page = pages.new_page(model, None, None, "") | {"starters": [offer.to_page() for offer in offers]}
+    page = pages.new_page(found, None, None, "") | {"starters": [offer.to_page() for offer in offers]}
     context = {
         "page": page,
         "starters": offers,
@@ -39,19 +41,19 @@ def welcome(request: HttpRequest) -> HttpResponse:
 @require_GET
 def home(request: HttpRequest) -> HttpResponse:
     """An empty playground. ?vector= puts a vector into lane C, ?from= takes the lanes of a run, ?prompt= a draft."""
-    model = gateway.model_info()
     like = _named(Run.objects.owned_by(request.user), request.GET.get("from"))
     vector = _named(Vector.objects.visible_to(request.user), request.GET.get("vector"))
+    found = served(request, like.settings.get("model", "") if like else vector.model_id if vector else "")
     if vector is None and "vector" not in request.GET:
-        vector = next((offer.vector for offer in starters(model) if offer.usable), None)
-    page = pages.new_page(model, vector, like, request.GET.get("prompt", ""))
+        vector = next((offer.vector for offer in starters(found.model) if offer.usable), None)
+    page = pages.new_page(found, vector, like, request.GET.get("prompt", ""))
     return render(request, "playground/playground.html", {"page": page, "run": None})
 
 
 @require_GET
 def run(request: HttpRequest, pk: UUID) -> HttpResponse:
     found = get_object_or_404(Run.objects.owned_by(request.user), pk=pk)
-    page = pages.run_page(gateway.model_info(), found)
+    page = pages.run_page(served(request, found.settings.get("model", "")), found)
     return render(request, "playground/playground.html", {"page": page, "run": found})
 
 

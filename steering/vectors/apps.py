@@ -5,6 +5,9 @@ class VectorsConfig(AppConfig):
     name = "steering.vectors"
     label = "vectors"
 
+    def ready(self) -> None:
+        from steering.vectors import builds  # noqa: F401  says what happens to the results of its jobs
+
     def load_starters(self) -> str:
         from inference.errors import InferenceError
         from steering.vectors.starters import load_starter_vectors

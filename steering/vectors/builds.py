@@ -6,6 +6,7 @@ from typing import Any
 
 from inference.types import CreateVector
 from steering.datasets.models import Dataset
+from steering.jobs.kinds import keeps_results_of
 from steering.jobs.models import Job
 from steering.jobs.runner import job_start
 from steering.vectors.facts import without_values
@@ -15,7 +16,7 @@ KIND = "create_vector"
 
 
 def vector_build(*, owner: Any, dataset: Dataset, name: str, **settings: Any) -> Job:
-    """Start building. `settings` are CreateVector's method, pooling, span, chat and layers."""
+    """Start building. `settings` are CreateVector's method, pooling, span, chat, layers and model."""
     request = CreateVector(id="", pairs=dataset.pairs(), dataset_digest=dataset.digest(), **settings)
     about = {
         "name": name,
@@ -23,11 +24,10 @@ def vector_build(*, owner: Any, dataset: Dataset, name: str, **settings: Any) ->
         "dataset_name": dataset.name,
         "dataset_version": dataset.version,
     }
-    return job_start(
-        owner=owner, kind=KIND, title=f"Build “{name}”", request=request, about=about, on_result=keep_built_vector
-    )
+    return job_start(owner=owner, kind=KIND, title=f"Build “{name}”", request=request, about=about)
 
 
+@keeps_results_of(KIND)
 def keep_built_vector(job: Job, payload: dict[str, Any]) -> None:
     """Add the finished vector to its owner's library, and let the job lead there."""
     assert job.owner  # builds belong to people
@@ -54,4 +54,5 @@ def build_settings(job: Job) -> dict[str, str]:
         "span": request["span"],
         "chat": "on" if request["chat"] else "",
         "layers": ", ".join(map(str, request["layers"])),
+        "model": request.get("model", ""),
     }

@@ -22,6 +22,7 @@ from steering.vectors import builds, library
 from steering.vectors.evaluation import Evaluation
 from steering.vectors.forms import BuildForm, RenameForm, UploadForm
 from steering.vectors.models import Vector
+from steering.workers.choice import served
 
 PAGE = 50
 
@@ -33,7 +34,7 @@ def vector_list(request: HttpRequest) -> HttpResponse:
     page = Paginator(visible.filter(name__icontains=query), PAGE).get_page(request.GET.get("page"))
     context = {
         "page": page,
-        "model": gateway.model_info(),
+        "model": served(request).model,
         "query": query,
         "any": visible.exists(),
         "own": visible.exclude(owner=None).exists(),
@@ -46,21 +47,22 @@ def vector_list(request: HttpRequest) -> HttpResponse:
 @never_cache
 def library_json(request: HttpRequest) -> JsonResponse:
     """Every vector the user sees, with what the playground needs to offer it."""
-    model = gateway.model_info()
+    model = served(request).model
     vectors = Vector.objects.visible_to(request.user).in_library_order()
     return JsonResponse({"vectors": [v.playground_facts(usable=v.usable_on(model)) for v in vectors]})
 
 
 @require_http_methods(["GET", "POST"])
 def vector_build(request: HttpRequest) -> HttpResponse:
-    model = gateway.model_info()
     bound = request.POST if request.method == "POST" else None
+    found = served(request, (bound or request.GET).get("model", ""))
+    model = found.model
     form = BuildForm(bound, user=request.user, model=model, initial=BuildForm.DEFAULTS | request.GET.dict())
     if form.is_valid():
-        job = builds.vector_build(owner=request.user, **form.settings())
+        job = builds.vector_build(owner=request.user, model=found.name, **form.settings())
         return redirect("vectors:building", job.pk)
     datasets = Dataset.objects.visible_to(request.user).with_counts()
-    context = {"form": form, "datasets": datasets, "model": model}
+    context = {"form": form, "datasets": datasets, "model": model, "models": found.models}
     return render(request, "vectors/build.html", context)
 
 
@@ -95,7 +97,7 @@ def vector_upload(request: HttpRequest) -> HttpResponse:
 @require_GET
 def vector_detail(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     vector = _visible(request, pk)
-    model = gateway.model_info()
+    model = served(request).model
     context = {
         "vector": vector,
         "facts": vector.facts,
@@ -121,7 +123,7 @@ def vector_download(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 @require_GET
 def vector_json(request: HttpRequest, pk: uuid.UUID) -> JsonResponse:
     vector = _visible(request, pk)
-    usable = vector.usable_on(gateway.model_info())
+    usable = vector.usable_on(served(request).model)
     facts = vector.playground_facts(usable=usable) | {"summary": vector.summary, "evaluation": vector.evaluation}
     return JsonResponse(facts)
 

@@ -37,7 +37,7 @@ def test_status_says_what_the_model_does(browser_of, person: User, fake_inferenc
     ],
 )
 def test_each_state_of_the_model_has_a_word(monkeypatch: pytest.MonkeyPatch, info: ModelInfo, state: str) -> None:
-    monkeypatch.setattr(frame.gateway, "model_info", lambda: info)
+    monkeypatch.setattr("steering.gateway.model_info", lambda: info)
     assert json.loads(frame.status(RequestFactory().get("/status.json")).content)["state"] == state
 
 

@@ -49,7 +49,7 @@ def test_an_address_nobody_understands_is_a_state_of_the_model_with_a_cure(setti
 
 
 def test_a_model_that_does_not_answer_is_a_state_too(fake_inference) -> None:
-    async def silent() -> None:
+    async def silent(model: str = "") -> None:
         await asyncio.sleep(5)
 
     fake_inference.describe = silent

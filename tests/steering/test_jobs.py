@@ -12,7 +12,7 @@ from django.utils import timezone
 from inference.errors import Unavailable
 from inference.types import CheckPairs, Event, Failed, Pair, Progress, Result
 from steering.accounts.models import User
-from steering.jobs import runner
+from steering.jobs import kinds, runner
 from steering.jobs.models import Job
 from steering.jobs.templatetags.durations import duration
 from tests.fake_inference import FakeInference
@@ -24,6 +24,12 @@ REQUEST = CheckPairs(id="", pairs=(Pair("yes", "no"),))
 
 def start(owner: User, **kwargs: Any) -> Job:
     return runner.job_start(owner=owner, kind="check_pairs", title="Check", request=REQUEST, **kwargs)
+
+
+@pytest.fixture
+def keeps(monkeypatch: pytest.MonkeyPatch) -> Callable[[kinds.OnResult], None]:
+    """keeps(function) lets that function keep what the jobs of this test find."""
+    return lambda keep: monkeypatch.setitem(kinds._keepers, "check_pairs", keep)
 
 
 def until(job: Job, condition: Callable[[Job], bool], seconds: float = 5) -> Job:
@@ -50,7 +56,7 @@ def plays(fake: FakeInference, *events: Callable[[str], Event]) -> None:
     fake.run = run  # type: ignore[method-assign, assignment]
 
 
-def test_a_job_succeeds_and_keeps_what_it_found(person: User, fake_inference: FakeInference) -> None:
+def test_a_job_succeeds_and_keeps_what_it_found(person: User, fake_inference: FakeInference, keeps: Any) -> None:
     seen: list[dict[str, Any]] = []
     fake_inference.payload = {"merged": [3]}
 
@@ -58,7 +64,8 @@ def test_a_job_succeeds_and_keeps_what_it_found(person: User, fake_inference: Fa
         seen.append(payload)
         job.result_url = "/somewhere/"
 
-    job = ended(start(person, on_result=keep))
+    keeps(keep)
+    job = ended(start(person))
     assert (job.state, job.result, job.result_url) == ("succeeded", {"merged": [3]}, "/somewhere/")
     assert seen == [{"merged": [3]}]
     assert job.started_at <= job.finished_at
@@ -136,13 +143,14 @@ def test_a_stream_that_just_ends_fails_the_job(person: User, fake_inference: Fak
 
 
 def test_a_result_that_cannot_be_kept_fails_the_job_and_leaves_nothing_behind(
-    person: User, fake_inference: FakeInference
+    person: User, fake_inference: FakeInference, keeps: Any
 ) -> None:
     def keep(job: Job, payload: dict[str, Any]) -> None:
         User.objects.create_user("half@example.org")
         raise RuntimeError("the rest went wrong")
 
-    job = ended(start(person, on_result=keep))
+    keeps(keep)
+    job = ended(start(person))
     assert (job.state, job.error_code) == ("failed", "result_not_kept")
     assert not User.objects.filter(email="half@example.org").exists()
 
@@ -180,7 +188,7 @@ def test_cancelling_twice_changes_nothing(person: User, fake_inference: FakeInfe
     assert [runner.job_cancel(job), runner.job_cancel(job)] == [True, False]
 
 
-def test_a_result_after_a_cancel_is_dropped(person: User, fake_inference: FakeInference) -> None:
+def test_a_result_after_a_cancel_is_dropped(person: User, fake_inference: FakeInference, keeps: Any) -> None:
     kept: list[Any] = []
 
     def cancel_then_result(id: str) -> Event:
@@ -191,7 +199,8 @@ def test_a_result_after_a_cancel_is_dropped(person: User, fake_inference: FakeIn
         yield await asyncio.to_thread(cancel_then_result, job.id)
 
     fake_inference.run = run  # type: ignore[method-assign, assignment]
-    job = start(person, on_result=lambda job, payload: kept.append(payload))
+    keeps(lambda job, payload: kept.append(payload))
+    job = start(person)
     ended(job)
     time.sleep(0.1)
     job.refresh_from_db()

@@ -16,7 +16,8 @@ from steering import gateway
 from steering.accounts.models import User
 from steering.playground import live
 from steering.playground.models import LaneOutput, Run
-from steering.playground.runner import log_of, runs_recover
+from steering.playground.recovery import runs_recover
+from steering.playground.runner import log_of
 from steering.playground.schema import Lane, default_sampling
 from tests.fake_inference import TEXT, FakeInference
 from tests.steering.play import BreakingInference, Socket, a_run, keep_vector, steered, text_of

@@ -13,7 +13,7 @@ from steering.accounts.models import SigninLink, User
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("fake_inference")]
 
 ROOT = Path(settings.BASE_DIR)
-OPEN_TO_ALL = {"accounts:signin", "accounts:link", "accounts:signout"}
+OPEN_TO_ALL = {"accounts:signin", "accounts:link", "accounts:signout", "livez", "readyz"}
 PATTERNS = {
     "datasets:export": "/datasets/6f0f5d5e-0d5c-4b7e-9d3e-1f1f1f1f1f1f/export.csv"
 }  # routes that are expressions

@@ -108,10 +108,11 @@ export class LaneHead {
   #chip(intervention, i) {
     const vector = this.page.vectorOf(intervention.vector);
     const name = vector?.name ?? 'missing vector';
+    const reason = !vector ? 'This vector was deleted or is not yours' : vector.usable ? name : `${name} was made on ${vector.model_id} and means nothing in another model`;
     const open = i === this.open;
     return el('span', { class: `chip${open ? ' chip-on' : ''}` },
-      el('button', { type: 'button', 'aria-expanded': String(open), title: vector ? name : 'This vector was deleted or is not yours', onclick: () => this.#show(open ? -1 : i) },
-        icon(vector ? 'vector' : 'warn'), el('b', {}, name), el('span', { class: 'num' }, `L${intervention.layer} · ${strengthText(intervention)}`)),
+      el('button', { type: 'button', 'aria-expanded': String(open), title: reason, onclick: () => this.#show(open ? -1 : i) },
+        icon(vector?.usable ? 'vector' : 'warn'), el('b', {}, name), el('span', { class: 'num' }, `L${intervention.layer} · ${strengthText(intervention)}`)),
       el('button', { class: 'x', type: 'button', 'aria-label': `Remove ${name} from lane ${this.lane.key}`, onclick: () => this.#remove(i) }, icon('x')));
   }
 
@@ -146,7 +147,13 @@ export class LaneHead {
     this.body.replaceChildren(
       ...(lane.system_prompt ? [this.#promptBox()] : []),
       ...(this.panel ? [this.panel.element] : []),
+      ...(intervention ? this.#foreign(this.page.vectorOf(intervention.vector)) : []),
       ...(nothing ? [this.#nothing()] : []));
+  }
+
+  #foreign(vector) {
+    if (!vector || vector.usable) return [];
+    return [el('p', { class: 'lane-note neg' }, `Made on ${vector.model_id}: in another model it means nothing, so this lane will be refused. Remove it, or choose that model.`)];
   }
 
   #nothing() {

@@ -7,6 +7,7 @@ import { Composer } from './composer.js';
 import { Connection } from './connection.js';
 import { $, count, list, wake } from './dom.js';
 import { Library, loadLibrary } from './library.js';
+import { ModelChoice } from './model.js';
 import { VectorPicker } from './picker.js';
 import { Previews } from './previews.js';
 import { Sampling } from './sampling.js';
@@ -26,6 +27,7 @@ class Playground {
     this.banner.model(data.model);
     this.title = new Title();
     this.picker = new VectorPicker(library.all);
+    this.choice = new ModelChoice(data, library, model => this.#modelChosen(model));
     this.previews = new Previews(this.connection, (key, preview) => this.#showPreview(key, preview));
     this.board = new Board(this.settings, this);
     this.sampling = new Sampling(this.settings, data.defaults, () => this.#drawComposer());
@@ -89,6 +91,19 @@ class Playground {
     const lane = this.board.lane(key);
     lane.interventions = lane.interventions.filter(i => this.vectorOf(i.vector)?.usable);
     this.board.heads.get(key).draw();
+  }
+
+  /** Vectors of other models stay in their lanes, marked, until they are removed. */
+  #modelChosen(model) {
+    this.data.model = model;
+    this.banner.model(model);
+    if (!model.has_chat_template) {
+      this.settings.mode = 'completion';
+      document.querySelector('input[name=mode][value=completion]').checked = true;
+    }
+    this.board.draw();
+    this.#drawComposer();
+    this.#drawContext();
   }
 
   // ---- lanes ----

@@ -24,7 +24,7 @@ class Guide {
     new Banner(this.connection).model(data.model);
     this.previews = new Previews(this.connection, (_, preview) => this.#showPreview(preview));
     this.settings = {
-      mode: data.settings.mode, input: '', sampling: { ...structuredClone(data.defaults), ...SAMPLING }, seed_lock: true,
+      mode: data.settings.mode, input: '', model: data.settings.model, sampling: { ...structuredClone(data.defaults), ...SAMPLING }, seed_lock: true,
       lanes: [this.#lane('A', 'Base', 'base'), this.#lane('B', 'Steered', '1')],
     };
     this.answers = new Map(this.settings.lanes.map(lane => [lane.key, new Answer(lane, this)]));

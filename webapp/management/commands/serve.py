@@ -18,7 +18,7 @@ from django.urls import reverse
 from steering import gateway
 from steering.accounts.models import SigninLink, User
 from steering.jobs.runner import jobs_fail_interrupted
-from steering.playground.runner import runs_recover
+from steering.playground.recovery import runs_recover
 from webapp.datadir import unusable
 from webapp.serving import HOST, CannotServe, lock_data_dir, require_free_port
 
@@ -31,6 +31,11 @@ class Command(BaseCommand):
         parser.add_argument("--port", type=int, default=8000)
 
     def handle(self, *args: Any, port: int, **options: Any) -> None:
+        if settings.REDIS_URL:
+            sys.exit(
+                "`serve` is for one process that does everything, and REDIS_URL says that there are several. Start "
+                "this one with `manage.py web`, or all of them with `make stack`; or unset REDIS_URL and INFERENCE_URL."
+            )
         os.umask(0o077)
         self.url = f"http://{HOST}:{port}"
         try:

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_POST
+
+from inference.errors import InferenceError, InvalidRequest
+from inference.types import WorkerInfo
+from steering import gateway
+from steering.workers.choice import choose
+
+MAX_NAME = 300
+DONE = {
+    "load": "{worker} was asked to load {model}. What runs there finishes first, within 30 s.",
+    "unload": "{worker} was asked to give up its model. What runs there finishes first, within 30 s.",
+    "drain": "{worker} finishes what runs and takes nothing new.",
+    "resume": "{worker} takes new work again.",
+}
+
+
+@require_GET
+@never_cache
+def worker_list(request: HttpRequest) -> HttpResponse:
+    """The workers, with what an administrator may do about each."""
+    _require_staff(request)
+    return render(request, "workers/list.html", _workers() | {"models": settings.STEERBOARD_MODELS})
+
+
+@require_GET
+@never_cache
+def worker_table(request: HttpRequest) -> HttpResponse:
+    """The table alone, which the page fetches again and again."""
+    _require_staff(request)
+    return render(request, "workers/table.html", _workers() | {"models": settings.STEERBOARD_MODELS})
+
+
+@require_POST
+def worker_control(request: HttpRequest, worker_id: str, command: str) -> HttpResponse:
+    _require_staff(request)
+    if command not in DONE:
+        raise Http404
+    model = request.POST.get("model", "") if command == "load" else ""
+    try:
+        if command == "load" and model not in settings.STEERBOARD_MODELS:
+            raise InvalidRequest(
+                "model_not_allowed",
+                "Only models that STEERBOARD_MODELS names can be loaded from this page. Pick one from the list.",
+            )
+        gateway.call(gateway.inference().control(worker_id, command, model))  # type: ignore[arg-type]
+    except InferenceError as error:
+        messages.error(request, f"{error.message} ({error.code})")
+    else:
+        messages.success(request, DONE[command].format(worker=worker_id, model=model))
+    return redirect("workers:list")
+
+
+@require_POST
+def model_choose(request: HttpRequest) -> HttpResponse:
+    """Work with another of the served models from now on."""
+    choose(request, request.POST.get("model", "")[:MAX_NAME])
+    back = request.POST.get("next", "")
+    return redirect(back if url_has_allowed_host_and_scheme(back, {request.get_host()}, request.is_secure()) else "/")
+
+
+def _require_staff(request: HttpRequest) -> None:
+    if not getattr(request.user, "is_staff", False):
+        raise Http404
+
+
+def _workers() -> dict[str, Any]:
+    try:
+        found: tuple[WorkerInfo, ...] = gateway.call(gateway.inference().workers(), 5)
+    except InferenceError as error:
+        return {"workers": (), "trouble": error}
+    return {"workers": found, "trouble": None}

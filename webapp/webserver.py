@@ -1,0 +1,61 @@
+"""uvicorn around our application, and how it stops: on SIGTERM it drains, since runs live in this process.
+
+While it drains, /readyz says 503 and new runs are refused with a time to come back; those that run go on to be streamed
+to their pages. A second signal ends it at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from types import FrameType
+
+import uvicorn
+
+from steering import draining
+from steering.playground import runner
+from webapp.asgi import application
+
+logger = logging.getLogger(__name__)
+
+DRAIN_SECONDS = 30.0
+LAST_FRAMES_SECONDS = 0.5  # for what has ended to reach its pages
+CLOSE_SECONDS = 5
+MAX_MESSAGE_BYTES = 1024 * 1024  # of a websocket; ours refuses less, with a sentence
+
+
+def serve(host: str, port: int) -> None:
+    """Serve until told to stop and drained."""
+    config = uvicorn.Config(
+        application,
+        host=host,
+        port=port,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws_max_size=MAX_MESSAGE_BYTES,
+        timeout_graceful_shutdown=CLOSE_SECONDS,
+    )
+    DrainingServer(config).run()
+
+
+class DrainingServer(uvicorn.Server):
+    _until = 0.0
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if draining.active():
+            self.should_exit = True
+            return
+        draining.begin()
+        self._until = time.monotonic() + DRAIN_SECONDS
+        logger.info("Draining: what runs has %.0f s to finish", DRAIN_SECONDS)
+
+    async def on_tick(self, counter: int) -> bool:
+        if draining.active() and not self.should_exit:
+            now = time.monotonic()
+            if now >= self._until:
+                return True
+            if not runner.carries_runs():
+                self._until = min(self._until, now + LAST_FRAMES_SECONDS)
+        return await super().on_tick(counter)
