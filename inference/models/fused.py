@@ -97,7 +97,11 @@ class FusedNorm(nn.Module):
         return rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
-KINDS = {**dict.fromkeys(ATTENTIONS, FusedAttention), **dict.fromkeys(MLPS, FusedMLP), **dict.fromkeys(NORMS, FusedNorm)}
+KINDS = {
+    **dict.fromkeys(ATTENTIONS, FusedAttention),
+    **dict.fromkeys(MLPS, FusedMLP),
+    **dict.fromkeys(NORMS, FusedNorm),
+}
 
 
 def fuse(model: nn.Module) -> None:

@@ -226,7 +226,7 @@ def test_a_bad_job_fails_with_a_sentence(make_engine):
 
 def test_overflowing_numbers_fail_one_row_only(make_engine):
     engine = make_engine()
-    huge = replace(add(32, 1, 1), strength=1e38, directions=(direction(32, 1, 1, norm=1e38),))
+    huge = replace(add(32, 1, 1), strength=1e300, directions=(direction(32, 1, 1, norm=1e38),))
     neighbour = start(engine, request("n", range(10, 20), max_tokens=60))
     broken = start(engine, request("x", range(10, 20), max_tokens=60, interventions=[huge])).wait()
     assert broken.failed.code == "numbers_overflowed"
