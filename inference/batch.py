@@ -135,9 +135,10 @@ class Batch:
     ) -> Tensor:
         hooks = self.model.hooks
         if bank:
-            hooks.bank, hooks.step = bank, Step(positions, in_prompt, self._special[ids], real)
+            bank.begin(Step(positions, in_prompt, self._special[ids], real))
+            hooks.bank = bank
         try:
-            return self.model.hf(
+            logits = self.model.hf(
                 input_ids=ids,
                 position_ids=positions,
                 attention_mask=attention_masks(self._config, positions, visible, self.model.dtype),
@@ -146,7 +147,10 @@ class Batch:
                 logits_to_keep=keep,
             ).logits
         finally:
-            hooks.bank = hooks.step = None
+            hooks.bank = None
+        if bank:
+            bank.end()
+        return logits
 
     def _choose(self, rows: list[Row], logits: Tensor) -> list[Choice]:
         states = [r.state for r in rows]

@@ -119,84 +119,91 @@ class Step:
     real: Tensor  # bool, false for padding
 
 
-class SiteBank:
-    """All edits after one block, stacked as [rows, k]; rows without one have coefficients that do nothing."""
+class Bank:
+    """The edits of all rows of a forward pass, by the block after which they act.
 
-    def __init__(self, edits: list[list[Edit]], device: torch.device, dtype: torch.dtype):
-        """`edits`: per row of the batch, in order, what acts at this site."""
-        self.edits = edits
-        self.width = max(map(len, edits))
-        d_model = next(row[0].read.size for row in edits if row)
-        shape = (len(edits), self.width)
+    Everything is stacked as [sites, k, rows, ...], where k counts the edits of one row at one site; rows without one
+    have coefficients that do nothing. So a pass costs the same whether its rows are steered alike or each differently.
+    """
+
+    def __init__(self, rows: list[list[Edit]], device: torch.device, dtype: torch.dtype):
+        indices = sorted({e.index for row in rows for e in row})
+        self.edits = [[[e for e in row if e.index == i] for row in rows] for i in indices]
+        width = max(len(edits) for site in self.edits for edits in site)
+        d_model = next(e.read.size for row in rows for e in row)
+        shape = (len(indices), width, len(rows))
         read = np.zeros((*shape, d_model), dtype=np.float32)
         write = np.zeros_like(read)
         numbers = np.zeros((*shape, 4))
         window = np.zeros((*shape, 5), dtype=np.int64)  # prompt, generated, special, start, stop
-        for r, row in enumerate(edits):
-            for k, e in enumerate(row):
-                read[r, k], write[r, k] = e.read, e.write
-                numbers[r, k] = e.a, e.b, e.low, e.high
-                p = e.source.positions
-                window[r, k] = p.prompt, p.generated, p.special, p.start or 0, OPEN_END if p.stop is None else p.stop
-        self.read = torch.from_numpy(read).to(device, dtype)
-        self.write = torch.from_numpy(write).to(device, dtype)
-        self.numbers = torch.from_numpy(numbers).to(device, dtype)
+        for s, site in enumerate(self.edits):
+            for r, edits in enumerate(site):
+                for k, e in enumerate(edits):
+                    read[s, k, r], write[s, k, r] = e.read, e.write
+                    numbers[s, k, r] = e.a, e.b, e.low, e.high
+                    p = e.source.positions
+                    stop = OPEN_END if p.stop is None else p.stop
+                    window[s, k, r] = p.prompt, p.generated, p.special, p.start or 0, stop
+        self.read = torch.from_numpy(read).to(device, dtype)[:, :, :, None]
+        self.write = torch.from_numpy(write).to(device, dtype)[:, :, :, None]
+        self.a, self.b, self.low, self.high = torch.from_numpy(numbers).to(device, dtype)[..., None, :].unbind(-1)
         self.window = torch.from_numpy(window).to(device)
+        self.sites = {index: s for s, index in enumerate(indices)}
+        self.widths = [max(map(len, site)) for site in self.edits]
         self.tally = torch.zeros((*shape, 5), dtype=torch.float64, device=device)
 
-    def touched(self, step: Step) -> Tensor:
-        """bool[rows, k, tokens]: which tokens each edit acts on."""
+    def begin(self, step: Step) -> None:
+        """Before a pass: which tokens each edit acts on, [sites, k, rows, tokens]."""
         prompt, generated, special, start, stop = (w[..., None] for w in self.window.unbind(-1))
-        positions = step.positions[:, None]
-        mask = torch.where(step.in_prompt[:, None], prompt.bool(), generated.bool())
-        mask &= (positions >= start) & (positions < stop) & (special.bool() | ~step.special[:, None])
-        return mask & step.real[:, None]
+        mask = torch.where(step.in_prompt, prompt.bool(), generated.bool())
+        mask &= (step.positions >= start) & (step.positions < stop) & (special.bool() | ~step.special)
+        self._touched = mask & step.real
+        self._in_prompt = step.in_prompt
+        self._before = torch.zeros(self._touched.shape, dtype=self.read.dtype, device=self.read.device)
+        self._factor = torch.zeros_like(self._before)
 
-    def apply(self, hidden: Tensor, step: Step) -> Tensor:
-        """`hidden` [rows, tokens, d_model] with every edit of every row done, in the same dtype."""
+    def apply(self, site: int, hidden: Tensor) -> Tensor:
+        """`hidden` [rows, tokens, d_model] with every edit of every row at this site done, in the same dtype."""
         h = hidden.to(self.read.dtype)
-        touched = self.touched(step)
-        for k in range(self.width):
-            read, write = self.read[:, k, :, None], self.write[:, k, None]
-            a, b, low, high = (n[:, None] for n in self.numbers[:, k].unbind(-1))
-            before = (h @ read)[..., 0]
-            factor = torch.minimum(torch.maximum(a + b * before, low), high) * touched[:, k]
-            delta = factor[..., None] * write
-            h = h + delta
-            self._count(k, touched[:, k], step, delta, before, (h @ read)[..., 0])
+        for k in range(self.widths[site]):
+            before = (h * self.read[site, k]).sum(-1)
+            wanted = torch.addcmul(self.a[site, k], self.b[site, k], before)
+            factor = torch.clamp(wanted, self.low[site, k], self.high[site, k]) * self._touched[site, k]
+            h = torch.addcmul(h, factor[..., None], self.write[site, k])
+            self._before[site, k], self._factor[site, k] = before, factor
         return h.to(hidden.dtype)
 
-    def _count(self, k: int, touched: Tensor, step: Step, delta: Tensor, before: Tensor, after: Tensor) -> None:
-        parts = (touched & step.in_prompt, touched & ~step.in_prompt, delta.norm(dim=-1), before, after)
-        sums = [(part * touched).sum(1, dtype=torch.float64) for part in parts]
-        self.tally[:, k] += torch.stack(sums, dim=-1)
+    def end(self) -> None:
+        """After a pass: count what was done, for the receipts."""
+        length = self.write.norm(dim=-1)
+        overlap = (self.write * self.read).sum(-1)
+        parts = (
+            self._touched & self._in_prompt,
+            self._touched & ~self._in_prompt,
+            self._factor.abs() * length,
+            self._before,
+            self._before + self._factor * overlap,
+        )
+        sums = [(part * self._touched).sum(-1, dtype=torch.float64) for part in parts]
+        self.tally += torch.stack(sums, dim=-1)
 
     def settle(self) -> None:
         """Move what was counted so far into the edits themselves."""
-        for row, counted in zip(self.edits, self.tally.tolist(), strict=True):
-            for edit, numbers in zip(row, counted, strict=False):
-                edit.tally = [x + y for x, y in zip(edit.tally, numbers, strict=True)]
+        for site, by_place in zip(self.edits, self.tally.transpose(1, 2).tolist(), strict=True):
+            for edits, counted in zip(site, by_place, strict=True):
+                for edit, numbers in zip(edits, counted, strict=False):
+                    edit.tally = [x + y for x, y in zip(edit.tally, numbers, strict=True)]
         self.tally.zero_()
 
 
-class Bank:
-    """The edits of all rows of a forward pass, by the block after which they act."""
-
-    def __init__(self, rows: list[list[Edit]], device: torch.device, dtype: torch.dtype):
-        indices = sorted({e.index for row in rows for e in row})
-        self.sites = {i: SiteBank([[e for e in row if e.index == i] for row in rows], device, dtype) for i in indices}
-
-    def settle(self) -> None:
-        for site in self.sites.values():
-            site.settle()
-
-
 class ResidualHooks:
-    """Forward hooks on the blocks of a model, installed once; they do nothing unless `bank` or `taken` is set."""
+    """Forward hooks on the blocks of a model, installed once; they do nothing unless `bank` or `taken` is set.
+
+    The bank's `begin` must have been called.
+    """
 
     def __init__(self, blocks: nn.ModuleList):
         self.bank: Bank | None = None
-        self.step: Step | None = None
         self.taken: list[Tensor] | None = None  # resid_post of every block, in order
         blocks[0].register_forward_pre_hook(self._before_first, with_kwargs=True)
         for i, block in enumerate(blocks):
@@ -204,7 +211,7 @@ class ResidualHooks:
 
     def _edited(self, index: int, hidden: Tensor) -> Tensor | None:
         site = self.bank.sites.get(index) if self.bank else None
-        return site.apply(hidden, self.step) if site and self.step else None
+        return self.bank.apply(site, hidden) if self.bank and site is not None else None
 
     def _before_first(self, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
         hidden = args[0] if args else kwargs["hidden_states"]

@@ -49,7 +49,7 @@ def joined(layers: Sequence[nn.Linear]) -> nn.Module:
     bias = torch.cat([layer.bias.detach() for layer in layers]) if layers[0].bias is not None else None
     if can_pack(weight):
         return PackedLinear(weight, bias)
-    linear = nn.Linear(*weight.shape[::-1], bias=bias is not None, device="meta", dtype=weight.dtype)
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta", dtype=weight.dtype)
     linear.weight = nn.Parameter(weight, requires_grad=False)
     linear.bias = nn.Parameter(bias, requires_grad=False) if bias is not None else None
     return linear
