@@ -49,6 +49,7 @@ ENOUGH = 0.6  # share of the best gain that a weaker dose must reach
 TOKENS = 48
 REPETITION_PENALTY = 1.15  # greedy answers of a small model loop without one, base and steered alike
 RESAMPLES = 10_000
+DTYPE = "float32"  # the same figures on every machine
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,8 @@ class Reader:
     """How likely the model itself, unsteered, finds a text; the measure of sense."""
 
     def __init__(self, name: str, data_dir: Path):
-        self.model = load_model(name.partition("://")[2] or "default", cache_dir=data_dir / "models")
+        source = name.partition("://")[2] or "default"
+        self.model = load_model(source, cache_dir=data_dir / "models", dtype=DTYPE)
 
     @torch.inference_mode()
     def surprise(self, prompt: str, text: str, chat: bool) -> float:
@@ -262,7 +264,7 @@ async def make(studio: Studio, reader: Reader, starter: dict[str, Any]) -> None:
 async def main(slugs: list[str]) -> None:
     data_dir = Path(os.environ.get("STEERBOARD_DATA", ROOT / "data"))
     url = os.environ.get("INFERENCE_URL", "inprocess://default")
-    inference = connect(url, data_dir=data_dir)
+    inference = connect(url, data_dir=data_dir, dtype=DTYPE)
     while (info := await inference.describe()).state == "loading":
         await asyncio.sleep(0.2)
     if info.state == "failed":
