@@ -41,6 +41,7 @@ ROOT = Path(__file__).resolve().parent.parent
 STARTERS = ROOT / "steering" / "datasets" / "starters"
 MEASURED = ROOT / "steering" / "vectors" / "starters"
 ANSWER_TOKENS = 64
+REPETITION_PENALTY = 1.15  # as the starters were measured: greedy answers of a small model loop without one
 TIMING_REPEATS = 3
 
 
@@ -170,7 +171,9 @@ def request(question: Question, edit: Intervention | None, *, ignore_eos: bool =
         id=f"demo-{uuid4()}",
         messages=(Message("user", question.prompt),) if chat else None,
         prompt=None if chat else question.prompt,
-        sampling=SamplingParams(max_tokens=ANSWER_TOKENS, temperature=0.0, ignore_eos=ignore_eos),
+        sampling=SamplingParams(
+            max_tokens=ANSWER_TOKENS, temperature=0.0, repetition_penalty=REPETITION_PENALTY, ignore_eos=ignore_eos
+        ),
         interventions=(edit,) if edit else (),
     )
 
