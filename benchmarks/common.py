@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import AutoTokenizer
 
 from inference.transports.inprocess import InProcess
 from inference.types import Direction, Event, GenerationRequest, Intervention, Message, SamplingParams, Site, Token
@@ -76,12 +77,8 @@ def chat(id: str, text: str, *, max_tokens: int = 64, steered: bool = False, **s
 
 def some_direction(seed: int, *, strength: float = 6.0, layer: int = LAYER, width: int = 576) -> Intervention:
     """Adds `strength` along a random direction: what it says does not matter here, only that it is applied."""
-    return Intervention(strength=strength, directions=(random_direction(seed, layer, width),))
-
-
-def random_direction(seed: int, layer: int, width: int) -> Direction:
     values = np.random.default_rng(seed).normal(size=width).astype(np.float32)
-    return Direction(Site(layer), values / np.linalg.norm(values))
+    return Intervention(strength=strength, directions=(Direction(Site(layer), values / np.linalg.norm(values)),))
 
 
 async def events(inference: InProcess, request: GenerationRequest) -> list[Event]:
@@ -140,6 +137,16 @@ def _cpu_name() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def token_ids(folder: str, messages: Sequence[str]) -> list[list[int]]:
+    """Messages as prompts, through the chat template of the model in `folder`."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    texts = [
+        tokenizer.apply_chat_template([{"role": "user", "content": m}], tokenize=False, add_generation_prompt=True)
+        for m in messages
+    ]
+    return [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
 
 
 def say(line: str) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.common import DATA, MESSAGES, ROOT, Options, Rate, options, rate, record, say, table
+from benchmarks.common import DATA, MESSAGES, ROOT, Options, Rate, options, rate, record, say, table, token_ids
 from benchmarks.peers import vllm
 from benchmarks.peers.lines import Peer
 from inference.models.loader import resolve
@@ -27,6 +27,7 @@ STREAMS = (1, 2, 8, 32)
 TOKENS = 48
 BRIDGE_TOKENS = 24  # it is slow
 WARM_UP_TOKENS = 4
+CASES = ("plain", "alike", "distinct", "all_layers")  # the last one at the most streams only
 LIMITS = {"ratio_vllm": 1.0, "distinct_over_alike": 0.95, "all_layers_over_plain": 0.92}
 VLLM_PYTHON = os.environ.get("VLLM_PYTHON", str(ROOT / ".venv-peers/vllm/bin/python"))
 
@@ -44,45 +45,48 @@ class Contest:
     question: dict[str, Any]
 
 
-def contests(streams: tuple[int, ...], tokens: int, bridge_tokens: int, peers: set[str]) -> list[Contest]:
-    """In the order in which they are asked. Peers that are not in `peers` are left out."""
+def contests(
+    streams: tuple[int, ...], tokens: int, bridge_tokens: int, prompts: list[list[int]], layers: int
+) -> list[Contest]:
+    """In the order in which they are asked."""
     hook = {"strength": 6.0, "seed": 1}
-    found = []
+    found: list[Contest] = []
     for n in streams:
-        found += [Contest(f"ours_{n}_{case}", "ours", n, tokens, {"case": case}) for case in cases(n, max(streams))]
-        found += [Contest(f"hf_{n}", "hf", n, tokens, {"steering": hook}), Contest(f"vllm_{n}", "vllm", n, tokens, {})]
+        for case in CASES if n == max(streams) else CASES[:-1]:
+            rows = [{"ids": prompts[row], "edits": edits(case, row, layers)} for row in range(n)]
+            found.append(Contest(f"ours_{n}_{case}", "ours", n, tokens, {"rows": rows}))
+        same = {"prompts": prompts[:n]}
+        found.append(Contest(f"hf_{n}", "hf", n, tokens, {**same, "steering": hook}))
+        found.append(Contest(f"vllm_{n}", "vllm", n, tokens, same))
         if n == 1:
-            found.append(Contest("bridge_1", "bridge", 1, bridge_tokens, {}))
-    return [contest for contest in found if contest.peer in peers]
+            found.append(Contest("bridge_1", "bridge", 1, bridge_tokens, same))
+    return found
 
 
-def cases(streams: int, most: int) -> tuple[str, ...]:
-    return ("plain", "alike", "distinct", "all_layers") if streams == most else ("plain", "alike", "distinct")
+def edits(case: str, row: int, layers: int) -> list[tuple[int, int, float]]:
+    """(seed of the direction, layer, strength) of each edit of a row."""
+    match case:
+        case "alike":
+            return [(0, layers // 3, 6.0)]
+        case "distinct":
+            return [(row, row % layers, 1 + 0.25 * row)]
+        case "all_layers":  # directions of its own, too
+            return [(1000 * row + layer, layer, 0.5) for layer in range(layers)]
+    return []
 
 
 def measure(chosen: Options) -> None:
     streams, tokens, bridge_tokens = (STREAMS, TOKENS, BRIDGE_TOKENS) if not chosen.quick else ((1, 2), 8, 4)
     folder = resolve(chosen.model, DATA / "models")[0]
-    prompts = token_ids(folder)
+    prompts = token_ids(folder, MESSAGES)
     with ExitStack() as stack:
         peers = start_peers(chosen, folder, max(streams), max(map(len, prompts)) + tokens)
         for peer in peers.values():
             stack.callback(peer.close)
         about = {name: peer.facts() for name, peer in peers.items()}
-        rates = run(peers, contests(streams, tokens, bridge_tokens, set(peers)), prompts, chosen.repeats)
+        wanted = contests(streams, tokens, bridge_tokens, prompts, about["ours"]["layers"])
+        rates = run(peers, [contest for contest in wanted if contest.peer in peers], chosen.repeats)
     report(rates, about, chosen, tokens, streams)
-
-
-def token_ids(folder: str) -> list[list[int]]:
-    """The prompts, of different lengths, through the model's chat template."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    texts = [
-        tokenizer.apply_chat_template([{"role": "user", "content": m}], tokenize=False, add_generation_prompt=True)
-        for m in MESSAGES
-    ]
-    return [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
 
 
 def start_peers(chosen: Options, folder: str, streams: int, longest: int) -> dict[str, Peer]:
@@ -100,22 +104,23 @@ def start_peers(chosen: Options, folder: str, streams: int, longest: int) -> dic
     return peers
 
 
-def run(peers: dict[str, Peer], wanted: list[Contest], prompts: list[list[int]], repeats: int) -> Rates:
+def run(peers: dict[str, Peer], wanted: list[Contest], repeats: int) -> Rates:
     rates: Rates = defaultdict(list)
     for contest in {(c.peer, c.streams): c for c in wanted}.values():
-        ask(peers[contest.peer], contest, prompts, WARM_UP_TOKENS)
+        ask(peers[contest.peer], replace(contest, tokens=WARM_UP_TOKENS))
+    words = {contest.peer: replace(contest, tokens=WARM_UP_TOKENS) for contest in wanted if contest.streams == 1}
     for _ in range(repeats):
         for contest in wanted:  # each after a word alone, which brings back what the system put aside meanwhile
-            ask(peers[contest.peer], replace(contest, streams=1), prompts, WARM_UP_TOKENS)
-            found = ask(peers[contest.peer], contest, prompts, contest.tokens)
+            ask(peers[contest.peer], words[contest.peer])
+            found = ask(peers[contest.peer], contest)
             rates[contest.key].append(found)
             say(f"{contest.key} {found.decode:.1f}")
     return rates
 
 
-def ask(peer: Peer, contest: Contest, prompts: list[list[int]], tokens: int) -> Rate:
-    answer = peer.ask(prompts=prompts[: contest.streams], tokens=tokens, **contest.question)
-    assert [len(stream) for stream in answer["arrivals"]] == [tokens] * contest.streams, contest.key
+def ask(peer: Peer, contest: Contest) -> Rate:
+    answer = peer.ask(tokens=contest.tokens, **contest.question)
+    assert [len(stream) for stream in answer["arrivals"]] == [contest.tokens] * contest.streams, contest.key
     return rate(answer["sent"], answer["arrivals"])
 
 

@@ -1,8 +1,4 @@
-"""Our engine behind the in-process transport, as the server uses it.
-
-Cases: `plain`; `alike`, one direction for all rows; `distinct`, every row its own layer, direction and strength;
-`all_layers`, every row its own directions on every layer.
-"""
+"""Our engine behind the in-process transport, as the server uses it: rows of one batch, each with its own steering."""
 
 from __future__ import annotations
 
@@ -10,54 +6,47 @@ import asyncio
 import time
 from typing import Any
 
-from benchmarks.common import open_model, random_direction, some_direction
+from benchmarks.common import open_model, some_direction
 from benchmarks.peers.lines import Answer, serve
 from inference.transports.inprocess import InProcess
-from inference.types import GenerationRequest, Intervention, ModelInfo, SamplingParams, Token
+from inference.types import GenerationRequest, SamplingParams, Token
+
+GREEDY = {"temperature": 0.0, "ignore_eos": True}
 
 
 def start(model: str, dtype: str) -> tuple[dict[str, Any], Answer]:
+    """Questions: `rows`, each with the `ids` of its prompt and `edits` [seed, layer, strength]; `tokens` for each row.
+
+    Optional: `sampling`, which is greedy to the last token otherwise, and `at_once`, how many rows are sent together.
+    """
     runner = asyncio.Runner()
     inference = runner.run(open_model(model, dtype))
     info = runner.run(inference.describe())
 
     def answer(question: dict[str, Any]) -> dict[str, Any]:
-        requests = [
-            request(row, ids, edits(question["case"], row, info), question["tokens"])
-            for row, ids in enumerate(question["prompts"])
-        ]
-        return runner.run(decode(inference, requests))
+        sampling = SamplingParams(max_tokens=question["tokens"], **question.get("sampling", GREEDY))
+        requests = [request(i, row, sampling, info.d_model) for i, row in enumerate(question["rows"])]
+        return runner.run(write(inference, requests, question.get("at_once", len(requests))))
 
-    return {"dtype": info.dtype}, answer
+    return {"dtype": info.dtype, "layers": info.n_layers, "max_rows": info.max_rows}, answer
 
 
-def edits(case: str, row: int, info: ModelInfo) -> tuple[Intervention, ...]:
-    layers = info.n_layers
-    match case:
-        case "plain":
-            return ()
-        case "alike":
-            return (some_direction(0, width=info.d_model, layer=layers // 3),)
-        case "distinct":
-            return (some_direction(row, width=info.d_model, layer=row % layers, strength=1 + 0.25 * row),)
-        case "all_layers":
-            everywhere = tuple(random_direction(1000 * row + i, i, info.d_model) for i in range(layers))
-            return (Intervention(strength=0.5, directions=everywhere),)
-    raise ValueError(case)
+def request(number: int, row: dict[str, Any], sampling: SamplingParams, width: int) -> GenerationRequest:
+    edits = tuple(
+        some_direction(seed, layer=layer, strength=strength, width=width) for seed, layer, strength in row["edits"]
+    )
+    return GenerationRequest(f"row-{number}", token_ids=tuple(row["ids"]), sampling=sampling, interventions=edits)
 
 
-def request(row: int, ids: list[int], edits: tuple[Intervention, ...], tokens: int) -> GenerationRequest:
-    sampling = SamplingParams(max_tokens=tokens, temperature=0.0, ignore_eos=True)
-    return GenerationRequest(id=f"row-{row}", token_ids=tuple(ids), sampling=sampling, interventions=edits)
+async def write(inference: InProcess, requests: list[GenerationRequest], at_once: int) -> dict[str, Any]:
+    places = asyncio.Semaphore(at_once)
 
+    async def arrivals(request: GenerationRequest) -> list[float]:
+        async with places:
+            return [time.perf_counter() async for event in inference.generate(request) if isinstance(event, Token)]
 
-async def decode(inference: InProcess, requests: list[GenerationRequest]) -> dict[str, Any]:
     sent = time.perf_counter()
-    return {"sent": sent, "arrivals": await asyncio.gather(*(arrivals(inference, r) for r in requests))}
-
-
-async def arrivals(inference: InProcess, request: GenerationRequest) -> list[float]:
-    return [time.perf_counter() async for event in inference.generate(request) if isinstance(event, Token)]
+    return {"sent": sent, "arrivals": await asyncio.gather(*map(arrivals, requests))}
 
 
 if __name__ == "__main__":
