@@ -11,10 +11,7 @@ NEEDS_PYTHON = command -v $(PYTHON) >/dev/null 2>&1 || { \
 	echo "Steerboard needs Python 3.11, and $(PYTHON) was not found. Install it (Debian, Ubuntu: apt install python3.11 python3.11-venv; macOS: brew install python@3.11), or name yours: make run PYTHON=/path/to/python3.11" >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help run stack stack-stop demo test check format size bench starters clean install install-dev
-
-help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+.PHONY: help run stack stack-stop demo test check format size bench starters clean install install-dev help: ## list these commands @awk -F ':.*## ' '/^[a-z-]+:.*## / { printf " make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST) bench-peers %-12s
 
 run: install ## serve on 127.0.0.1:8000 (PORT=...), preparing everything the first time
 	@$(VENV_PYTHON) manage.py serve --port $(PORT)
@@ -49,11 +46,15 @@ size: ## lines per folder
 	@$(PYTHON) scripts/size.py
 
 bench: install-dev ## run the benchmarks; results go to benchmarks/results and README
-	@for name in pair stop overhead isolation; do $(VENV_PYTHON) -m benchmarks.$$name || exit 1; done
+	@for name in decode sweep pair stop overhead isolation; do $(VENV_PYTHON) -m benchmarks.$$name || exit 1; done
 	@$(VENV_PYTHON) -m benchmarks.readme
 
+bench-peers: ## install what the benchmarks compare with and that needs venvs of its own: vLLM and repeng
+	@$(NEEDS_PYTHON)
+	@$(PYTHON) scripts/peers.py
+
 clean: ## remove .venv and caches; the data folder stays
-	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis staticfiles
+	@rm -rf .venv .venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis staticfiles
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 install:

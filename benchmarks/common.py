@@ -1,19 +1,23 @@
-"""What the benchmarks share: a loaded default model, one completion, percentiles, and how a result is written down."""
+"""What the benchmarks share: options, a loaded model, completions, rates, and how a result is written down."""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
 import platform
+import signal
+import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from transformers import AutoTokenizer
 
 from inference.transports.inprocess import InProcess
 from inference.types import Direction, Event, GenerationRequest, Intervention, Message, SamplingParams, Site, Token
@@ -22,11 +26,40 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent / "results"
 DATA = Path(os.environ.get("STEERBOARD_DATA", ROOT / "data"))
 LAYER = 9
+SUBJECTS = ["the sea", "my neighbour", "old trains", "a lighthouse", "bread", "rain in May", "chess", "the moon"]
+ASKS = ["Tell me about {}.", "Write a short poem about {}.", "Why do people like {}?", "Give me three facts on {}."]
+MESSAGES = [ask.format(subject) for subject in SUBJECTS for ask in ASKS]
+
+
+@dataclass(frozen=True)
+class Options:
+    """`quick`: seconds instead of minutes, to see that a benchmark works; such a result is printed, not kept."""
+
+    quick: bool
+    model: str
+    dtype: str
+    repeats: int
+
+
+def options(about: str | None, *, dtype: str = "float32", repeats: int = 1) -> Options:
+    """Read the command line. The model is "default", a folder as saved by transformers, or a GGUF file."""
+    parser = argparse.ArgumentParser(description=(about or "").partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="a small version, to see that it works; not kept")
+    parser.add_argument("--model", default="default", help="default, a folder saved by transformers, or a GGUF file")
+    parser.add_argument("--dtype", default=dtype, choices=["float32", "bfloat16"])
+    parser.add_argument("--repeats", type=int, default=repeats)
+    given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # so that what was started is ended too
+    return Options(given.quick, given.model, given.dtype, 1 if given.quick else given.repeats)
 
 
 async def open_default_model(dtype: str = "float32") -> InProcess:
-    """The default model behind the in-process transport, loaded. Raises RuntimeError with the engine's own sentence."""
-    inference = InProcess("default", data_dir=DATA, dtype=dtype)
+    return await open_model("default", dtype)
+
+
+async def open_model(name: str, dtype: str = "float32") -> InProcess:
+    """A model behind the in-process transport, loaded. Raises RuntimeError with the engine's own sentence."""
+    inference = InProcess(name, data_dir=DATA, dtype=dtype)
     while (info := await inference.describe()).state == "loading":
         await asyncio.sleep(0.05)
     if info.state == "failed":
@@ -42,9 +75,9 @@ def chat(id: str, text: str, *, max_tokens: int = 64, steered: bool = False, **s
     return GenerationRequest(id=id, messages=(message,), sampling=replace(params, **sampling), interventions=edits)
 
 
-def some_direction(seed: int, *, strength: float = 6.0, layer: int = LAYER) -> Intervention:
+def some_direction(seed: int, *, strength: float = 6.0, layer: int = LAYER, width: int = 576) -> Intervention:
     """Adds `strength` along a random direction: what it says does not matter here, only that it is applied."""
-    values = np.random.default_rng(seed).normal(size=576).astype(np.float32)
+    values = np.random.default_rng(seed).normal(size=width).astype(np.float32)
     return Intervention(strength=strength, directions=(Direction(Site(layer), values / np.linalg.norm(values)),))
 
 
@@ -61,6 +94,27 @@ async def seconds_of(inference: InProcess, *requests: GenerationRequest) -> floa
     started = time.perf_counter()
     await asyncio.gather(*(events(inference, request) for request in requests))
     return time.perf_counter() - started
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Tokens per second of several streams together: `decode` while all of them write, `whole` with the prompts."""
+
+    decode: float
+    whole: float
+
+
+def rate(sent: float, arrivals: Sequence[Sequence[float]]) -> Rate:
+    """`arrivals`: for each stream the seconds at which its tokens came, two or more of them.
+
+    Decoding is timed from the first token of the last stream to begin, to the last token of the first one to end. Where
+    the streams never all wrote at once, from the first token of all to the last.
+    """
+    times = sorted(t for stream in arrivals for t in stream)
+    begun, ended = max(stream[0] for stream in arrivals), min(stream[-1] for stream in arrivals)
+    if begun >= ended:
+        begun, ended = times[0], times[-1]
+    return Rate(sum(begun < t <= ended for t in times) / (ended - begun), len(times) / (times[-1] - sent))
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -85,6 +139,21 @@ def _cpu_name() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
+def token_ids(folder: str, messages: Sequence[str]) -> list[list[int]]:
+    """Messages as prompts, through the chat template of the model in `folder`."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    texts = [
+        tokenizer.apply_chat_template([{"role": "user", "content": m}], tokenize=False, add_generation_prompt=True)
+        for m in messages
+    ]
+    return [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+
+
+def say(line: str) -> None:
+    """Progress, for a person who waits."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def table(title: str, rows: Sequence[tuple[str, str]]) -> None:
     print(title)
     width = max(len(name) for name, _ in rows)
@@ -92,9 +161,10 @@ def table(title: str, rows: Sequence[tuple[str, str]]) -> None:
         print(f"  {name:<{width}}  {value}")
 
 
-def record(name: str, facts: dict[str, Any]) -> None:
-    """Write `results/<name>.json` and print the same facts, with the machine's, as one JSON line."""
+def record(name: str, facts: dict[str, Any], *, keep: bool = True) -> None:
+    """Print the facts, with the machine's, as one JSON line; `keep` writes them to `results/<name>.json` too."""
     facts = {"benchmark": name, **facts, **machine()}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(facts, indent=2) + "\n")
+    if keep:
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"{name}.json").write_text(json.dumps(facts, indent=2) + "\n")
     print(json.dumps(facts))

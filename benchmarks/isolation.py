@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.common import chat, open_default_model, record, some_direction, table, tokens
+from benchmarks.common import ASKS, SUBJECTS, chat, open_default_model, record, some_direction, table, tokens
 from inference.models.loader import LoadedModel
 from inference.transports.inprocess import InProcess
 from inference.types import GenerationRequest, Message
@@ -29,8 +29,6 @@ TOKENS = 32
 BFLOAT16_ROWS = 32
 GREEDY_MARGIN = 1e-3  # between the two best logits
 SAMPLED_MARGIN = 1e-4  # of probability, between the number drawn and the border of its token's share
-SUBJECTS = ["the sea", "my neighbour", "old trains", "a lighthouse", "bread", "rain in May", "chess", "the moon"]
-ASKS = ["Tell me about {}.", "Write a short poem about {}.", "Why do people like {}?", "Give me three facts on {}."]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,53 @@
+"""Our engine behind the in-process transport, as the server uses it: rows of one batch, each with its own steering."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from benchmarks.common import open_model, some_direction
+from benchmarks.peers.lines import Answer, serve
+from inference.transports.inprocess import InProcess
+from inference.types import GenerationRequest, SamplingParams, Token
+
+GREEDY = {"temperature": 0.0, "ignore_eos": True}
+
+
+def start(model: str, dtype: str) -> tuple[dict[str, Any], Answer]:
+    """Questions: `rows`, each with the `ids` of its prompt and `edits` [seed, layer, strength]; `tokens` for each row.
+
+    Optional: `sampling`, which is greedy to the last token otherwise, and `at_once`, how many rows are sent together.
+    """
+    runner = asyncio.Runner()
+    inference = runner.run(open_model(model, dtype))
+    info = runner.run(inference.describe())
+
+    def answer(question: dict[str, Any]) -> dict[str, Any]:
+        sampling = SamplingParams(max_tokens=question["tokens"], **question.get("sampling", GREEDY))
+        requests = [request(i, row, sampling, info.d_model) for i, row in enumerate(question["rows"])]
+        return runner.run(write(inference, requests, question.get("at_once", len(requests))))
+
+    return {"dtype": info.dtype, "layers": info.n_layers, "max_rows": info.max_rows}, answer
+
+
+def request(number: int, row: dict[str, Any], sampling: SamplingParams, width: int) -> GenerationRequest:
+    edits = tuple(
+        some_direction(seed, layer=layer, strength=strength, width=width) for seed, layer, strength in row["edits"]
+    )
+    return GenerationRequest(f"row-{number}", token_ids=tuple(row["ids"]), sampling=sampling, interventions=edits)
+
+
+async def write(inference: InProcess, requests: list[GenerationRequest], at_once: int) -> dict[str, Any]:
+    places = asyncio.Semaphore(at_once)
+
+    async def arrivals(request: GenerationRequest) -> list[float]:
+        async with places:
+            return [time.perf_counter() async for event in inference.generate(request) if isinstance(event, Token)]
+
+    sent = time.perf_counter()
+    return {"sent": sent, "arrivals": await asyncio.gather(*map(arrivals, requests))}
+
+
+if __name__ == "__main__":
+    serve(start)
