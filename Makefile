@@ -11,7 +11,10 @@ NEEDS_PYTHON = command -v $(PYTHON) >/dev/null 2>&1 || { \
 	echo "Steerboard needs Python 3.11, and $(PYTHON) was not found. Install it (Debian, Ubuntu: apt install python3.11 python3.11-venv; macOS: brew install python@3.11), or name yours: make run PYTHON=/path/to/python3.11" >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help run stack stack-stop demo test check format size bench starters clean install install-dev help: ## list these commands @awk -F ':.*## ' '/^[a-z-]+:.*## / { printf " make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST) bench-peers %-12s
+.PHONY: help run stack stack-stop demo test check format size bench bench-peers starters clean install install-dev
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: install ## serve on 127.0.0.1:8000 (PORT=...), preparing everything the first time
 	@$(VENV_PYTHON) manage.py serve --port $(PORT)
