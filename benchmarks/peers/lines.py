@@ -52,9 +52,9 @@ class Peer:
         """Raises RuntimeError when the peer has ended instead of answering."""
         self.facts()
         assert self._process.stdin
+        self._signal(signal.SIGCONT)  # first: a long question fills the pipe until somebody reads
         self._process.stdin.write(json.dumps(question) + "\n")
         self._process.stdin.flush()
-        self._signal(signal.SIGCONT)
         answer = self._read()
         self._signal(signal.SIGSTOP)
         return answer
