@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.common import ASKS, SUBJECTS, chat, open_default_model, record, some_direction, table, tokens
-from inference.models.loader import LoadedModel
+from benchmarks.common import ASKS, DATA, SUBJECTS, chat, open_default_model, record, some_direction, table, tokens
+from inference.models.loader import LoadedModel, load
 from inference.transports.inprocess import InProcess
 from inference.types import GenerationRequest, Message
 
@@ -134,7 +134,8 @@ async def bfloat16() -> tuple[float, float]:
         apart, joined = await alone(inference, requests), await together(inference, requests)
         ours = share_different(apart, joined)
         prompts = [r.messages or () for r in mixed_requests(BFLOAT16_ROWS, steered=False, sampled=False)]
-        return ours, await asyncio.to_thread(hugging_face_share, inference.engine.batch.model, prompts)
+        plain = load("default", cache_dir=DATA / "models", dtype="bfloat16", speed=())
+        return ours, await asyncio.to_thread(hugging_face_share, plain, prompts)
     finally:
         await inference.close()
 

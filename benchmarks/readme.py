@@ -15,6 +15,18 @@ BETWEEN = re.compile(r"(<!-- results -->\n).*(<!-- /results -->)", re.DOTALL)
 Facts = dict[str, Any]
 
 ROWS: dict[str, tuple[str, Callable[[Facts], str]]] = {
+    "decode": (
+        "Tokens per second at 1 and 32 streams, each steered differently",
+        lambda f: (
+            f"{f['ours_1_distinct']:.0f} and {f['ours_32_distinct']:.0f} ({f['dtype']}); Hugging Face generate with one "
+            f"hook, batched: {f['hf_1']:.0f} and {f['hf_32']:.0f}"
+            + (f"; vLLM, which does not steer: {f['vllm_1']:.0f} and {f['vllm_32']:.0f}" if "vllm_1" in f else "")
+        ),
+    ),
+    "sweep": (
+        "A sweep of 320 short completions shares batches",
+        lambda f: f"{f['speedup']:.0f} times faster than one after another with Hugging Face and hooks",
+    ),
     "pair": (
         "Base and steered together take at most 1.25 times one completion alone",
         lambda f: (
