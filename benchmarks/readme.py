@@ -18,8 +18,8 @@ ROWS: dict[str, tuple[str, Callable[[Facts], str]]] = {
     "decode": (
         "Tokens per second at 1 and 32 streams, each steered differently",
         lambda f: (
-            f"{f['ours_1_distinct']:.0f} and {f['ours_32_distinct']:.0f} ({f['dtype']}); Hugging Face generate with one "
-            f"hook, batched: {f['hf_1']:.0f} and {f['hf_32']:.0f}"
+            f"{f['ours_1_distinct']:.0f} and {f['ours_32_distinct']:.0f} ({f['dtype']}); Hugging Face generate with "
+            f"one hook, batched: {f['hf_1']:.0f} and {f['hf_32']:.0f}"
             + (f"; vLLM, which does not steer: {f['vllm_1']:.0f} and {f['vllm_32']:.0f}" if "vllm_1" in f else "")
         ),
     ),
