@@ -1,4 +1,4 @@
-"""Prepares the data folder, makes accounts in it and prints a sign-in token each: `python -m benchmarks.accounts 32`."""
+"""`python -m benchmarks.accounts 32` prepares the data folder, makes accounts in it, prints a sign-in token each."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def measure(chosen: Options) -> None:
         peers["repeng"] = Peer("benchmarks.peers.repeng", python=REPENG_PYTHON, **weights)
     try:
         best = {name: best_size(peer, data, part, sizes) for name, peer in peers.items() if name != "ours"}
-        wanted = [("ours", "ours", None)]
+        wanted: list[tuple[str, str, int | None]] = [("ours", "ours", None)]
         for name, size in best.items():
             wanted += [(name, name, None), (f"{name}_best", name, size)]
         seconds: dict[str, list[float]] = {key: [] for key, _, _ in wanted}

@@ -3,7 +3,9 @@
 Every user has an account, a websocket and a run of one lane, with the sampling that the page proposes; all runs are
 sent at the same moment. The engine alone is another process with the same model, dtype, prompts and sampling, asked in
 turn with the server. Time between tokens is that of each user's answer as a whole, from its first token to its last,
-divided by their number less one; medians over users, then over repeats. The HTTP API is not measured: there is none yet.
+divided by their number less one; medians over users, then over repeats.
+
+The HTTP API is not measured: there is none yet.
 """
 
 from __future__ import annotations

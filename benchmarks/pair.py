@@ -37,7 +37,7 @@ def report(chosen: Options, tokens: int, singles: list[float], pairs: list[float
     single, pair = statistics.median(singles), statistics.median(pairs)
     ratio = statistics.median(b / a for a, b in zip(singles, pairs, strict=True))  # neighbours, since machines drift
     table(
-        f"A pair (base and steered, {tokens} tokens each) against one completion alone, {chosen.dtype}, medians of {chosen.repeats}",
+        f"Base and steered, {tokens} tokens each, against one alone, {chosen.dtype}, medians of {chosen.repeats}",
         [
             ("one alone", f"{single:.3f} s   ({min(singles):.3f} to {max(singles):.3f})"),
             ("a pair", f"{pair:.3f} s   ({min(pairs):.3f} to {max(pairs):.3f})"),
