@@ -5,6 +5,7 @@ PORT ?= 8000
 DATASET ?= tabby-cats
 TESTS ?=
 SLUGS ?=
+QUICK ?=
 
 VENV_PYTHON := .venv/bin/python
 NEEDS_PYTHON = command -v $(PYTHON) >/dev/null 2>&1 || { \
@@ -48,8 +49,8 @@ size: ## lines per folder
 	@$(NEEDS_PYTHON)
 	@$(PYTHON) scripts/size.py
 
-bench: install-dev ## run the benchmarks; results go to benchmarks/results and README
-	@for name in decode sweep pair stop overhead isolation; do $(VENV_PYTHON) -m benchmarks.$$name || exit 1; done
+bench: install-dev ## run the benchmarks, half an hour; results go to benchmarks/results and README (QUICK=1: try them)
+	@for name in decode pair sweep extract latency overhead stop coldstart memory isolation; do $(VENV_PYTHON) -m benchmarks.$$name $(if $(QUICK),--quick) || exit 1; done
 	@$(VENV_PYTHON) -m benchmarks.readme
 
 bench-peers: ## install what the benchmarks compare with and that needs venvs of its own: vLLM and repeng

@@ -49,8 +49,14 @@ def options(about: str | None, *, dtype: str = "float32", repeats: int = 1) -> O
     parser.add_argument("--dtype", default=dtype, choices=["float32", "bfloat16"])
     parser.add_argument("--repeats", type=int, default=repeats)
     given = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # so that what was started is ended too
+    signal.signal(signal.SIGTERM, _end)
     return Options(given.quick, given.model, given.dtype, 1 if given.quick else given.repeats)
+
+
+def _end(*_: object) -> None:
+    """On SIGTERM leave as on an error, once, so that what was started is ended too."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit("ended")
 
 
 async def open_default_model(dtype: str = "float32") -> InProcess:
@@ -67,12 +73,11 @@ async def open_model(name: str, dtype: str = "float32") -> InProcess:
     return inference
 
 
-def chat(id: str, text: str, *, max_tokens: int = 64, steered: bool = False, **sampling: Any) -> GenerationRequest:
+def chat(id: str, text: str, *, max_tokens: int = 64, **sampling: Any) -> GenerationRequest:
     """A chat request of exactly `max_tokens` tokens, greedy unless told otherwise."""
     params = SamplingParams(max_tokens=max_tokens, temperature=0.0, ignore_eos=True)
-    edits = (some_direction(seed=1),) if steered else ()
     message = Message("user", text)
-    return GenerationRequest(id=id, messages=(message,), sampling=replace(params, **sampling), interventions=edits)
+    return GenerationRequest(id=id, messages=(message,), sampling=replace(params, **sampling))
 
 
 def some_direction(seed: int, *, strength: float = 6.0, layer: int = LAYER, width: int = 576) -> Intervention:

@@ -24,8 +24,8 @@ from benchmarks.peers.lines import Peer
 from inference.models.loader import resolve
 
 PAIRS = 200
-PART = 40  # of the pairs, on which batch sizes are tried
-BATCH_SIZES = (4, 8, 16, 32, 64)
+PART = 16  # of the pairs, on which batch sizes are tried
+BATCH_SIZES = (4, 8, 16)
 LIMITS = {"speedup_steering_vectors": 5.0, "speedup_repeng": 5.0}
 LIMITS |= {"speedup_steering_vectors_best": 1.5, "speedup_repeng_best": 1.5, "cosine": 0.9999}
 REPENG_PYTHON = os.environ.get("REPENG_PYTHON", str(ROOT / ".venv-peers/repeng/bin/python"))
@@ -58,8 +58,8 @@ def measure(chosen: Options) -> None:
     try:
         best = {name: best_size(peer, data, part, sizes) for name, peer in peers.items() if name != "ours"}
         wanted: list[tuple[str, str, int | None]] = [("ours", "ours", None)]
-        for name, fastest in best.items():
-            wanted += [(name, name, None), (f"{name}_best", name, fastest)]
+        for name, size in best.items():
+            wanted += [(name, name, None), (f"{name}_best", name, size)]
         seconds: dict[str, list[float]] = {key: [] for key, _, _ in wanted}
         directions: dict[str, Directions] = {}
         for _ in range(chosen.repeats):
@@ -118,4 +118,4 @@ def report(chosen: Options, count: int, seconds: dict[str, list[float]], best: d
 
 
 if __name__ == "__main__":
-    measure(options(__doc__, repeats=2))
+    measure(options(__doc__, repeats=1))

@@ -19,8 +19,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.common import ASKS, DATA, SUBJECTS, chat, open_default_model, record, some_direction, table, tokens
-from inference.models.loader import LoadedModel, load
+from benchmarks.common import (
+    ASKS,
+    SUBJECTS,
+    Options,
+    chat,
+    open_default_model,
+    options,
+    record,
+    some_direction,
+    table,
+    tokens,
+)
+from inference.models.loader import LoadedModel
 from inference.transports.inprocess import InProcess
 from inference.types import GenerationRequest, Message
 
@@ -114,28 +125,27 @@ def draw_gap(logits: Tensor, request: GenerationRequest, index: int, other: int)
     return float(max(start - drawn, drawn - ends[place], torch.tensor(0.0)))
 
 
-async def float32() -> tuple[list[Difference], int]:
+async def float32(rows: int) -> tuple[list[Difference], int]:
     inference = await open_default_model()
     try:
-        requests = mixed_requests(ROWS)
+        requests = mixed_requests(rows)
         apart, joined = await alone(inference, requests), await together(inference, requests)
-        rows = zip(requests, apart, joined, strict=True)
-        found = [await difference(inference, r, a, b) for r, a, b in rows if a != b]
+        pairs = zip(requests, apart, joined, strict=True)
+        found = [await difference(inference, r, a, b) for r, a, b in pairs if a != b]
         return found, len(requests)
     finally:
         await inference.close()
 
 
-async def bfloat16() -> tuple[float, float]:
+async def bfloat16(rows: int) -> tuple[float, float]:
     """Shares of greedy rows that differ: ours steered and joining as they come, and plain Hugging Face's."""
     inference = await open_default_model("bfloat16")
     try:
-        requests = mixed_requests(BFLOAT16_ROWS, sampled=False)
+        requests = mixed_requests(rows, sampled=False)
         apart, joined = await alone(inference, requests), await together(inference, requests)
         ours = share_different(apart, joined)
-        prompts = [r.messages or () for r in mixed_requests(BFLOAT16_ROWS, steered=False, sampled=False)]
-        plain = load("default", cache_dir=DATA / "models", dtype="bfloat16", speed=())
-        return ours, await asyncio.to_thread(hugging_face_share, plain, prompts)
+        prompts = [r.messages or () for r in mixed_requests(rows, steered=False, sampled=False)]
+        return ours, await asyncio.to_thread(hugging_face_share, inference.engine.batch.model, prompts)
     finally:
         await inference.close()
 
@@ -161,13 +171,15 @@ def share_different(apart: list[list[int]], joined: list[list[int]]) -> float:
     return sum(a != b for a, b in zip(apart, joined, strict=True)) / len(apart)
 
 
-def report(differences: list[Difference], rows: int, ours: float, theirs: float) -> None:
+def report(
+    chosen: Options, differences: list[Difference], rows: int, small_rows: int, ours: float, theirs: float
+) -> None:
     unexplained = [d for d in differences if not d.explained]
     lines = [
         ("float32 rows", str(rows)),
         ("differing", f"{len(differences)}, of which {len(unexplained)} not explained by a tie"),
         *((f"  {d.row}", f"token {d.index}, {'draw' if d.sampled else 'logit'} gap {d.gap:.2g}") for d in differences),
-        ("bfloat16 rows differing", f"{ours:.0%} of {BFLOAT16_ROWS}; plain Hugging Face generate: {theirs:.0%}"),
+        ("bfloat16 rows differing", f"{ours:.0%} of {small_rows}; plain Hugging Face generate: {theirs:.0%}"),
     ]
     table(f"Rows alone against rows in company, {TOKENS} tokens each, default model", lines)
     record(
@@ -180,19 +192,21 @@ def report(differences: list[Difference], rows: int, ours: float, theirs: float)
             "greedy_margin": GREEDY_MARGIN,
             "sampled_margin": SAMPLED_MARGIN,
             "largest_gap": max((d.gap for d in differences), default=0.0),
-            "bfloat16_rows": BFLOAT16_ROWS,
+            "bfloat16_rows": small_rows,
             "bfloat16_share": round(ours, 4),
             "hugging_face_bfloat16_share": round(theirs, 4),
             "holds": not unexplained,
         },
+        keep=not chosen.quick,
     )
 
 
-async def measure() -> None:
-    differences, rows = await float32()
-    ours, theirs = await bfloat16()
-    report(differences, rows, ours, theirs)
+async def measure(chosen: Options) -> None:
+    most, small_rows = (6, 2) if chosen.quick else (ROWS, BFLOAT16_ROWS)
+    differences, rows = await float32(most)
+    ours, theirs = await bfloat16(small_rows)
+    report(chosen, differences, rows, small_rows, ours, theirs)
 
 
 if __name__ == "__main__":
-    asyncio.run(measure())
+    asyncio.run(measure(options(__doc__)))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from dataclasses import replace
 
-from benchmarks.common import chat, events, open_default_model, percentile, record, table
+from benchmarks.common import Options, chat, events, open_model, options, percentile, record, some_direction, table
 from inference.transports.inprocess import InProcess
 from inference.types import CreateVector, Pair
 
@@ -16,23 +17,26 @@ NEIGHBOURS = 3
 PROMPT = "Tell me a long story about a lighthouse."
 
 
-async def measure() -> None:
-    inference = await open_default_model()
+async def measure(chosen: Options) -> None:
+    inference = await open_model(chosen.model, chosen.dtype)
+    trials = 3 if chosen.quick else TRIALS
     try:
-        quiet = [await trial(inference, f"quiet-{i}") for i in range(TRIALS)]
+        quiet = [await trial(inference, f"quiet-{i}") for i in range(trials)]
         async with building(inference):
-            busy = [await trial(inference, f"busy-{i}") for i in range(TRIALS)]
+            busy = [await trial(inference, f"busy-{i}") for i in range(trials)]
     finally:
         await inference.close()
-    report(quiet, busy)
+    report(chosen, quiet, busy)
 
 
 async def trial(inference: InProcess, name: str) -> float:
     """Milliseconds from asking to stop one of several rows until the batch is one row smaller."""
+    info = await inference.describe()
+    edit = some_direction(seed=1, layer=info.n_layers // 3, width=info.d_model)
     others = [
         asyncio.create_task(events(inference, chat(f"{name}-{i}", PROMPT, max_tokens=400))) for i in range(NEIGHBOURS)
     ]
-    victim = asyncio.create_task(events(inference, chat(name, PROMPT, max_tokens=400, steered=True)))
+    victim = asyncio.create_task(events(inference, replace(chat(name, PROMPT, max_tokens=400), interventions=(edit,))))
     await rows(inference, NEIGHBOURS + 1)
     await asyncio.sleep(random.Random(name).uniform(0.05, 0.4))
     asked = time.perf_counter()
@@ -71,10 +75,10 @@ class building:
                 pass
 
 
-def report(quiet: list[float], busy: list[float]) -> None:
+def report(chosen: Options, quiet: list[float], busy: list[float]) -> None:
     p95 = max(percentile(quiet, 0.95), percentile(busy, 0.95))
     table(
-        f"From asking to stop until the row is gone, {TRIALS} trials each, {NEIGHBOURS} rows beside it",
+        f"From asking to stop until the row is gone, {len(quiet)} trials each, {NEIGHBOURS} rows beside it",
         [
             ("alone", f"p50 {percentile(quiet, 0.5):.0f} ms, p95 {percentile(quiet, 0.95):.0f} ms"),
             ("while a vector is built", f"p50 {percentile(busy, 0.5):.0f} ms, p95 {percentile(busy, 0.95):.0f} ms"),
@@ -84,7 +88,8 @@ def report(quiet: list[float], busy: list[float]) -> None:
     record(
         "stop",
         {
-            "trials": TRIALS,
+            "dtype": chosen.dtype,
+            "trials": len(quiet),
             "p50_ms": round(percentile(quiet, 0.5), 1),
             "p95_ms": round(percentile(quiet, 0.95), 1),
             "while_building_p50_ms": round(percentile(busy, 0.5), 1),
@@ -92,8 +97,9 @@ def report(quiet: list[float], busy: list[float]) -> None:
             "limit_ms": LIMIT_MS,
             "holds": p95 <= LIMIT_MS,
         },
+        keep=not chosen.quick,
     )
 
 
 if __name__ == "__main__":
-    asyncio.run(measure())
+    asyncio.run(measure(options(__doc__)))

@@ -1,0 +1,149 @@
+"""The real server as a process, and people at its playground: accounts, sign-in, a websocket each."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.cookiejar import CookieJar
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.typing import Origin, Subprotocol
+
+from benchmarks.common import DATA, ROOT
+
+PORT = int(os.environ.get("PORT", "8017"))
+URL = f"http://127.0.0.1:{PORT}"
+START_SECONDS = 240
+
+Arrivals = dict[tuple[str, int], float]  # (lane, index of the token) -> seconds of the monotonic clock
+
+
+@dataclass
+class Server:
+    """A running server. `emitted` is where it notes when its engine emits each token, see `timed_server`."""
+
+    process: subprocess.Popen[bytes]
+    said: Path
+    emitted: Path
+
+    def wait_for(self, pattern: str) -> str:
+        """The first match in what it says. Raises RuntimeError with what it said instead."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self.process.poll() is None:
+            if match := re.search(pattern, self.said.read_text()):
+                return match[0]
+            time.sleep(0.02)
+        raise RuntimeError(f"The server did not start. It said:\n{self.said.read_text()}")
+
+    def link(self) -> str:
+        """The one-time link that signs in."""
+        return self.wait_for(r"http\S+/accounts/link/\S+")
+
+    def wait_until_ready(self) -> None:
+        self.wait_for("is ready, loaded")
+
+
+def environment(folder: Path, **settings: str) -> dict[str, str]:
+    """A data folder of its own inside `folder`, with the usual converted models."""
+    data = folder / "data"
+    if not data.exists():
+        data.mkdir()
+        if (DATA / "models").exists():
+            (data / "models").symlink_to(DATA / "models")
+    return {**os.environ, **settings, "STEERBOARD_DATA": str(data), "PYTHONUNBUFFERED": "1"}
+
+
+@contextmanager
+def server(folder: Path, **settings: str) -> Iterator[Server]:
+    """Started, not waited for. `settings` are environment variables."""
+    command = [sys.executable, "-m", "benchmarks.timed_server", str(folder / "emitted"), str(PORT)]
+    with (folder / "said").open("w") as said:
+        env = environment(folder, **settings)
+        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=said, stderr=subprocess.STDOUT)
+    try:
+        yield Server(process, folder / "said", folder / "emitted")
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def inference_settings(model: str, dtype: str) -> dict[str, str]:
+    return {"INFERENCE_URL": f"inprocess://{model}", "STEERBOARD_DTYPE": dtype}
+
+
+def accounts(folder: Path, count: int) -> list[str]:
+    """Makes accounts in the data folder before the server starts; a one-time link for each."""
+    command = [sys.executable, "-m", "benchmarks.accounts", str(count)]
+    made = subprocess.run(command, cwd=ROOT, env=environment(folder), capture_output=True, text=True, check=True)
+    return [f"{URL}/accounts/link/{token}/" for token in made.stdout.split()]
+
+
+def sign_in(link: str) -> str:
+    """The cookies of a session begun by a one-time link."""
+    jar = CookieJar()
+    urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar)).open(link).close()
+    return "; ".join(f"{cookie.name}={cookie.value}" for cookie in jar)
+
+
+@dataclass
+class Viewer:
+    """One websocket that follows runs and notes when each token reaches it."""
+
+    socket: ClientConnection
+
+    async def hello(self) -> None:
+        assert json.loads(await self.socket.recv())["t"] == "hello"
+
+    async def start(self, settings: dict[str, object]) -> str:
+        """Start a run, which also subscribes to it; its id."""
+        await self.socket.send(json.dumps({"t": "run", "idem": str(uuid4()), "settings": settings}))
+        while (answer := json.loads(await self.socket.recv()))["t"] != "accepted":
+            if answer["t"] == "error":
+                raise RuntimeError(answer["message"])
+        return str(answer["run"])
+
+    async def subscribe(self, run: str) -> None:
+        await self.socket.send(json.dumps({"t": "subscribe", "run": run, "after": -1}))
+
+    async def watch(self) -> Arrivals:
+        arrivals: Arrivals = {}
+        counts: dict[str, int] = {}
+        while True:
+            message = json.loads(await self.socket.recv())
+            now = time.monotonic()
+            for event in message.get("events", ()):
+                if event["t"] == "run_finished":
+                    return arrivals
+                if event["t"] == "token":
+                    lane = event["lane"]
+                    arrivals[lane, counts.get(lane, 0)] = now
+                    counts[lane] = counts.get(lane, 0) + 1
+
+
+async def open_viewer(cookie: str) -> Viewer:
+    socket = await connect(
+        URL.replace("http", "ws") + "/ws/playground/",
+        origin=Origin(URL),
+        subprotocols=[Subprotocol("steerboard.v1")],
+        additional_headers={"Cookie": cookie},
+        max_size=None,
+    )
+    viewer = Viewer(socket)
+    await viewer.hello()
+    return viewer
+
+
+def one_lane(text: str, sampling: dict[str, Any]) -> dict[str, object]:
+    """The settings of a run of one unsteered lane."""
+    return {"mode": "chat", "input": text, "sampling": sampling, "lanes": [{"key": "A", "name": "Base"}]}

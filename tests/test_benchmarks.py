@@ -1,0 +1,198 @@
+"""The parts of the benchmarks that can be wrong without anyone noticing: what is timed, compared and written down."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import common, decode, extract, latency, readme, sweep
+from benchmarks.common import Options, Rate, rate, record
+from benchmarks.latency import Timing, timing
+from benchmarks.peers.lines import Peer
+from tests.inference.tiny import save
+
+ROOT = Path(__file__).resolve().parent.parent
+QUICK = Options(quick=True, model="default", dtype="bfloat16", repeats=1)
+PROMPTS = [[1, 2, 3]] * 32
+
+
+def json_line(printed: str) -> dict:
+    return json.loads(printed.strip().splitlines()[-1])
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    monkeypatch.setattr(common, "RESULTS", tmp_path)
+    return tmp_path
+
+
+# ---- rates ----
+
+
+def test_decoding_is_timed_from_the_first_token_to_the_last():
+    assert rate(0.0, [[2.0, 2.5, 3.0, 3.5, 4.0]]) == Rate(decode=4 / 2.0, whole=5 / 4.0)
+
+
+def test_decoding_of_several_streams_is_timed_while_all_of_them_write():
+    early, late = [1.0, 2.0, 3.0, 4.0], [2.0, 3.0, 4.0, 5.0]
+    assert rate(0.0, [early, late]) == Rate(decode=4 / 2.0, whole=8 / 5.0)
+
+
+def test_streams_that_never_overlap_are_timed_from_end_to_end():
+    assert rate(0.0, [[1.0, 2.0], [3.0, 5.0]]) == Rate(decode=3 / 4.0, whole=4 / 5.0)
+
+
+# ---- decode ----
+
+
+def test_decode_asks_everyone_at_every_stream_count():
+    keys = [c.key for c in decode.contests((1, 2, 8, 32), 48, 24, PROMPTS, layers=30)]
+    ours = {f"ours_{n}_{case}" for n in (1, 2, 8, 32) for case in ("plain", "alike", "distinct")}
+    peers = {f"{peer}_{n}" for peer in ("hf", "vllm") for n in (1, 2, 8, 32)}
+    assert set(keys) == ours | peers | {"bridge_1", "ours_32_all_layers"}
+    assert len(keys) == len(set(keys))
+
+
+def test_distinct_rows_share_no_direction_layer_and_strength():
+    edits = [decode.edits("distinct", row, 30)[0] for row in range(32)]
+    assert len({seed for seed, _, _ in edits}) == len({strength for _, _, strength in edits}) == 32
+    assert {layer for _, layer, _ in edits} == set(range(30))
+    assert {tuple(decode.edits("alike", row, 30)) for row in range(32)} == {((0, 10, 6.0),)}
+    assert [layer for _, layer, _ in decode.edits("all_layers", 3, 30)] == list(range(30))
+    assert decode.edits("plain", 3, 30) == []
+
+
+def rates(**found: list[float]) -> dict[str, list[Rate]]:
+    return {key: [Rate(value, value / 2) for value in values] for key, values in found.items()}
+
+
+MEASURED = rates(
+    ours_1_plain=[30, 30], ours_1_alike=[30, 30], ours_1_distinct=[30, 60], hf_1=[20, 40], vllm_1=[20, 30],
+    ours_2_plain=[50, 60], ours_2_alike=[40, 80], ours_2_distinct=[38, 76], ours_2_all_layers=[45, 54],
+    hf_2=[30, 50], vllm_2=[60, 80], bridge_1=[10, 12],
+)  # fmt: skip
+
+
+def test_ratios_are_taken_within_each_repeat():
+    found = decode.figures(MEASURED)
+    assert found["ratio_vllm_1"] == pytest.approx((30 / 20 + 60 / 30) / 2)
+    assert found["distinct_over_alike_2"] == 0.95
+    assert found["all_layers_over_plain_2"] == 0.9
+    assert (found["ours_2_plain"], found["whole_ours_2_plain"]) == (55, 27.5)
+
+
+@pytest.mark.parametrize(("distinct", "holds"), [([80, 100], True), ([40, 50], False)])
+def test_decode_holds_only_when_every_ratio_does(distinct, holds):
+    measured = {**MEASURED, **rates(ours_2_distinct=distinct, ours_2_all_layers=[50, 60])}
+    assert decode.holds(decode.figures(measured)) is holds
+
+
+def test_without_vllm_nothing_is_said_of_it(results, capsys):
+    measured = {key: found for key, found in MEASURED.items() if not key.startswith("vllm")}
+    decode.report(measured, {"ours": {}}, QUICK, tokens=8, streams=(1, 2))
+    printed = capsys.readouterr().out
+    assert "vllm is left out" in printed
+    assert not any("vllm" in key for key in json_line(printed))
+    assert list(results.iterdir()) == []  # --quick is not kept
+
+
+# ---- sweep, extract, latency ----
+
+
+def test_the_sweep_has_every_point_once():
+    found = sweep.points(30, strengths=8, at=5, prompts=8)
+    assert len(set(found)) == len(found) == 320
+    assert all(0 <= layer < 30 for _, layer, _ in found)
+
+
+def test_the_sampled_points_are_scaled_to_all_of_them(results, capsys):
+    sweep.report(QUICK, 320, 32, batch=[20.0], single=[1.0, 2.0])
+    found = json_line(capsys.readouterr().out)
+    assert (found["one_after_another_seconds"], found["speedup"], found["sampled"]) == (480.0, 24.0, 2)
+    assert found["holds"]
+
+
+def test_two_hundred_pairs_end_where_they_are_read():
+    found = extract.pairs(200)
+    assert len(set(found)) == 200
+    assert all(side == side.strip() and side for _, *sides in found for side in sides)
+
+
+def test_extraction_is_compared_within_each_repeat_and_layer_by_layer(results, capsys):
+    seconds = {"ours": [1.0, 2.0], "repeng": [5.0, 12.0], "repeng_best": [2.0, 3.0]}
+    cosine = extract.least_cosine({"0": [1.0, 0.0], "1": [1.0, 1.0]}, {"0": [2.0, 0.0], "1": [1.0, 0.0]})
+    assert cosine == pytest.approx(0.5**0.5)
+    extract.report(QUICK, 200, seconds, {"repeng": 8}, cosine)
+    found = json_line(capsys.readouterr().out)
+    assert (found["speedup_repeng"], found["speedup_repeng_best"]) == (5.5, 1.75)
+    assert found["repeng_best_batch"] == 8
+    assert not found["holds"]
+
+
+def test_time_between_tokens_is_that_of_whole_answers():
+    found = timing([0.1, 0.3], [[1.0, 1.1, 1.2], [1.0, 1.2, 1.6]])
+    assert found.first == pytest.approx(200)
+    assert found.between == pytest.approx((100 + 300) / 2)
+
+
+def test_what_the_web_adds_is_the_worst_of_both_loads(results, capsys):
+    engine, web = Timing(100, 20, 25), Timing(130, 21, 40)
+    found = {"engine_1": [engine], "web_1": [web], "engine_32": [engine], "web_32": [Timing(180, 23, 60)]}
+    latency.report(QUICK, (1, 32), 64, found)
+    line = json_line(capsys.readouterr().out)
+    assert (line["first_token_added_ms_1"], line["first_token_added_ms"]) == (30, 80)
+    assert line["web_over_engine_between_tokens_32"] == 1.15
+    assert not line["holds"]
+
+
+# ---- what is written down ----
+
+
+def test_a_result_names_the_machine_and_is_kept_unless_told_otherwise(results, capsys):
+    record("some", {"figure": 1.5}, keep=False)
+    assert list(results.iterdir()) == []
+    record("some", {"figure": 1.5})
+    kept = json.loads((results / "some.json").read_text())
+    assert kept == json_line(capsys.readouterr().out)
+    assert {"cpu", "cores", "torch", "threads", "benchmark"} <= set(kept)
+
+
+def test_readme_marks_what_does_not_hold():
+    assert readme.line("fast", lambda f: "3 s", {"holds": True}) == "| fast | 3 s |"
+    assert "not met" in readme.line("fast", lambda f: "9 s", {"holds": False})
+
+
+def test_every_benchmark_has_its_line_in_readme_and_its_turn_in_make_bench():
+    turn = (ROOT / "Makefile").read_text().split("for name in ", 1)[1].split(";", 1)[0].split()
+    assert set(turn) == set(readme.ROWS)
+    assert all((ROOT / "benchmarks" / f"{name}.py").exists() for name in turn)
+
+
+# ---- contestants ----
+
+
+def test_a_stopped_peer_answers_a_question_that_fills_the_pipe():
+    peer = Peer("tests.echo_peer", name="echo")
+    try:
+        assert peer.facts() == {"name": "echo"}
+        assert peer.ask(text="x" * 500_000, divisor=2) == {"length": 500_000, "again": 0.5}
+        with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+            peer.ask(text="", divisor=0)
+    finally:
+        peer.close()
+
+
+@pytest.mark.timeout(200)
+def test_a_quick_sweep_runs_from_end_to_end(tmp_path):
+    env = {**os.environ, "STEERBOARD_DATA": str(tmp_path / "data")}
+    command = [sys.executable, "-m", "benchmarks.sweep", "--quick", "--model", str(save("llama", tmp_path / "tiny"))]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr
+    found = json_line(done.stdout)
+    assert (found["benchmark"], found["completions"], found["tokens"]) == ("sweep", 8, 8)
+    assert found["speedup"] > 0
