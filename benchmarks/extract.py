@@ -58,8 +58,8 @@ def measure(chosen: Options) -> None:
     try:
         best = {name: best_size(peer, data, part, sizes) for name, peer in peers.items() if name != "ours"}
         wanted: list[tuple[str, str, int | None]] = [("ours", "ours", None)]
-        for name, size in best.items():
-            wanted += [(name, name, None), (f"{name}_best", name, size)]
+        for name, fastest in best.items():
+            wanted += [(name, name, None), (f"{name}_best", name, fastest)]
         seconds: dict[str, list[float]] = {key: [] for key, _, _ in wanted}
         directions: dict[str, Directions] = {}
         for _ in range(chosen.repeats):

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from benchmarks.common import (
     ASKS,
+    DATA,
     SUBJECTS,
     Options,
     chat,
@@ -31,7 +32,7 @@ from benchmarks.common import (
     table,
     tokens,
 )
-from inference.models.loader import LoadedModel
+from inference.models.loader import LoadedModel, load
 from inference.transports.inprocess import InProcess
 from inference.types import GenerationRequest, Message
 
@@ -145,7 +146,8 @@ async def bfloat16(rows: int) -> tuple[float, float]:
         apart, joined = await alone(inference, requests), await together(inference, requests)
         ours = share_different(apart, joined)
         prompts = [r.messages or () for r in mixed_requests(rows, steered=False, sampled=False)]
-        return ours, await asyncio.to_thread(hugging_face_share, inference.engine.batch.model, prompts)
+        plain = load("default", cache_dir=DATA / "models", dtype="bfloat16", speed=())
+        return ours, await asyncio.to_thread(hugging_face_share, plain, prompts)
     finally:
         await inference.close()
 
