@@ -265,16 +265,23 @@ class Engine:
             choices += self.batch.prefill(self.limits.prefill_tokens)
         if choices:
             self._recent.append((time.monotonic(), len(choices)))
-        for choice in choices:
-            self._deliver(self._running[choice.row], choice)
+        texts = [self._text_of(choice) for choice in choices]
+        for choice, text in zip(choices, texts, strict=True):  # all at once: who listens wakes once, not per row
+            self._deliver(self._running[choice.row], choice, text)
 
-    def _deliver(self, run: Run, choice: Choice) -> None:
+    def _text_of(self, choice: Choice) -> str:
+        silent = choice.token == NO_TOKEN or self._ends(choice)
+        return "" if silent else self._running[choice.row].prepared.text.push(choice.token)
+
+    def _ends(self, choice: Choice) -> bool:
+        return choice.token in self.batch.model.eos_ids and not choice.row.state.params.ignore_eos
+
+    def _deliver(self, run: Run, choice: Choice, text: str) -> None:
         if choice.token == NO_TOKEN:
             self._fail_run(run, _OVERFLOW)
             return
         model, params = self.batch.model, choice.row.state.params
-        ended = choice.token in model.eos_ids and not params.ignore_eos
-        text = "" if ended else run.prepared.text.push(choice.token)
+        ended = self._ends(choice)
         top = tuple(Alternative(model.tokenizer.decode([i]), value) for i, value in choice.top)
         run.send(Token, token_id=choice.token, text=text, logprob=choice.logprob, top=top)
         if ended or run.prepared.text.stopped:
