@@ -135,6 +135,6 @@ class AccountAdapter(DefaultAccountAdapter):
     def new_user(self, request: HttpRequest) -> User:
         return User()
 
-    @staticmethod
-    def _request() -> HttpRequest:
-        return context.request
+    def _request(self) -> HttpRequest:
+        """The request this adapter was made for; what happens on commit comes after the request's own context."""
+        return self.request or context.request

@@ -84,7 +84,9 @@ class ResetSent(allauth.PasswordResetDoneView):
     """Never shows the link, not even here: whoever reads the server's console owns it, whoever opens a page may not."""
 
     template_name = "accounts/reset_sent.html"
-    extra_context = {"console": not settings.EMAIL_URL}
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        return super().get_context_data(**kwargs) | {"console": not settings.EMAIL_URL}
 
 
 def link_instead_of_mail(request: HttpRequest) -> dict[str, Any]:
