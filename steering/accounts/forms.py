@@ -52,6 +52,7 @@ class SignUpForm(Styled, account.SignupForm):
     labels = {"email": "E-mail", "password1": "Password", "password2": "The same again"}
     hints = {"password1": PASSWORD_HINT}
     invitation: Invitation | None = None
+    account_already_exists: bool
 
     def __init__(self, *args: Any, invitation: Invitation | None = None, **kwargs: Any):
         super().__init__(*args, **kwargs)
