@@ -153,7 +153,8 @@ class LedgerEntry(models.Model):
 
     `work` is what `gateway.inference().cancel` stops; "run:<uuid>" and "job:<uuid>" name a playground run and a job.
     `carrier` is the process that will settle it; empty where others may, as with jobs. `subjects` are the counters that
-    were charged. Tokens are prompt and answer together.
+    were charged. `parts` says which parts of the work are counted, where that is not all of it. Tokens are prompt and
+    answer together.
     """
 
     class State(models.TextChoices):
@@ -173,6 +174,7 @@ class LedgerEntry(models.Model):
     reserved_tokens = models.BigIntegerField(validators=[MinValueValidator(0)])
     prompt_tokens = models.BigIntegerField(default=0)
     completion_tokens = models.BigIntegerField(default=0)
+    parts = models.CharField(max_length=40, blank=True)
     carrier = models.CharField(max_length=80, blank=True)
     created_at = models.DateTimeField(default=timezone.now, db_index=True)
     ended_at = models.DateTimeField(null=True)
