@@ -19,7 +19,7 @@ from steering.accounts.ownership import OwnedQuerySet
 SCOPES = ("generate", "vectors", "datasets", "jobs", "admin")
 SECRET_START = "sk-sb-"  # noqa: S105  what all of them begin with
 CARRIER_SECONDS = 30  # a process that was not heard of for so long is gone, and what it had reserved is given back
-LONGEST_HOURS = 24  # nothing is held for longer, whoever carries it
+LONGEST_HOURS = 24  # no process holds anything for longer
 
 
 def _count(**options: object) -> models.PositiveIntegerField:
@@ -141,11 +141,12 @@ class LedgerQuerySet(models.QuerySet["LedgerEntry"]):
         return self.filter(user=getattr(user, "pk", None))
 
     def abandoned(self) -> Self:
-        """Open ones whose process is gone, by the database's clock, and those held longer than anything may be."""
+        """Open ones whose process is gone, by the database's clock, or has held them for longer than is believable."""
         silent = Now() - timedelta(seconds=CARRIER_SECONDS)
         alive = Carrier.objects.filter(heartbeat_at__gte=silent).values("name")
-        carried = ~models.Q(carrier="") & ~models.Q(carrier__in=alive) & models.Q(created_at__lt=silent)
-        return self.open().filter(carried | models.Q(created_at__lt=Now() - timedelta(hours=LONGEST_HOURS)))
+        gone = ~models.Q(carrier__in=alive) & models.Q(created_at__lt=silent)
+        forgotten = models.Q(created_at__lt=Now() - timedelta(hours=LONGEST_HOURS))
+        return self.open().exclude(carrier="").filter(gone | forgotten)
 
 
 class LedgerEntry(models.Model):
