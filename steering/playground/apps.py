@@ -7,6 +7,9 @@ class PlaygroundConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from steering.playground import leaving
+        from steering.playground import (
+            examples,  # noqa: F401  what the pages of keys show
+            leaving,
+        )
 
         leaving.connect()
