@@ -308,7 +308,8 @@ class Engine:
 
     def _own_text(self, run: Run, choice: Choice, ended: bool) -> dict[str, Any]:
         token = "" if ended else run.prepared.text.piece
-        model, raw = self.batch.model, ()
+        model = self.batch.model
+        raw: tuple[int, ...] = ()
         if choice.token not in model.special_ids and not ended:
             raw = tuple(model.vocabulary.raw(choice.token))
         return {
