@@ -25,6 +25,7 @@ urlpatterns = [
     path("models/", include("steering.workers.urls")),
     path("readyz", health.readyz, name="readyz"),
     path("status.json", frame.status, name="status"),
+    path("v1/", include("steering.api.openai.urls")),
     path("vectors/", include("steering.vectors.urls")),
 ]
 
