@@ -38,13 +38,7 @@ class Server:
     emitted: Path
 
     def wait_for(self, pattern: str) -> str:
-        """The first match in what it says. Raises RuntimeError with what it said instead."""
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self.process.poll() is None:
-            if match := re.search(pattern, self.said.read_text()):
-                return match[0]
-            time.sleep(0.02)
-        raise RuntimeError(f"The server did not start. It said:\n{self.said.read_text()}")
+        return wait_for(self.process, self.said, pattern)
 
     def link(self) -> str:
         """The one-time link that signs in."""
@@ -52,6 +46,16 @@ class Server:
 
     def wait_until_ready(self) -> None:
         self.wait_for("is ready, loaded")
+
+
+def wait_for(process: subprocess.Popen[bytes], said: Path, pattern: str) -> str:
+    """The first match in what a process says. Raises RuntimeError with what it said instead."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        if match := re.search(pattern, said.read_text()):
+            return match[0]
+        time.sleep(0.02)
+    raise RuntimeError(f"The process did not start. It said:\n{said.read_text()}")
 
 
 def environment(folder: Path, **settings: str) -> dict[str, str]:
@@ -67,25 +71,33 @@ def environment(folder: Path, **settings: str) -> dict[str, str]:
 @contextmanager
 def server(folder: Path, **settings: str) -> Iterator[Server]:
     """Started, not waited for. `settings` are environment variables."""
-    command = [sys.executable, "-m", "benchmarks.timed_server", str(folder / "emitted"), str(PORT)]
-    with (folder / "said").open("w") as said:
+    command = ["-m", "benchmarks.timed_server", str(folder / "emitted"), str(PORT)]
+    with process(folder, "said", command, **settings) as it:
+        yield Server(it, folder / "said", folder / "emitted")
+
+
+@contextmanager
+def process(folder: Path, said: str, command: list[str], **settings: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Python with `command`, ended with the context. What it says goes into the file `said` of the folder."""
+    with (folder / said).open("w") as file:
         env = environment(folder, **settings)
-        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=said, stderr=subprocess.STDOUT)
+        it = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=env, stdout=file, stderr=subprocess.STDOUT)
     try:
-        yield Server(process, folder / "said", folder / "emitted")
+        yield it
     finally:
-        process.terminate()
-        process.wait(30)
+        it.terminate()
+        it.wait(60)
 
 
 def inference_settings(model: str, dtype: str) -> dict[str, str]:
     return {"INFERENCE_URL": f"inprocess://{model}", "STEERBOARD_DTYPE": dtype}
 
 
-def accounts(folder: Path, count: int) -> list[str]:
+def accounts(folder: Path, count: int, **settings: str) -> list[str]:
     """Makes accounts in the data folder before the server starts; a one-time link for each."""
     command = [sys.executable, "-m", "benchmarks.accounts", str(count)]
-    made = subprocess.run(command, cwd=ROOT, env=environment(folder), capture_output=True, text=True, check=True)
+    env = environment(folder, **settings)
+    made = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
     return [f"{URL}/accounts/link/{token}/" for token in made.stdout.split()]
 
 
@@ -113,8 +125,9 @@ class Viewer:
                 raise RuntimeError(answer["message"])
         return str(answer["run"])
 
-    async def subscribe(self, run: str) -> None:
-        await self.socket.send(json.dumps({"t": "subscribe", "run": run, "after": -1}))
+    async def subscribe(self, run: str, after: int = -1) -> None:
+        """Follow a run from the event that comes after number `after`."""
+        await self.socket.send(json.dumps({"t": "subscribe", "run": run, "after": after}))
 
     async def watch(self) -> Arrivals:
         arrivals: Arrivals = {}
