@@ -6,6 +6,7 @@ before the work begins, the row says who carries a job, and the sweeper looks af
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 from uuid import UUID
 
@@ -46,8 +47,17 @@ def app() -> Celery:
 
 
 def send(job_id: UUID) -> None:
-    """Leave a message for the web workers. Raises TROUBLE."""
-    app().send_task(TASK, args=[str(job_id)], queue=QUEUE, retry=False)
+    """Leave a message for the web workers, under the job's id. Raises TROUBLE."""
+    app().send_task(TASK, args=[str(job_id)], task_id=str(job_id), queue=QUEUE, retry=False)
+
+
+async def waiting() -> set[str]:
+    """The ids of jobs whose message lies on the queue and was taken by nobody. Raises `shared.trouble()`.
+
+    What a worker has fetched and not begun is not among them: it is lost when that worker is killed.
+    """
+    messages = await shared.redis().lrange(QUEUE, 0, -1)
+    return {json.loads(message)["headers"]["id"] for message in messages}
 
 
 def carry(job_id: str) -> None:
