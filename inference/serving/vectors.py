@@ -35,7 +35,7 @@ class RedisVectors:
         try:
             data = self._redis.get(link.key("vector", id))
         except link.ERRORS as error:
-            raise link.unreachable(self._url) from error
+            raise link.unreachable(self._url, error) from error
         if data is None:
             raise NotFound("vector_not_found", f"There is no vector {id[:12]}. Build it again or upload its file.")
         assert isinstance(data, bytes)

@@ -70,6 +70,7 @@ class Hub:
         self._dismissed: set[str] = set()  # tries that nobody listens to any more, as their workers are yet to learn
         self._seen: dict[str, float] = {}  # models, and when they were last served
         self._down_since: float | None = None
+        self._trouble: BaseException | None = None  # what the last command that failed said
         self._up_since = time.monotonic()
         self._last = b"0-0"  # entry of our stream that was read
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -105,7 +106,7 @@ class Hub:
         try:
             workers = await asyncio.wait_for(read_workers(self._redis), 1.8)
         except link.ERRORS as error:
-            raise link.unreachable(self._url) from error
+            raise link.unreachable(self._url, error) from error
         now = time.monotonic()
         self._seen |= {w.model.id: now for w in workers if w.model and w.state == "ready"}
         return workers
@@ -118,19 +119,19 @@ class Hub:
             pipe.xadd(stream, {"order": link.dumps(order)}, maxlen=1000).expire(stream, link.EVENTS_SECONDS)
             await pipe.execute()
         except link.ERRORS as error:
-            raise link.unreachable(self._url) from error
+            raise link.unreachable(self._url, error) from error
 
     async def share(self, vector_id: str, data: bytes) -> None:
         try:
             await self._redis.set(link.key("vector", vector_id), data, ex=link.VECTOR_SECONDS)
         except link.ERRORS as error:
-            raise link.unreachable(self._url) from error
+            raise link.unreachable(self._url, error) from error
 
     async def fetch(self, vector_id: str) -> bytes | None:
         try:
             return await self._redis.get(link.key("vector", vector_id))
         except link.ERRORS as error:
-            raise link.unreachable(self._url) from error
+            raise link.unreachable(self._url, error) from error
 
     async def cancel(self, id: str) -> None:
         """Cancel the requests of that id: those of this process, and the latest of any other. Raises Unavailable."""
@@ -140,7 +141,7 @@ class Hub:
         try:
             latest = await self._redis.get(link.key("request", id))
         except link.ERRORS as error:
-            raise link.unreachable(self._url) from error
+            raise link.unreachable(self._url, error) from error
         for key in {a.key for a in own} | ({latest.decode()} if latest else set()):
             await self._cancel_try(key)
 
@@ -167,7 +168,7 @@ class Hub:
             await self._redis.set(link.key("cancel", key), 1, ex=link.CLAIM_SECONDS)
             claim = await self._redis.get(link.key("claim", key))
         except link.ERRORS as error:
-            raise link.unreachable(self._url) from error
+            raise link.unreachable(self._url, error) from error
         if claim and claim.decode() != link.FENCED:
             await self.order(claim.decode(), {"do": "cancel", "attempt": key})
 
@@ -246,9 +247,9 @@ class Hub:
             try:
                 return await act()
             except link.ERRORS as error:
-                self._note_down()
+                self._note_down(error)
                 if self._is_long_down() or time.monotonic() > deadline:
-                    raise link.unreachable(self._url) from error
+                    raise link.unreachable(self._url, error) from error
             await asyncio.sleep(delay)
             delay = min(1.0, delay * 2)
 
@@ -261,8 +262,8 @@ class Hub:
         while not self._closing:
             try:
                 await act()
-            except link.ERRORS:
-                self._note_down()
+            except link.ERRORS as error:
+                self._note_down(error)
                 await asyncio.sleep(0.2)
             except Exception:
                 log.exception("%s failed", act.__name__)
@@ -347,12 +348,12 @@ class Hub:
             await asyncio.sleep(0.5)
             if self._is_long_down():
                 for attempt in list(self._open.values()):
-                    self._fail(attempt, link.unreachable(self._url))
+                    self._fail(attempt, link.unreachable(self._url, self._trouble))
             try:
                 await self._redis.set(link.key("reader", self._address), 1, ex=link.READER_SECONDS)
                 self._note_up()
-            except link.ERRORS:
-                self._note_down()
+            except link.ERRORS as error:
+                self._note_down(error)
                 continue
             await self._dismiss()
             now = time.monotonic()
@@ -478,10 +479,11 @@ class Hub:
 
     # ---- is Redis there? ----
 
-    def _note_down(self) -> None:
+    def _note_down(self, error: BaseException) -> None:
+        self._trouble = error
         if self._down_since is None:
             self._down_since = time.monotonic()
-            log.warning("Redis at %s does not answer", link.place(self._url))
+            log.warning("Redis at %s does not answer: %s", link.place(self._url), error)
 
     def _note_up(self) -> None:
         if self._down_since is not None:

@@ -7,6 +7,7 @@ before the work begins, the row says who carries a job, and the sweeper looks af
 from __future__ import annotations
 
 import json
+import ssl
 from functools import lru_cache
 from uuid import UUID
 
@@ -37,6 +38,8 @@ def app() -> Celery:
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # Without it kombu takes any certificate. What the address says of TLS comes in place of this.
+        broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if settings.REDIS_URL.startswith("rediss://") else None,
         broker_transport_options={
             "socket_timeout": shared.ANSWER_SECONDS,
             "socket_connect_timeout": shared.CONNECT_SECONDS,
