@@ -147,7 +147,8 @@ class Found:
     resumed: int = 0
     reloaded: int = 0
     retold: int = 0  # tokens that were others when a page asked for all of it again
-    pings: list[float] = field(default_factory=list)  # seconds
+    opened: list[float] = field(default_factory=list)  # seconds until a socket was
+    pings: list[float] = field(default_factory=list)  # seconds until each was answered
     idle_lost: int = 0
     seconds: float = 0.0
 
@@ -178,7 +179,7 @@ async def sample(pid: int, plan: Plan, begun: float, until: float) -> list[tuple
 async def stream(number: int, cookie: str, plan: Plan, until: float, found: Found) -> None:
     """One run after another until the time is over; the last one is followed to its end."""
     chance = random.Random(number)
-    viewer = await open_viewer(cookie)
+    viewer = await come(cookie, found)
     while time.monotonic() < until:
         sampling = {**SAMPLING, "seed": chance.randrange(10**6), "max_tokens": plan.tokens}
         run = await viewer.start(one_lane(f"Tell me about the number {chance.randrange(10**6)}.", sampling))
@@ -188,9 +189,16 @@ async def stream(number: int, cookie: str, plan: Plan, until: float, found: Foun
             continue
         viewer.socket.transport.abort()  # as a line that breaks: nobody says goodbye
         await asyncio.sleep(chance.random())
-        viewer = await open_viewer(cookie)
+        viewer = await come(cookie, found)
         await (go_on if chance.random() < 0.5 else begin_anew)(viewer, run, found)
     await viewer.socket.close()
+
+
+async def come(cookie: str, found: Found) -> Viewer:
+    asked = time.monotonic()
+    viewer = await open_viewer(cookie, within=SILENCE_SECONDS)
+    found.opened.append(time.monotonic() - asked)
+    return viewer
 
 
 async def go_on(viewer: Viewer, run: str, found: Found) -> None:
@@ -231,7 +239,7 @@ async def idle(number: int, cookie: str, plan: Plan, until: float, found: Found)
     """A page that is left open: it says from time to time that it is there, and now and then is loaded again."""
     chance = random.Random(-1 - number)
     await asyncio.sleep(chance.random() * plan.ping)
-    viewer = await open_viewer(cookie)
+    viewer = await come(cookie, found)
     while time.monotonic() < until:
         asked = time.monotonic()
         try:
@@ -241,11 +249,11 @@ async def idle(number: int, cookie: str, plan: Plan, until: float, found: Found)
             found.pings.append(time.monotonic() - asked)
         except (ConnectionClosed, TimeoutError):
             found.idle_lost += 1
-            viewer = await open_viewer(cookie)
+            viewer = await come(cookie, found)
         await asyncio.sleep(plan.ping)
         if chance.random() < RELOAD_SHARE:
             await viewer.socket.close()
-            viewer = await open_viewer(cookie)
+            viewer = await come(cookie, found)
     await viewer.socket.close()
 
 
@@ -303,6 +311,7 @@ def report(
         "retold": found.retold,
         "idle_lost": found.idle_lost,
         "ping_p95_ms": round(1000 * percentile(found.pings, 0.95), 1),
+        "open_p95_ms": round(1000 * percentile(found.opened, 0.95), 1),
         "tokens_per_second": round(counts["tokens_received"] / found.seconds, 1),
         "web_cores": round(cpu / found.seconds, 2),
     }
@@ -317,6 +326,7 @@ def report(
                 f"{facts['tokens_per_second']:.0f} tokens, {facts['web_cores']:.2f} cores busy in the web process",
             ),
             ("a ping is answered", f"95 % within {facts['ping_p95_ms']:.0f} ms, {found.idle_lost} sockets lost"),
+            ("a socket is opened", f"95 % within {facts['open_p95_ms']:.0f} ms"),
             (
                 "memory",
                 f"{facts['memory_first_third_mb']:.0f} MB, then {facts['memory_last_third_mb']:.0f} MB: "

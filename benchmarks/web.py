@@ -144,13 +144,15 @@ class Viewer:
                     counts[lane] = counts.get(lane, 0) + 1
 
 
-async def open_viewer(cookie: str) -> Viewer:
+async def open_viewer(cookie: str, within: float = 10.0) -> Viewer:
+    """`within`: seconds for the handshake. Raises TimeoutError."""
     socket = await connect(
         URL.replace("http", "ws") + "/ws/playground/",
         origin=Origin(URL),
         subprotocols=[Subprotocol("steerboard.v1")],
         additional_headers={"Cookie": cookie},
         max_size=None,
+        open_timeout=within,
     )
     viewer = Viewer(socket)
     await viewer.hello()

@@ -9,6 +9,7 @@ What lies where, each name behind `steerboard:`:
     claim:<attempt>         which worker took an attempt, or "fenced": nobody may any more
     cancel:<attempt>        the attempt is to end
     request:<request id>    the latest attempt of that request
+    revision:<model id>     which revision of a model is served under its id; whoever loaded another one waits
     vector:<id>             a vector's file
 Requests travel through Celery, in a queue for each model.
 """

@@ -40,6 +40,10 @@ class RedisVectors:
             raise NotFound("vector_not_found", f"There is no vector {id[:12]}. Build it again or upload its file.")
         assert isinstance(data, bytes)
         vector = load(data)
+        if vector.id != id:
+            raise NotFound(
+                "vector_not_found", f"What lies under {id[:12]} is another vector. Upload the right one again."
+            )
         self._keep(vector, data)
         return vector
 

@@ -208,7 +208,7 @@ class Hub:
     async def _send(self, attempt: Attempt) -> None:
         """Put the present try into its model's queue. Raises InferenceError."""
         attempt.tries += 1
-        attempt.worker, attempt.homeless_since = "", None
+        attempt.worker, attempt.homeless_since, attempt.unknown = "", None, False
         self._open[attempt.key] = attempt
         message = {
             "attempt": attempt.key,
@@ -305,7 +305,9 @@ class Hub:
 
     def _accept(self, attempt: Attempt, data: dict[str, Any]) -> Event | None:
         if data["type"] == UNKNOWN:
-            self._fail(attempt, _events_lost())
+            attempt.unknown = not attempt.begun  # who has the claim never began: it is taken from it and sent again
+            if attempt.begun:
+                self._fail(attempt, _events_lost())
             return None
         if data["seq"] < attempt.seq:
             return None
@@ -314,8 +316,10 @@ class Hub:
             return None
         try:
             event = EVENTS[data["type"]].from_wire({**data, "id": attempt.request.id})
-        except InferenceError as error:
-            self._fail(attempt, EngineFault("bad_event", f"The worker sent what cannot be read: {error.message}"))
+        except (InferenceError, KeyError) as error:
+            self._fail(
+                attempt, EngineFault("bad_event", f"The worker sent what cannot be read: {error}. Run it again.")
+            )
             return None
         attempt.seq += 1
         attempt.missing_since = None
@@ -329,15 +333,21 @@ class Hub:
 
     async def _bring_vector(self, attempt: Attempt, result: Result) -> None:
         """Hand a result on when the vector that it names lies in this process's store."""
-        id = result.payload["vector"]["id"]
         event: Event = result
         try:
+            id = result.payload["vector"]["id"]
             data = await self._persistently(lambda: self._redis.get(link.key("vector", id)))
             if data is None:
                 raise NotFound("vector_lost", "The vector was built, but Redis lost it. Build it again.")
             await asyncio.to_thread(self._vectors.put, data)
         except InferenceError as error:
             event = _failed(attempt, error, result.seq)
+        except asyncio.CancelledError:
+            event = _failed(attempt, _shutting_down(), result.seq)
+        except Exception as error:
+            log.exception("the vector of %s could not be kept", attempt.request.id)
+            fault = EngineFault("vector_not_kept", f"The vector was built, but could not be kept: {error}. Try again.")
+            event = _failed(attempt, fault, result.seq)
         _wake(attempt.loop, [(attempt.inbox, event)])
 
     # ---- watching ----
@@ -384,7 +394,7 @@ class Hub:
         elif not attempt.worker:
             if now - attempt.sent > TAKE_SECONDS or (attempt.cancelled and now - attempt.sent > QUIET_SECONDS):
                 await self._give_up_try(attempt, workers, only_unclaimed=True)
-        elif self._is_lost(workers.get(attempt.worker)):
+        elif attempt.unknown or self._is_lost(workers.get(attempt.worker)):
             if attempt.begun:
                 self._fail(attempt, _lost(attempt))
             else:
@@ -457,9 +467,8 @@ class Hub:
 
     async def _end_all(self) -> None:
         self._closing = True
-        error = Unavailable("shutting_down", "The server is shutting down. Start it again and repeat.")
         for attempt in list(self._open.values()):
-            self._fail(attempt, error)
+            self._fail(attempt, _shutting_down())
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -510,7 +519,9 @@ def _wake(loop: asyncio.AbstractEventLoop, deliveries: list[tuple[asyncio.Queue[
 
 
 def _is_silent(attempt: Attempt, now: float) -> bool:
-    return bool(now - attempt.heard > QUIET_SECONDS or attempt.missing_since or attempt.homeless_since)
+    return bool(
+        now - attempt.heard > QUIET_SECONDS or attempt.missing_since or attempt.homeless_since or attempt.unknown
+    )
 
 
 def _failed(attempt: Attempt, error: InferenceError, seq: int) -> Failed:
@@ -520,6 +531,10 @@ def _failed(attempt: Attempt, error: InferenceError, seq: int) -> Failed:
 def _lost(attempt: Attempt) -> Unavailable:
     what = "What was written so far is kept. " if isinstance(attempt.request, GenerationRequest) else ""
     return Unavailable("worker_lost", f"The worker that ran this was lost. {what}Run it again.", retry_after=5.0)
+
+
+def _shutting_down() -> Unavailable:
+    return Unavailable("shutting_down", "The server is shutting down. Start it again and repeat.")
 
 
 def _events_lost() -> Unavailable:
