@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 import ssl
 from functools import lru_cache
+from typing import Any
 from uuid import UUID
 
 from celery import Celery
+from celery.app.amqp import AMQP
 from django.conf import settings
+from kombu import Connection
 from kombu.exceptions import OperationalError
 
 from steering import gateway, shared
@@ -23,9 +26,21 @@ TROUBLE = OperationalError  # what `send` raises while Redis cannot be reached
 JOBS_AT_ONCE = 16  # they wait for the model most of the time
 
 
+class SteadyConnection(Connection):
+    """Looks for a Redis that went away every second; Celery's own patience grows to half a minute."""
+
+    def ensure_connection(self, *args: Any, **options: Any) -> Any:
+        steady = {"interval_start": 0.5, "interval_step": 0.5, "interval_max": 1.0}
+        return super().ensure_connection(*args, **steady | options)
+
+
+class SteadyAMQP(AMQP):
+    Connection = SteadyConnection
+
+
 @lru_cache(maxsize=1)
 def app() -> Celery:
-    queue = Celery("steerboard", broker=settings.REDIS_URL, set_as_current=False)
+    queue = Celery("steerboard", broker=settings.REDIS_URL, amqp=SteadyAMQP, set_as_current=False)
     queue.conf.update(
         task_default_queue=QUEUE,
         task_serializer="json",

@@ -13,7 +13,7 @@ from inference.errors import Unavailable
 from inference.types import CheckPairs, Event, Failed, Pair, Progress, Result
 from steering import gateway
 from steering.accounts.models import User
-from steering.jobs import kinds, runner
+from steering.jobs import kinds, queue, runner
 from steering.jobs.models import Job
 from steering.jobs.templatetags.durations import duration
 from tests.fake_inference import FakeInference
@@ -253,6 +253,16 @@ def test_a_process_that_was_taken_for_dead_lets_go_though_it_gets_the_job_again(
     gateway.call(carry_twice())
     job.refresh_from_db()
     assert (job.state, ends, kept) == ("succeeded", [0, 1], [{"of": 1}])
+
+
+def test_web_workers_look_for_a_redis_that_went_away_every_second(settings: Any) -> None:
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+    waits: list[float] = []
+    with pytest.raises(queue.TROUBLE):
+        queue.app.__wrapped__().connection_for_read().ensure_connection(
+            lambda error, seconds: waits.append(seconds), max_retries=3
+        )
+    assert max(waits) <= 1
 
 
 def test_jobs_of_the_last_process_are_failed_with_a_cure(person: User) -> None:
