@@ -65,7 +65,8 @@ def environment(folder: Path, **settings: str) -> dict[str, str]:
         data.mkdir()
         if (DATA / "models").exists():
             (data / "models").symlink_to(DATA / "models")
-    return {**os.environ, **settings, "STEERBOARD_DATA": str(data), "PYTHONUNBUFFERED": "1"}
+    ours = {"STEERBOARD_DATA": str(data), "PYTHONUNBUFFERED": "1", "DJANGO_SETTINGS_MODULE": "webapp.settings"}
+    return {**os.environ, **settings, **ours}
 
 
 @contextmanager

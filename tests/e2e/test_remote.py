@@ -69,21 +69,21 @@ def order(page: Page, worker: str, button: str, model: str = "") -> None:
 
 def shows(page: Page, worker: str, state: str, model: str) -> None:
     """The row says so by itself, without a reload."""
-    expect(row(page, worker)).to_contain_text(state, timeout=60 * SECONDS)
-    expect(row(page, worker)).to_contain_text(model)
+    cells = row(page, worker).locator("td")
+    expect(cells.nth(2)).to_contain_text(model, timeout=60 * SECONDS)
+    expect(cells.nth(1)).to_have_text(state, timeout=60 * SECONDS)
 
 
 def prepared(visit: Visit) -> Page:
     """The Models page with both models ready, whatever the test before has left."""
     page = visit.goto("/models/")
     for worker, model in (("first", ONE), ("second", TWO)):
-        cells = row(page, worker).inner_text()
-        if "Draining" in cells:
+        cells = row(page, worker).locator("td")
+        if "Draining" in cells.nth(1).inner_text():
             order(page, worker, "Resume")
-        if "No model" in cells:
-            order(page, worker, "Load", model)
-        elif model not in cells.partition("Model to load")[0]:
-            order(page, worker, "Switch", model)
+        holds = cells.nth(2).inner_text()
+        if model not in holds:
+            order(page, worker, "Load" if holds == "none" else "Switch", model)
         shows(page, worker, "Ready", model)
     return page
 
