@@ -93,7 +93,8 @@ def start(stack: ExitStack, folder: Path, plan: Plan) -> tuple[dict[str, str], i
     if plan.redis:
         redis = Redis(folder / "redis")
         server = redis.start(keep=False)
-        stack.callback(lambda: (server.terminate(), server.wait(30)))
+        stack.callback(server.wait, 30)
+        stack.callback(server.terminate)
         settings |= {"INFERENCE_URL": redis.url, "REDIS_URL": redis.url, "STEERBOARD_MODEL": str(model)}
     links = accounts(folder, plan.streaming, **settings)
     if plan.redis:
