@@ -30,7 +30,13 @@ def evaluate(server: Server, name: str, folder: Path) -> list[list[tuple[float, 
     )
     done = subprocess.run(
         [
-            *(LM_EVAL, "--model", "local-completions", "--model_args", f"{options},max_retries=1,max_length=256"),
+            *(
+                LM_EVAL,
+                "--model",
+                "local-completions",
+                "--model_args",
+                f"{options},tokenizer_backend=huggingface,max_retries=1,max_length=256",
+            ),
             *("--tasks", "steerboard_choices", "--include_path", tasks, "--batch_size", "4"),
             *("--log_samples", "--output_path", folder / "out"),
         ],
