@@ -1,0 +1,112 @@
+"""What every operation shares: who asks, what scope that takes, strict queries, and creations that happen once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db.models import Model, QuerySet
+from django.shortcuts import get_object_or_404
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import Serializer
+from rest_framework.views import APIView
+
+from steering.access.principal import Principal
+from steering.api.idempotency import MAX_KEY, Answer, digest_of, once
+from steering.api.rest.authentication import KeyOrSession
+from steering.api.rest.errors import Refused, handle
+from steering.api.rest.parsing import JsonOnly, Parsers
+
+M = TypeVar("M", bound=Model)
+
+
+class Endpoint(APIView):
+    """`scope` is what a key needs for every method here; empty: any key will do."""
+
+    scope = ""
+    authentication_classes = (KeyOrSession,)
+    permission_classes = ()
+    renderer_classes = (JSONRenderer,)
+    parser_classes = Parsers.JSON
+    content_negotiation_class = JsonOnly
+    metadata_class = None
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        self.authorize(self.who)
+
+    def authorize(self, who: Principal) -> None:
+        """Raises Denied, or Http404 for what this person is not to know of."""
+        if self.scope:
+            who.require(self.scope)
+
+    @property
+    def who(self) -> Principal:
+        who: Principal = self.request.auth
+        return who
+
+    def get_exception_handler(self) -> Any:
+        return handle
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        """Answers are for who asked, now: no cache keeps them."""
+        response.headers.setdefault("Cache-Control", "no-store")
+        return super().finalize_response(request, response, *args, **kwargs)
+
+    # ---- reading ----
+
+    def read(self, shape: type[Serializer], **options: Any) -> dict[str, Any]:
+        """The body. Raises ValidationError, which names every field at fault."""
+        return _valid(shape(data=self.request.data, **options))
+
+    def query(self, shape: type[Serializer]) -> dict[str, Any]:
+        """The query. A name that is not known, or that comes twice, is refused: a filter must not fall away."""
+        asked = self.request.query_params
+        twice = [name for name in asked if len(asked.getlist(name)) > 1]
+        if twice:
+            name = twice[0][:60]
+            raise Refused(400, "invalid_request", f"{name} is given twice. Give it once.", fields={name: "Give it once."})
+        return _valid(shape(data=asked.dict()))
+
+    def one(self, rows: QuerySet[M], pk: Any) -> M:
+        """A row of those that this person may see or change. Raises Http404 for all others."""
+        return get_object_or_404(rows, pk=pk)
+
+    # ---- answering ----
+
+    def once(
+        self,
+        make: Callable[[], Answer],
+        *,
+        atomic: bool = True,
+        kept: Callable[[Any], Any] = lambda body: body,
+    ) -> Response:
+        """Answer a creation, and do it once where the client has named it with an Idempotency-Key."""
+        key = self.request.headers.get("Idempotency-Key")
+        if key is None:
+            return _response(make())
+        if not 1 <= len(key) <= MAX_KEY:
+            said = f"An Idempotency-Key has 1 to {MAX_KEY} characters. A UUID will do."
+            raise Refused(400, "invalid_request", said, fields={"Idempotency-Key": said})
+        digest = digest_of(self.request.method, self.request.path, self.request.data)
+        return _response(once(self.who, key, digest, make, atomic=atomic, kept=kept))
+
+
+def _valid(shape: Serializer) -> dict[str, Any]:
+    shape.is_valid(raise_exception=True)
+    data: dict[str, Any] = shape.validated_data
+    return data
+
+
+def _response(answer: Answer) -> Response:
+    headers = answer.headers | ({"Idempotency-Replayed": "true"} if answer.replayed else {})
+    body = json.loads(json.dumps(answer.body, cls=DjangoJSONEncoder))  # a first answer looks as its replay will
+    return Response(body, status=answer.status, headers=headers)
+
+
+def created(body: Any, location: str = "", status: int = 201) -> Answer:
+    return Answer(status, body, {"Location": location} if location else {})
