@@ -88,6 +88,7 @@ INSTALLED_APPS = [
     "steering.jobs",
     "steering.datasets",
     "steering.vectors",
+    "steering.presets",
     "steering.playground",
 ]
 MIDDLEWARE = [
