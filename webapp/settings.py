@@ -90,6 +90,10 @@ INSTALLED_APPS = [
     "steering.vectors",
     "steering.presets",
     "steering.playground",
+    "steering.api",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
 ]
 MIDDLEWARE = [
     "webapp.middleware.RequestId",
@@ -123,6 +127,32 @@ TEMPLATES = [
         },
     },
 ]
+
+# The REST API. Its own classes say the rest; see steering/api/rest/base.py.
+REST_FRAMEWORK = {
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "DEFAULT_PERMISSION_CLASSES": [],
+    "URL_FORMAT_OVERRIDE": None,
+    "UNAUTHENTICATED_USER": None,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Steerboard",
+    "DESCRIPTION": "Build steering vectors from contrastive data, run a model with them, and look after all of it.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_AUTHENTICATION": [],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "ENABLE_DJANGO_DEPLOY_CHECK": False,
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "steering.api.rest.openapi.describe_headers",
+    ],
+}
 
 # Data
 DATABASES = {"default": database(env.str("DATABASE_URL", default=""), DATA_DIR)}

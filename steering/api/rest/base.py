@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from typing import Any, TypeVar
+from uuid import UUID, uuid5
 
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import Model, QuerySet
@@ -16,12 +17,13 @@ from rest_framework.serializers import Serializer
 from rest_framework.views import APIView
 
 from steering.access.principal import Principal
-from steering.api.idempotency import MAX_KEY, Answer, digest_of, once
+from steering.api.idempotency import MAX_KEY, Answer, digest_of, once, sender_of
 from steering.api.rest.authentication import KeyOrSession
-from steering.api.rest.errors import Refused, handle
+from steering.api.rest.errors import handle, invalid
 from steering.api.rest.parsing import JsonOnly, Parsers
 
 M = TypeVar("M", bound=Model)
+SENT = UUID("6a1f4f0e-6f55-4a53-9d2c-3c1f5b0c7e42")
 
 
 class Endpoint(APIView):
@@ -69,7 +71,7 @@ class Endpoint(APIView):
         twice = [name for name in asked if len(asked.getlist(name)) > 1]
         if twice:
             name = twice[0][:60]
-            raise Refused(400, "invalid_request", f"{name} is given twice. Give it once.", fields={name: "Give it once."})
+            raise invalid({name: "This is given twice. Give it once."})
         return _valid(shape(data=asked.dict()))
 
     def one(self, rows: QuerySet[M], pk: Any) -> M:
@@ -86,14 +88,25 @@ class Endpoint(APIView):
         kept: Callable[[Any], Any] = lambda body: body,
     ) -> Response:
         """Answer a creation, and do it once where the client has named it with an Idempotency-Key."""
-        key = self.request.headers.get("Idempotency-Key")
+        key = self._idempotency_key()
         if key is None:
             return _response(make())
-        if not 1 <= len(key) <= MAX_KEY:
+        return _response(once(self.who, key, self._digest(), make, atomic=atomic, kept=kept))
+
+    def same_for_resent(self) -> UUID | None:
+        """What a request and the same one sent again have in common, and no other; None without Idempotency-Key."""
+        key = self._idempotency_key()
+        return None if key is None else uuid5(SENT, f"{sender_of(self.who)} {self._digest()} {key}")
+
+    def _idempotency_key(self) -> str | None:
+        key: str | None = self.request.headers.get("Idempotency-Key")
+        if key is not None and not 1 <= len(key) <= MAX_KEY:
             said = f"An Idempotency-Key has 1 to {MAX_KEY} characters. A UUID will do."
-            raise Refused(400, "invalid_request", said, fields={"Idempotency-Key": said})
-        digest = digest_of(self.request.method, self.request.path, self.request.data)
-        return _response(once(self.who, key, digest, make, atomic=atomic, kept=kept))
+            raise invalid({"Idempotency-Key": said})
+        return key
+
+    def _digest(self) -> str:
+        return digest_of(self.request.method, self.request.path, self.request.data)
 
 
 def _valid(shape: Serializer) -> dict[str, Any]:
