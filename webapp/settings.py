@@ -130,7 +130,7 @@ TEMPLATES = [
 
 # The REST API. Its own classes say the rest; see steering/api/rest/base.py.
 REST_FRAMEWORK = {
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "steering.api.rest.openapi.Schema",
     "DEFAULT_AUTHENTICATION_CLASSES": [],
     "DEFAULT_PERMISSION_CLASSES": [],
     "URL_FORMAT_OVERRIDE": None,
@@ -148,10 +148,9 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "ENABLE_DJANGO_DEPLOY_CHECK": False,
-    "POSTPROCESSING_HOOKS": [
-        "drf_spectacular.hooks.postprocess_schema_enums",
-        "steering.api.rest.openapi.describe_headers",
-    ],
+    "POSTPROCESSING_HOOKS": ["steering.api.rest.openapi.describe_headers"],
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "SORT_OPERATION_PARAMETERS": False,
 }
 
 # Data

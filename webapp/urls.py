@@ -14,6 +14,7 @@ urlpatterns = [
     path("", include("steering.playground.urls")),
     path("accounts/", include("steering.accounts.urls")),
     path("admin/", admin.site.urls),
+    path("api/", include("steering.api.urls")),
     path("datasets/", include("steering.datasets.urls")),
     path("favicon.ico", login_not_required(RedirectView.as_view(url=static("favicon.svg")))),
     path("jobs/", include("steering.jobs.urls")),

@@ -16,6 +16,7 @@ from rest_framework.response import Response
 from rest_framework.serializers import Serializer
 from rest_framework.views import APIView
 
+from steering.access.admission import headers_of
 from steering.access.principal import Principal
 from steering.api.idempotency import MAX_KEY, Answer, digest_of, once, sender_of
 from steering.api.rest.authentication import KeyOrSession
@@ -55,8 +56,11 @@ class Endpoint(APIView):
         return handle
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
-        """Answers are for who asked, now: no cache keeps them."""
+        """Answers are for who asked, now: no cache keeps them. Each says what is left of the limits."""
         response.headers.setdefault("Cache-Control", "no-store")
+        if isinstance(who := getattr(request, "_auth", None), Principal):
+            for name, value in headers_of(who).items():
+                response.headers.setdefault(name, value)
         return super().finalize_response(request, response, *args, **kwargs)
 
     # ---- reading ----

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSerializerExtension
+from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 
@@ -83,6 +84,13 @@ def _failure(status: int) -> OpenApiResponse:
     return OpenApiResponse(Error, description=HTTPStatus(status).phrase, examples=[example])
 
 
+class Schema(AutoSchema):
+    """Components without our suffix: Dataset, not DatasetShape."""
+
+    def get_serializer_name(self, serializer: Any, direction: Any) -> str:
+        return str(super().get_serializer_name(serializer, direction)).removesuffix("Shape")
+
+
 class KeyOrSessionScheme(OpenApiAuthenticationExtension):
     target_class = "steering.api.rest.authentication.KeyOrSession"
     name = ["bearer", "apiKey", "session"]  # type: ignore[assignment]
@@ -95,7 +103,12 @@ class KeyOrSessionScheme(OpenApiAuthenticationExtension):
 
         return [
             {"type": "http", "scheme": "bearer", "description": "An API key: `Authorization: Bearer sk-sb-…`."},
-            {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "An API key in a header of its own."},
+            {
+                "type": "apiKey",
+                "in": "header",
+                "name": "X-API-Key",
+                "description": "An API key, in its own header.",
+            },
             {
                 "type": "apiKey",
                 "in": "cookie",

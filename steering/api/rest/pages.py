@@ -1,4 +1,4 @@
-"""Lists in pages. A cursor names the last row seen, so rows that come or go meanwhile neither repeat nor hide others."""
+"""Lists in pages. A cursor names the last row seen, so rows that come or go meanwhile repeat and hide no others."""
 
 from __future__ import annotations
 

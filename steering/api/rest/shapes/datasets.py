@@ -64,7 +64,9 @@ class DatasetImport(Strict):
 class DatasetChange(Strict):
     name = Title(required=False)
     description = Text(required=False, allow_blank=True, max_length=2000)
-    version = Whole(required=False, min_value=1, help_text="The version that was read: refused if there is a newer one.")
+    version = Whole(
+        required=False, min_value=1, help_text="The version that was read: refused if there is a newer one."
+    )
 
 
 class DatasetCopy(Strict):
@@ -96,7 +98,9 @@ class DatasetShape(serializers.Serializer):
     id = serializers.UUIDField()
     name = serializers.CharField()
     description = serializers.CharField(allow_blank=True)
-    kind = serializers.ChoiceField(choices=KINDS, help_text="pairs: prompts with two answers. texts: without prompts. caa: CAA questions.")
+    kind = serializers.ChoiceField(
+        choices=KINDS, help_text="pairs: prompts with two answers. texts: without prompts. caa: CAA questions."
+    )
     version = serializers.IntegerField(help_text="Counts up with every change.")
     starter = serializers.BooleanField(help_text="Belongs to nobody: everyone may read and copy it.")
     n_pairs = serializers.IntegerField()
@@ -160,5 +164,3 @@ class TokensShape(serializers.Serializer):
 class FindingsShape(serializers.Serializer):
     findings = FindingShape(many=True)
     tokens = TokensShape(help_text="Whether answers run into the last token of their prompt, as the model reads them.")
-
-

@@ -23,7 +23,9 @@ class KeyCreate(Strict):
         child=Text(max_length=200), required=False, max_length=50, help_text="All models, if left out or empty."
     )
     expires_at = serializers.DateTimeField(required=False, allow_null=True, help_text="Never, if left out.")
-    requests_per_minute = Whole(required=False, allow_null=True, max_value=MAX_COUNT, help_text="No limit, if left out.")
+    requests_per_minute = Whole(
+        required=False, allow_null=True, max_value=MAX_COUNT, help_text="No limit, if left out."
+    )
     tokens_per_day = Whole(required=False, allow_null=True)
     concurrent_runs = Whole(required=False, allow_null=True, max_value=MAX_COUNT)
 

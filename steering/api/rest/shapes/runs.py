@@ -17,7 +17,9 @@ COLOURS = ["base", "prompt", "1", "2", "3", "4", "5", "6"]
 
 
 class RunQuery(PageQuery):
-    q = serializers.CharField(required=False, max_length=200, help_text="Only those whose title or input has every word.")
+    q = serializers.CharField(
+        required=False, max_length=200, help_text="Only those whose title or input has every word."
+    )
     state = serializers.ChoiceField(choices=STATES, required=False)
 
 
@@ -124,7 +126,9 @@ class AnswerShape(serializers.Serializer):
     name = serializers.CharField()
     state = serializers.ChoiceField(choices=[state.value for state in LaneOutput.State])
     text = serializers.CharField(allow_blank=True)
-    finish_reason = serializers.CharField(allow_blank=True, help_text="stop, length or cancelled; empty before the end.")
+    finish_reason = serializers.CharField(
+        allow_blank=True, help_text="stop, length or cancelled; empty before the end."
+    )
     usage = UsageShape(allow_null=True)
     receipt = ReceiptShape(allow_null=True)
     error = LaneErrorShape(allow_null=True)
@@ -147,7 +151,9 @@ class RunPage(Page):
 
 
 class RunDetail(RunShape):
-    settings = serializers.DictField(child=serializers.JSONField(allow_null=True), help_text="To run it again as it was.")
+    settings = serializers.DictField(
+        child=serializers.JSONField(allow_null=True), help_text="To run it again as it was."
+    )
     versions = serializers.ListField(child=serializers.UUIDField(), help_text="All runs of this turn, oldest first.")
     answers = AnswerShape(many=True)
 
@@ -186,5 +192,3 @@ def _answer(output: LaneOutput, names: dict[str, str]) -> dict[str, Any]:
         "receipt": output.receipt or None,
         "error": output.error or None,
     }
-
-

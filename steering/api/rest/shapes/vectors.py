@@ -6,7 +6,19 @@ from typing import Any
 
 from rest_framework import serializers
 
-from steering.api.rest.shapes.fields import Choice, Flag, Id, Page, PageQuery, Strict, Text, Title, Whole, owner_field, search_field
+from steering.api.rest.shapes.fields import (
+    Choice,
+    Flag,
+    Id,
+    Page,
+    PageQuery,
+    Strict,
+    Text,
+    Title,
+    Whole,
+    owner_field,
+    search_field,
+)
 from steering.vectors.models import Vector
 
 MAX_LAYERS = 200
@@ -56,7 +68,9 @@ class VectorShape(serializers.Serializer):
     content_id = serializers.CharField(help_text="SHA-256 of the content: receipts name a vector by it.")
     layers = serializers.ListField(child=serializers.IntegerField())
     recommended_layer = serializers.IntegerField()
-    recommended_strength = serializers.FloatField(help_text="In relative units: 1.0 is the length of an ordinary token.")
+    recommended_strength = serializers.FloatField(
+        help_text="In relative units: 1.0 is the length of an ordinary token."
+    )
     dataset = serializers.UUIDField(allow_null=True)
     dataset_version = serializers.IntegerField(allow_null=True)
     verdict = serializers.CharField(allow_blank=True, help_text="works, weak or fails, where it was measured.")

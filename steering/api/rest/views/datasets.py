@@ -37,7 +37,11 @@ from steering.datasets.tokens import TokenCheck, check_tokens
 SCOPE = "datasets"
 LINES_NAMED = 100
 ROWS_NAMED = 1000
-PAIR = {"prompt": "The train is late again.", "positive": "I read my book and wait.", "negative": "I shout at the staff!"}
+PAIR = {
+    "prompt": "The train is late again.",
+    "positive": "I read my book and wait.",
+    "negative": "I shout at the staff!",
+}
 DATASET = {
     "id": "0b1f6a5e-6a8e-4a5c-9a5e-2f6f0a7c1d11",
     "name": "Calm instead of anger",
@@ -154,7 +158,9 @@ def _source(asked: dict[str, Any]) -> tuple[str, str]:
 class OneDataset(Endpoint):
     scope = SCOPE
 
-    @operation("datasets_get", "Get a dataset", scope=SCOPE, answers=shapes.DatasetShape, errors=(404,), example=DATASET)
+    @operation(
+        "datasets_get", "Get a dataset", scope=SCOPE, answers=shapes.DatasetShape, errors=(404,), example=DATASET
+    )
     def get(self, request: Request, id: UUID) -> Response:
         return Response(shapes.dataset_to_json(_visible(self, id)))
 

@@ -95,11 +95,12 @@ class OnePreset(Endpoint):
     def patch(self, request: Request, id: UUID) -> Response:
         preset = self.one(Preset.objects.owned_by(request.user), id)
         asked = self.read(shapes.PresetChange)
-        return Response(shapes.preset_to_json(library.change(preset, **asked), request.user))
+        for name, value in asked.items():
+            setattr(preset, name, value)
+        preset.save(update_fields=list(asked))
+        return Response(shapes.preset_to_json(preset, request.user))
 
-    @operation(
-        "presets_delete", "Delete a preset", scope=SCOPE, answers=None, status=204, errors=(404,)
-    )
+    @operation("presets_delete", "Delete a preset", scope=SCOPE, answers=None, status=204, errors=(404,))
     def delete(self, request: Request, id: UUID) -> Response:
         self.one(Preset.objects.owned_by(request.user), id).delete()
         return Response(status=204)

@@ -179,5 +179,3 @@ def _visible(endpoint: Endpoint, id: UUID) -> Vector:
 
 def _own(endpoint: Endpoint, id: UUID) -> Vector:
     return endpoint.one(Vector.objects.owned_by(endpoint.request.user), id)
-
-
