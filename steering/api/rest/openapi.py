@@ -60,6 +60,7 @@ def operation(
     found |= {413, 415} if body else set()
     found |= {400, 409, 422} if once else set()
     title = HTTPStatus(status).phrase
+    file = any(isinstance(code, tuple) for code in also or ())  # then `also` says in which forms it comes
     shown = [OpenApiExample("answer", example, response_only=True)] if example is not None else []
     asked = [OpenApiExample("request", asks, request_only=True)] if asks is not None else []
     takes = f"Scope: `{scope}`." if scope else "Any key."
@@ -70,7 +71,7 @@ def operation(
         tags=[tag or id.partition("_")[0]],
         parameters=[*([query] if query else []), *([IDEMPOTENCY_KEY] if once else []), *more],
         request=body,
-        responses={status: OpenApiResponse(answers, description=title, examples=shown)}
+        responses=({} if file else {status: OpenApiResponse(answers, description=title, examples=shown)})
         | (also or {})
         | {code: _failure(code) for code in sorted(found)},
         examples=asked,

@@ -53,7 +53,7 @@ class KeyPage(Page):
 class KeyMade(KeyShape):
     secret = serializers.CharField(
         allow_null=True,
-        help_text="Shown once. An answer that is replayed for an Idempotency-Key has null here: secrets are not stored.",
+        help_text="Shown once. An answer that is replayed for an Idempotency-Key has null: secrets are not stored.",
     )
 
 

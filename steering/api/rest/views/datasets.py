@@ -18,6 +18,7 @@ from steering.api.rest.pages import newest_first, page_of
 from steering.api.rest.parsing import Parsers
 from steering.api.rest.shapes import datasets as shapes
 from steering.api.rest.shapes.fields import owned
+from steering.datasets.columns import ROLES
 from steering.datasets.drafts import name_from
 from steering.datasets.exporting import export_file
 from steering.datasets.importing import decode, tidy
@@ -79,7 +80,7 @@ class Datasets(Endpoint):
     @operation(
         "datasets_create",
         "Create a dataset",
-        says="From pairs in the request, up to 5000 at once; longer ones are imported, or grow by changes of their pairs.",
+        says="From pairs in the request, up to 5000 at once; longer ones are imported, or grow later.",
         scope=SCOPE,
         body=shapes.DatasetCreate,
         answers=shapes.DatasetShape,
@@ -129,9 +130,9 @@ def _imported(user: Any, asked: dict[str, Any]) -> Answer:
             source=source,
             name=asked.get("name") or name_from(source) or "Imported",
             description=asked["description"],
-            columns={role: asked[f"{role}_column"] for role in ("prompt", "positive", "negative") if f"{role}_column" in asked},
+            columns={role: asked[f"{role}_column"] for role in ROLES if f"{role}_column" in asked},
             skip_bad_lines=asked["skip_bad_lines"],
-        )  # fmt: skip
+        )
     except BadText as error:
         raise Refused(400, "bad_text", str(error), fields={"file" if "file" in asked else "text": str(error)}) from None
     except BadLines as error:
@@ -217,7 +218,7 @@ class Pairs(Endpoint):
     @operation(
         "datasets_pairs_change",
         "Change the pairs of a dataset",
-        says="Puts pairs in the place of others: `start` = `stop` inserts, an empty list removes, neither replaces all.",
+        says="In place of others: `start` = `stop` inserts, an empty list removes, neither replaces all.",
         scope=SCOPE,
         body=shapes.PairsChange,
         answers=shapes.DatasetShape,
