@@ -17,9 +17,9 @@ from datetime import timedelta
 from typing import Any
 
 from django.core.files.uploadedfile import UploadedFile
-from django.core.serializers.json import DjangoJSONEncoder
 from django.db import IntegrityError, transaction
 from django.utils import timezone
+from rest_framework.utils.encoders import JSONEncoder
 
 from steering.access.principal import Principal
 from steering.api.models import KeptAnswer
@@ -124,7 +124,7 @@ def _taken_over(found: KeptAnswer) -> bool:
 
 
 def _keep(claim: KeptAnswer, answer: Answer, kept: Callable[[Any], Any]) -> None:
-    body = json.loads(json.dumps(kept(answer.body), cls=DjangoJSONEncoder))
+    body = json.loads(json.dumps(kept(answer.body), cls=JSONEncoder))
     KeptAnswer.objects.filter(pk=claim.pk).update(status=answer.status, body=body, headers=answer.headers)
 
 

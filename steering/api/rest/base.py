@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 from uuid import UUID, uuid5
 
-from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import Model, QuerySet
 from django.shortcuts import get_object_or_404
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import Serializer
+from rest_framework.utils.encoders import JSONEncoder
 from rest_framework.views import APIView
 
 from steering.access.admission import headers_of
@@ -37,6 +37,7 @@ class Endpoint(APIView):
     parser_classes = Parsers.JSON
     content_negotiation_class = JsonOnly
     metadata_class = None
+    http_method_names = ("get", "post", "put", "patch", "delete", "head")
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
@@ -121,7 +122,7 @@ def _valid(shape: Serializer) -> dict[str, Any]:
 
 def _response(answer: Answer) -> Response:
     headers = answer.headers | ({"Idempotency-Replayed": "true"} if answer.replayed else {})
-    body = json.loads(json.dumps(answer.body, cls=DjangoJSONEncoder))  # a first answer looks as its replay will
+    body = json.loads(json.dumps(answer.body, cls=JSONEncoder))  # a first answer looks as its replay will
     return Response(body, status=answer.status, headers=headers)
 
 

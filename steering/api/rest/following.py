@@ -10,7 +10,7 @@ from contextlib import aclosing
 from typing import Any
 from uuid import UUID
 
-from django.core.serializers.json import DjangoJSONEncoder
+from rest_framework.utils.encoders import JSONEncoder
 
 from inference.errors import NotFound
 from steering.api.rest.shapes.jobs import job_to_json
@@ -65,5 +65,5 @@ async def job_events(user: Any, job_id: UUID, seen: str) -> AsyncIterator[bytes]
 
 def mark_of(job: Job) -> str:
     """Names the state in which a job is, so that a client that comes back hears only what is new."""
-    text = json.dumps(job_to_json(job), sort_keys=True, cls=DjangoJSONEncoder)
+    text = json.dumps(job_to_json(job), sort_keys=True, cls=JSONEncoder)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

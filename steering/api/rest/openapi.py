@@ -61,8 +61,8 @@ def operation(
     found |= {400, 409, 422} if once else set()
     title = HTTPStatus(status).phrase
     file = any(isinstance(code, tuple) for code in also or ())  # then `also` says in which forms it comes
-    shown = [OpenApiExample("answer", example, response_only=True)] if example is not None else []
-    asked = [OpenApiExample("request", asks, request_only=True)] if asks is not None else []
+    shown = [OpenApiExample("An answer", example, response_only=True)] if example is not None else []
+    asked = [OpenApiExample("A request", asks, request_only=True)] if asks is not None else []
     takes = f"Scope: `{scope}`." if scope else "Any key."
     return extend_schema(
         operation_id=id,
@@ -139,13 +139,31 @@ REQUEST_ID = {
 RETRY_AFTER = {"description": "Seconds after which trying again can help.", "schema": {"type": "integer", "minimum": 1}}
 
 
-def describe_headers(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-    """Add to every answer the headers that every answer has. A postprocessing hook."""
+def tidy(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+    """Say once what many answers share: errors become components, every answer has its headers. A hook."""
+    shared: dict[str, Any] = {}
     for path in result["paths"].values():
-        for method in path.values():
-            for status, response in method["responses"].items():
-                headers = response.setdefault("headers", {})
-                headers["X-Request-ID"] = REQUEST_ID
-                if status in ("429", "503"):
-                    headers["Retry-After"] = RETRY_AFTER
+        for operation in path.values():
+            answers = operation["responses"]
+            for status, answer in answers.items():
+                answer["headers"] = _headers(status)
+                if status >= "400":
+                    name = HTTPStatus(int(status)).phrase.replace(" ", "")
+                    shared[name] = answer
+                    answers[status] = {"$ref": f"#/components/responses/{name}"}
+    result["components"]["responses"] = dict(sorted(shared.items()))
+    _drop_marks(result)
     return result
+
+
+def _headers(status: str) -> dict[str, Any]:
+    late = {"Retry-After": RETRY_AFTER} if status in ("409", "429", "503") else {}
+    return {"X-Request-ID": REQUEST_ID} | late
+
+
+def _drop_marks(node: Any) -> None:
+    """Without what drf-spectacular leaves for a hook that is not used here."""
+    if isinstance(node, dict):
+        node.pop("x-spec-enum-id", None)
+    for inner in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        _drop_marks(inner)

@@ -16,9 +16,9 @@ from contextlib import aclosing
 from typing import Any
 
 from channels.db import database_sync_to_async
-from django.core.serializers.json import DjangoJSONEncoder
 from django.db import Error as DatabaseTrouble
 from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
+from rest_framework.utils.encoders import JSONEncoder
 
 from inference.errors import InferenceError
 from steering.access.principal import Principal, still_valid
@@ -36,7 +36,7 @@ _open: Counter[Any] = Counter()
 
 def message(event: str, data: Any, id: object = None) -> bytes:
     """One event. JSON has no raw line ends, so the data is one line."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), cls=DjangoJSONEncoder)
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), cls=JSONEncoder)
     number = "" if id is None else f"id: {id}\n"
     return f"{number}event: {event}\ndata: {text}\n\n".encode()
 
