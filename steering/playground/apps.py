@@ -5,3 +5,6 @@ class PlaygroundConfig(AppConfig):
     name = "steering.playground"
     label = "playground"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from steering.playground import examples  # noqa: F401  what the pages of keys show
