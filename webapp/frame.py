@@ -31,6 +31,7 @@ NAVIGATION = {
     "Steer": (
         Place("Playground", "playground:home", "i-lanes", "g p"),
         Place("Vectors", "vectors:list", "i-vector", "g v", "vectors.Vector"),
+        Place("Presets", "presets:list", "i-save", "g e", "presets.Preset"),
         Place("Datasets", "datasets:list", "i-data", "g d", "datasets.Dataset"),
     ),
     "System": (Place("Jobs", "jobs:list", "i-job", "g j"),),

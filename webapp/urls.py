@@ -19,6 +19,7 @@ urlpatterns = [
     path("jobs/", include("steering.jobs.urls")),
     path("livez", health.livez, name="livez"),
     path("models/", include("steering.workers.urls")),
+    path("presets/", include("steering.presets.urls")),
     path("readyz", health.readyz, name="readyz"),
     path("status.json", frame.status, name="status"),
     path("vectors/", include("steering.vectors.urls")),
