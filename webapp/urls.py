@@ -20,6 +20,7 @@ urlpatterns = [
     path("datasets/", include("steering.datasets.urls")),
     path("favicon.ico", login_not_required(RedirectView.as_view(url=static("favicon.svg")))),
     path("jobs/", include("steering.jobs.urls")),
+    path("keys/", include("steering.access.urls")),
     path("livez", health.livez, name="livez"),
     path("models/", include("steering.workers.urls")),
     path("presets/", include("steering.presets.urls")),
