@@ -8,11 +8,14 @@ from django.templatetags.static import static
 from django.urls import include, path
 from django.views.generic import RedirectView
 
+from steering.accounts.views import admin_signin
 from webapp import errors, frame, health
 
 urlpatterns = [
     path("", include("steering.playground.urls")),
+    path("accounts/", include("steering.accounts.allauth_urls")),
     path("accounts/", include("steering.accounts.urls")),
+    path("admin/login/", admin_signin, name="admin_signin"),
     path("admin/", admin.site.urls),
     path("api/", include("steering.api.urls")),
     path("datasets/", include("steering.datasets.urls")),
@@ -21,6 +24,7 @@ urlpatterns = [
     path("keys/", include("steering.access.urls")),
     path("livez", health.livez, name="livez"),
     path("models/", include("steering.workers.urls")),
+    path("presets/", include("steering.presets.urls")),
     path("readyz", health.readyz, name="readyz"),
     path("status.json", frame.status, name="status"),
     path("vectors/", include("steering.vectors.urls")),
@@ -29,4 +33,5 @@ urlpatterns = [
 handler400 = errors.bad_request
 handler403 = errors.forbidden
 handler404 = errors.not_found
+handler429 = errors.too_many
 handler500 = errors.server_error
