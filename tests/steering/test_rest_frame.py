@@ -208,7 +208,19 @@ def test_answers_say_what_is_left_of_the_limits(person: User) -> None:
     assert program.last.headers["x-ratelimit-remaining-tokens"] == "1000"
 
 
-# ---- the document ----
+# ---- the page and the document ----
+
+
+def test_the_page_draws_the_document_with_scripts_of_this_server_alone(person: User, browser_of: Any) -> None:
+    page = browser_of(person).get("/api/docs/")
+    text = page.content.decode()
+    assert page.status_code == 200
+    assert 'data-schema="/api/v1/schema/"' in text
+    assert re.findall(r"<script(?![^>]*src=)|<style|\son\w+=", text) == []
+    sources = re.findall(r'(?:src|href)="([^"#]+)', text)
+    assert [source for source in sources if "//" in source] == []
+    assert [s for s in sources if "swagger" in s and browser_of(person).get(s).status_code != 200] == []
+    assert Client().get("/api/docs/").status_code == 302
 
 
 def test_the_document_is_valid_and_without_warnings() -> None:

@@ -31,10 +31,10 @@ class Endpoint(APIView):
     """`scope` is what a key needs for every method here; empty: any key will do."""
 
     scope = ""
-    authentication_classes = (KeyOrSession,)
+    authentication_classes: Any = (KeyOrSession,)
     permission_classes = ()
     renderer_classes = (JSONRenderer,)
-    parser_classes = Parsers.JSON
+    parser_classes: Any = Parsers.JSON
     content_negotiation_class = JsonOnly
     metadata_class = None
     http_method_names = ("get", "post", "put", "patch", "delete", "head")
