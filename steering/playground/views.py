@@ -10,11 +10,14 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
+from inference.errors import InvalidRequest
 from steering import gateway
 from steering.datasets.models import Dataset
 from steering.playground import pages, runner
-from steering.playground.models import TITLE_LENGTH, Run
+from steering.playground.library import run_delete, run_rename
+from steering.playground.models import Run
 from steering.playground.starters import starters
+from steering.presets import library
 from steering.vectors.models import Vector
 from steering.workers.choice import served
 
@@ -40,13 +43,24 @@ def welcome(request: HttpRequest) -> HttpResponse:
 
 @require_GET
 def home(request: HttpRequest) -> HttpResponse:
-    """An empty playground. ?vector= puts a vector into lane C, ?from= takes the lanes of a run, ?prompt= a draft."""
+    """An empty playground. ?prompt= is a draft.
+
+    ?vector= puts a vector into lane C, ?preset= a preset into lane B, ?from= takes the lanes of a run.
+    """
+    if "preset" in request.GET:
+        return _with_preset(request)
     like = _named(Run.objects.owned_by(request.user), request.GET.get("from"))
     vector = _named(Vector.objects.visible_to(request.user), request.GET.get("vector"))
     found = served(request, like.settings.get("model", "") if like else vector.model_id if vector else "")
     if vector is None and "vector" not in request.GET:
         vector = next((offer.vector for offer in starters(found.model) if offer.usable), None)
     page = pages.new_page(found, vector, like, request.GET.get("prompt", ""))
+    return render(request, "playground/playground.html", {"page": page, "run": None})
+
+
+def _with_preset(request: HttpRequest) -> HttpResponse:
+    preset = _named(library.listed(request.user), request.GET["preset"] or "-")
+    page = pages.preset_page(served(request, preset.model_id), preset, request.GET.get("prompt", ""))
     return render(request, "playground/playground.html", {"page": page, "run": None})
 
 
@@ -69,12 +83,10 @@ def runs(request: HttpRequest) -> HttpResponse:
 @require_POST
 def rename(request: HttpRequest, pk: UUID) -> JsonResponse:
     found = get_object_or_404(Run.objects.owned_by(request.user), pk=pk)
-    title = " ".join(request.POST.get("title", "").split())[:TITLE_LENGTH]
-    if not title:
-        return JsonResponse({"message": "A run needs a name. Type one, or press Esc to keep the old one."}, status=400)
-    found.title = title
-    found.save(update_fields=["title"])
-    return JsonResponse({"title": title})
+    try:
+        return JsonResponse({"title": run_rename(found, request.POST.get("title", "")).title})
+    except InvalidRequest as error:
+        return JsonResponse({"message": error.message}, status=400)
 
 
 @require_POST
@@ -88,8 +100,7 @@ def stop(request: HttpRequest, pk: UUID) -> JsonResponse:
 @require_POST
 def delete(request: HttpRequest, pk: UUID) -> HttpResponse:
     found = get_object_or_404(Run.objects.owned_by(request.user), pk=pk)
-    gateway.call(runner.run_stop(request.user, found.pk, None))
-    found.delete()
+    run_delete(request.user, found)
     messages.success(request, f"“{found.title}” was deleted.")
     return redirect("playground:runs")
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.conf import settings
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -10,19 +9,14 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
-from inference.errors import InferenceError, InvalidRequest
+from inference.errors import InferenceError
 from inference.types import WorkerInfo
 from steering import gateway
 from steering.accounts import totp
 from steering.workers.choice import choose
+from steering.workers.control import DONE, offered, worker_ask
 
 MAX_NAME = 300
-DONE = {
-    "load": "{worker} was asked to load {model}. What runs there finishes first, within 30 s.",
-    "unload": "{worker} was asked to give up its model. What runs there finishes first, within 30 s.",
-    "drain": "{worker} finishes what runs and takes nothing new.",
-    "resume": "{worker} takes new work again.",
-}
 
 
 @require_GET
@@ -48,17 +42,9 @@ def worker_control(request: HttpRequest, worker_id: str, command: str) -> HttpRe
         raise Http404
     model = request.POST.get("model", "") if command == "load" else ""
     try:
-        if command == "load" and model not in settings.STEERBOARD_MODELS:
-            raise InvalidRequest(
-                "model_not_allowed",
-                "Only models that STEERBOARD_MODELS names can be loaded from this page. Pick one from the list.",
-            )
-        gateway.call(gateway.inference().control(worker_id, command, model))  # type: ignore[arg-type]
+        messages.success(request, worker_ask(worker_id, command, model))
     except InferenceError as error:
         messages.error(request, f"{error.message} ({error.code})")
-    else:
-        label = dict(_offered(settings.STEERBOARD_MODELS)).get(model, model)
-        messages.success(request, DONE[command].format(worker=worker_id, model=label))
     return redirect("workers:list")
 
 
@@ -82,10 +68,4 @@ def _workers() -> dict[str, Any]:
         found: tuple[WorkerInfo, ...] = gateway.call(gateway.inference().workers(), 5)
     except InferenceError as error:
         return {"workers": (), "trouble": error}
-    return {"workers": found, "trouble": None, "models": _offered(settings.STEERBOARD_MODELS)}
-
-
-def _offered(names: list[str]) -> list[tuple[str, str]]:
-    """What can be loaded, each with how it is shown: of a path its last part, where that says which one it is."""
-    short = [name.rstrip("/").rpartition("/")[2] if name.startswith(("/", ".")) else name for name in names]
-    return [(name, label if short.count(label) == 1 else name) for name, label in zip(names, short, strict=True)]
+    return {"workers": found, "trouble": None, "models": offered()}
