@@ -22,7 +22,6 @@ from steering.playground.recovery import runs_recover
 from webapp.datadir import unusable
 from webapp.serving import HOST, CannotServe, lock_data_dir, require_free_port
 
-
 HANDSHAKE_SECONDS = 20  # Daphne's own 5 are too few on a machine that is busy with the model
 
 
