@@ -23,6 +23,8 @@ from steering.playground.recovery import runs_recover
 from webapp.datadir import unusable
 from webapp.serving import HOST, CannotServe, lock_data_dir, require_free_port
 
+HANDSHAKE_SECONDS = 20  # Daphne's own 5 are too few on a machine that is busy with the model
+
 
 class Command(BaseCommand):
     help = "Serve Steerboard on this machine, preparing what is missing."
@@ -57,7 +59,8 @@ class Command(BaseCommand):
 
         from webapp.asgi import application
 
-        server = Server(application, endpoints=[f"tcp:port={port}:interface={HOST}"], verbosity=0)
+        endpoints = [f"tcp:port={port}:interface={HOST}"]
+        server = Server(application, endpoints=endpoints, verbosity=0, websocket_handshake_timeout=HANDSHAKE_SECONDS)
         reactor.callWhenRunning(self.announce)
         server.run()
         gateway.close()
