@@ -15,19 +15,15 @@ DONE = {
 }
 
 
-def worker_ask(worker_id: str, command: str, model: str = "") -> str:
-    """Give an order of `DONE`; the answer is a sentence that says what comes of it. Raises InferenceError."""
+def worker_ask(worker_id: str, command: str, model: str = "", label: str = "") -> str:
+    """Give an order of `DONE`; the answer is a sentence that says what comes of it, and calls the model by `label`.
+
+    Raises InferenceError.
+    """
     if command == "load" and model not in settings.STEERBOARD_MODELS:
         raise InvalidRequest(
             "model_not_allowed",
             "Only models that STEERBOARD_MODELS names can be loaded from here. Pick one from the list.",
         )
     gateway.call(gateway.inference().control(worker_id, command, model))  # type: ignore[arg-type]
-    return DONE[command].format(worker=worker_id, model=dict(offered()).get(model, model))
-
-
-def offered() -> list[tuple[str, str]]:
-    """What can be loaded, each with how it is shown: of a path its last part, where that says which one it is."""
-    names = settings.STEERBOARD_MODELS
-    short = [name.rstrip("/").rpartition("/")[2] if name.startswith(("/", ".")) else name for name in names]
-    return [(name, label if short.count(label) == 1 else name) for name, label in zip(names, short, strict=True)]
+    return DONE[command].format(worker=worker_id, model=label or model)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -14,7 +15,7 @@ from inference.types import WorkerInfo
 from steering import gateway
 from steering.accounts import totp
 from steering.workers.choice import choose
-from steering.workers.control import DONE, offered, worker_ask
+from steering.workers.control import DONE, worker_ask
 
 MAX_NAME = 300
 
@@ -41,8 +42,9 @@ def worker_control(request: HttpRequest, worker_id: str, command: str) -> HttpRe
     if command not in DONE:
         raise Http404
     model = request.POST.get("model", "") if command == "load" else ""
+    label = dict(_offered(settings.STEERBOARD_MODELS)).get(model, model)
     try:
-        messages.success(request, worker_ask(worker_id, command, model))
+        messages.success(request, worker_ask(worker_id, command, model, label))
     except InferenceError as error:
         messages.error(request, f"{error.message} ({error.code})")
     return redirect("workers:list")
@@ -68,4 +70,10 @@ def _workers() -> dict[str, Any]:
         found: tuple[WorkerInfo, ...] = gateway.call(gateway.inference().workers(), 5)
     except InferenceError as error:
         return {"workers": (), "trouble": error}
-    return {"workers": found, "trouble": None, "models": offered()}
+    return {"workers": found, "trouble": None, "models": _offered(settings.STEERBOARD_MODELS)}
+
+
+def _offered(names: list[str]) -> list[tuple[str, str]]:
+    """What can be loaded, each with how it is shown: of a path its last part, where that says which one it is."""
+    short = [name.rstrip("/").rpartition("/")[2] if name.startswith(("/", ".")) else name for name in names]
+    return [(name, label if short.count(label) == 1 else name) for name, label in zip(names, short, strict=True)]

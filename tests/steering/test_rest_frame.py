@@ -138,6 +138,13 @@ def test_a_body_that_is_too_large_is_413(person: User, settings: Any) -> None:
     assert (status, code_of(body)) == (413, "too_large")
 
 
+def test_a_body_of_unknown_length_is_refused_and_not_taken_for_none(person: User) -> None:
+    program = Program(person)
+    headers = program._headers() | {"Transfer-Encoding": "chunked"}
+    response = program.client.post("/api/v1/datasets/", {}, content_type="application/json", headers=headers)
+    assert (response.status_code, code_of(response.json())) == (411, "length_required")
+
+
 def test_every_field_at_fault_is_named_by_its_path(person: User) -> None:
     pairs = [PAIRS[0], {"positive": 3, "negative": "x"}, {"positive": "a\0b", "negative": "x", "colour": "red"}]
     status, body = Program(person).post("datasets/", {"name": " ", "pairs": pairs, "owner": 1})

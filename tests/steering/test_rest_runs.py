@@ -248,6 +248,7 @@ async def send(method: str, path: str, secret: str, body: Json | None = None) ->
     """A request through everything that a server runs it through, the middleware's threads included."""
     headers = {"authorization": f"Bearer {secret}", "host": "testserver", "content-type": "application/json"}
     text = json.dumps(body or {}).encode()
+    headers["content-length"] = str(len(text))
     scope = {
         "type": "http", "method": method, "path": path, "query_string": b"", "http_version": "1.1",
         "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
