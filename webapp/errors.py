@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 
 from inference.errors import InferenceError
+from steering import metrics
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ def request_id(request: HttpRequest) -> str:
 
 def explain(request: HttpRequest, explanation: Explanation) -> HttpResponse:
     """The error as JSON for programs, as a page for people."""
+    metrics.errors.labels(explanation.code).inc()
     if wants_json(request):
         message = " ".join(filter(None, (f"{explanation.what}.", explanation.why, explanation.cure)))
         body = {"code": explanation.code, "message": message, "request_id": request_id(request)}

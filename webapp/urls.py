@@ -8,16 +8,18 @@ from django.templatetags.static import static
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-from webapp import errors, frame, health
+from webapp import csp, errors, frame, health, metrics
 
 urlpatterns = [
     path("", include("steering.playground.urls")),
     path("accounts/", include("steering.accounts.urls")),
     path("admin/", admin.site.urls),
+    path("csp-report", csp.report, name="csp-report"),
     path("datasets/", include("steering.datasets.urls")),
     path("favicon.ico", login_not_required(RedirectView.as_view(url=static("favicon.svg")))),
     path("jobs/", include("steering.jobs.urls")),
     path("livez", health.livez, name="livez"),
+    path("metrics", metrics.show, name="metrics"),
     path("models/", include("steering.workers.urls")),
     path("readyz", health.readyz, name="readyz"),
     path("status.json", frame.status, name="status"),
