@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-APPS = ["accounts", "workers", "jobs", "datasets", "vectors", "playground"]  # an app may import those on its left
+APPS = ["accounts", "access", "workers", "jobs", "datasets", "vectors", "playground"]  # an app may import those on its left
 FOR_PRODUCT = {"inference.client", "inference.types", "inference.errors"}
 HEAVY = {"torch", "transformers", "safetensors", "gguf", "tokenizers"}
 SHARED = {"redis", "celery", "kombu"}  # what joins several processes; one alone loads none of it

@@ -14,6 +14,7 @@ from django.shortcuts import render
 
 from inference.errors import InferenceError
 from steering import metrics
+from steering.access.denied import Denied
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,8 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 def known(request: HttpRequest, error: BaseException | None) -> HttpResponse | None:
     """The explanation of an error that we know, if this is one."""
+    if isinstance(error, Denied):
+        return denied(request, error)
     if isinstance(error, InferenceError):
         return inference_error(request, error)
     if is_disk_full(error):
@@ -202,6 +205,14 @@ def inference_error(request: HttpRequest, error: InferenceError) -> HttpResponse
     response = explain(request, Explanation(HTTP_STATUS.get(error.kind, 500), error.code, what, error.message))
     if error.retry_after is not None:
         response["Retry-After"] = str(max(1, round(error.retry_after)))
+    return response
+
+
+def denied(request: HttpRequest, error: Denied) -> HttpResponse:
+    what = {401: "You are not let in", 429: "You have reached a limit"}.get(error.status, "This is not yours to do")
+    response = explain(request, Explanation(error.status, error.code, what, error.message))
+    for name, value in error.headers.items():
+        response[name] = value
     return response
 
 

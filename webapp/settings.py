@@ -10,6 +10,7 @@ import environ
 from webapp.databases import database
 from webapp.datadir import open_data_dir, secret_key
 from webapp.logs import logging_settings
+from webapp.quotas import optional_count
 
 env = environ.Env()
 
@@ -76,6 +77,16 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = int(2.5 * 1024 * 1024)
 FILE_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
 MAX_UPLOAD_BYTES = 20 * 1024 * 1024
 
+# How much a person may use unless the administrator sets something else for them; empty: no limit
+_PER_MINUTE = env.str("USER_REQUESTS_PER_MINUTE", default="")
+_PER_DAY = env.str("USER_TOKENS_PER_DAY", default="")
+_AT_ONCE = env.str("USER_CONCURRENT_RUNS", default="")
+DEFAULT_LIMITS = {
+    "requests_per_minute": optional_count("USER_REQUESTS_PER_MINUTE", _PER_MINUTE),
+    "tokens_per_day": optional_count("USER_TOKENS_PER_DAY", _PER_DAY),
+    "concurrent_runs": optional_count("USER_CONCURRENT_RUNS", _AT_ONCE),
+}
+
 # Applications
 INSTALLED_APPS = [
     "webapp",
@@ -88,6 +99,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "channels",
     "steering.accounts",
+    "steering.access",
     "steering.workers",
     "steering.jobs",
     "steering.datasets",

@@ -16,6 +16,7 @@ from django.db import DatabaseError
 from django.urls import reverse
 
 from steering import gateway
+from steering.access.recovery import reservations_recover
 from steering.accounts.models import SigninLink, User
 from steering.jobs.runner import jobs_fail_interrupted
 from steering.playground.recovery import runs_recover
@@ -77,6 +78,7 @@ def recover() -> None:
     """Close what the last process left open."""
     jobs_fail_interrupted()
     runs_recover()
+    reservations_recover()
 
 
 def nobody_has_a_password() -> bool:

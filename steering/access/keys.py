@@ -1,0 +1,77 @@
+"""Making, finding and ending keys. A secret passes through here once and leaves only its digest behind."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from datetime import timedelta
+from typing import Any
+
+from django.db.models import Q
+from django.dispatch import Signal
+from django.utils import timezone
+from django.views.decorators.debug import sensitive_variables
+
+from steering.access.models import SECRET_START, ApiKey
+
+PREFIX_BYTES = 5
+SECRET_BYTES = 24
+USED_SECONDS = 60  # how often the time of last use is written at most
+NOBODYS = "0" * 64
+
+key_revoked = Signal()  # after a key was revoked or rotated; `key` is the ApiKey
+
+
+def create_key(*, owner: Any, name: str, scopes: list[str], **fields: Any) -> tuple[ApiKey, str]:
+    """A new key and its secret, which nobody can read again."""
+    prefix, secret, digest = _mint()
+    key = ApiKey(owner=owner, name=name, scopes=list(scopes), prefix=prefix, digest=digest, **fields)
+    key.save(force_insert=True)
+    return key, secret
+
+
+def rotate_key(key: ApiKey) -> str:
+    """A new secret for the same key. The old one stops at once, and so does what runs with it."""
+    prefix, secret, digest = _mint()
+    ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(prefix=prefix, digest=digest)
+    key.refresh_from_db()
+    key_revoked.send(ApiKey, key=key)
+    return secret
+
+
+def revoke_key(key: ApiKey) -> None:
+    """End a key for good, and what runs with it. Harmless when it was revoked before."""
+    if ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now()):
+        key.refresh_from_db()
+        key_revoked.send(ApiKey, key=key)
+
+
+@sensitive_variables("secret")
+def find_key(secret: str) -> ApiKey | None:
+    """The key this secret belongs to, usable or not. Takes as long for a wrong secret as for one nobody has."""
+    prefix = secret.removeprefix(SECRET_START).partition("-")[0]
+    named = prefix if prefix.isascii() and prefix.isalnum() else ""  # what no database can hold is nobody's
+    key = ApiKey.objects.select_related("owner").filter(prefix=named).first()
+    right = hmac.compare_digest(key.digest if key else NOBODYS, digest_of(secret))
+    return key if right and key is not None else None
+
+
+def note_use(key: ApiKey) -> None:
+    """Remember when the key was last used, to the minute."""
+    now = timezone.now()
+    since = now - timedelta(seconds=USED_SECONDS)
+    if key.last_used_at is None or key.last_used_at < since:
+        stale = Q(last_used_at=None) | Q(last_used_at__lt=since)
+        ApiKey.objects.filter(stale, pk=key.pk).update(last_used_at=now)
+
+
+@sensitive_variables("secret")
+def digest_of(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _mint() -> tuple[str, str, str]:
+    prefix = secrets.token_hex(PREFIX_BYTES)
+    secret = f"{SECRET_START}{prefix}-{secrets.token_hex(SECRET_BYTES)}"
+    return prefix, secret, digest_of(secret)

@@ -1,0 +1,127 @@
+"""Who asks: a person in a browser, or a program with a key of theirs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.http import HttpRequest
+from django.middleware.csrf import CsrfViewMiddleware
+from django.utils import timezone
+from django.views.decorators.debug import sensitive_variables
+
+from steering.access.denied import Denied
+from steering.access.keys import find_key, note_use
+from steering.access.models import SECRET_START, ApiKey
+from steering.accounts.models import User
+
+__all__ = ["Denied", "Principal", "principal_of", "still_valid"]
+
+HOW = "Send it as “Authorization: Bearer sk-sb-…”; keys are made on the page Keys & usage."
+
+
+@dataclass(frozen=True)
+class Principal:
+    """`key` is None for a person's own session. `key.digest` is the one that was shown, so a rotated key is noticed."""
+
+    user: User
+    key: ApiKey | None = None
+
+    def require(self, scope: str) -> None:
+        """A session has every scope but admin, which takes a member of staff, with a key as without."""
+        if scope == "admin" and not self.user.is_staff:
+            raise Denied(403, "missing_scope", "Only an administrator may do this. Ask whoever runs this server.")
+        if self.key is not None and scope not in self.key.scopes:
+            raise Denied(
+                403,
+                "missing_scope",
+                f"The key “{self.key.name}” may not do this: it lacks the scope “{scope}”. Use a key that has it, or "
+                "make one on the page Keys & usage.",
+            )
+
+    def require_model(self, model_id: str) -> None:
+        """`model_id` is the full id of a served model; a preset's name counts as its model's. Case does not matter."""
+        if self.key is None or not self.key.models:
+            return
+        wanted = model_id.partition("::")[0].lower()
+        if wanted not in {allowed.lower() for allowed in self.key.models}:
+            raise Denied(
+                403,
+                "model_not_allowed",
+                f"The key “{self.key.name}” may not use the model “{model_id}”. It may use: "
+                f"{', '.join(self.key.models)}.",
+            )
+
+
+def principal_of(request: HttpRequest) -> Principal:
+    """Who sent this request. A key that is wrong is refused even where there is a session.
+
+    Raises Denied: 401 without a valid key or session; 403 "csrf" for a session's change without the form's token.
+    """
+    secret = _secret_of(request)
+    if secret is not None:
+        return Principal(*_opened_by(secret))
+    user: Any = getattr(request, "user", None)
+    if not isinstance(user, User) and not getattr(user, "is_authenticated", False):
+        raise _unauthorized("missing_key", f"This needs an API key. {HOW}")
+    _refuse_forged(request)
+    return Principal(user)
+
+
+def still_valid(principal: Principal) -> bool:
+    """Fresh from the database, in one small query: account active, key neither revoked, rotated nor expired."""
+    if principal.key is None:
+        return User.objects.filter(pk=principal.user.pk, is_active=True).exists()
+    return ApiKey.objects.usable().filter(pk=principal.key.pk, digest=principal.key.digest).exists()
+
+
+@sensitive_variables("secret", "bearer", "plain")
+def _secret_of(request: HttpRequest) -> str | None:
+    authorization = request.headers.get("Authorization")
+    plain = request.headers.get("X-API-Key")
+    bearer = None
+    if authorization is not None:
+        scheme, _, bearer = authorization.strip().partition(" ")
+        bearer = bearer.strip()
+        if scheme.lower() != "bearer" or not bearer:
+            raise _unauthorized("invalid_key", f"The Authorization header is not one that holds a key. {HOW}")
+    if bearer is not None and plain is not None and bearer != plain.strip():
+        raise _unauthorized("invalid_key", "Authorization and X-API-Key hold different keys. Send one of them.")
+    return bearer if plain is None else plain.strip()
+
+
+@sensitive_variables("secret")
+def _opened_by(secret: str) -> tuple[User, ApiKey]:
+    key = find_key(secret)
+    if key is None:
+        hint = "" if secret.startswith(SECRET_START) else f" Keys of this server begin with {SECRET_START}."
+        raise _unauthorized("invalid_key", f"This API key is not known here.{hint} {HOW}")
+    if key.revoked_at is not None:
+        raise _unauthorized("revoked_key", f"The key {key.shown} was revoked. Make a new one on Keys & usage.")
+    if key.expires_at is not None and key.expires_at <= timezone.now():
+        raise _unauthorized("expired_key", f"The key {key.shown} has expired. Make a new one on Keys & usage.")
+    if not key.owner.is_active:
+        raise _unauthorized("account_inactive", "The account of this key is switched off. Ask an administrator.")
+    note_use(key)
+    return key.owner, key
+
+
+def _unauthorized(code: str, message: str) -> Denied:
+    return Denied(401, code, message, headers={"WWW-Authenticate": 'Bearer realm="steerboard"'})
+
+
+class _Csrf(CsrfViewMiddleware):
+    def _reject(self, request: HttpRequest, reason: str) -> Any:
+        return reason
+
+
+def _refuse_forged(request: HttpRequest) -> None:
+    """For views that are exempt from the middleware's check because programs with keys use them too."""
+    check = _Csrf(lambda request: None)  # type: ignore[arg-type]
+    check.process_request(request)
+    if check.process_view(request, principal_of, (), {}):
+        raise Denied(
+            403,
+            "csrf",
+            "This change came without the page's token. Send it with X-CSRFToken, or use an API key instead.",
+        )
