@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-APPS = ["accounts", "access", "workers", "jobs", "datasets", "vectors", "playground"]  # an app may import those on its left
+# An app may import those on its left.
+APPS = ["accounts", "access", "workers", "jobs", "datasets", "vectors", "presets", "playground"]
 FOR_PRODUCT = {"inference.client", "inference.types", "inference.errors"}
 HEAVY = {"torch", "transformers", "safetensors", "gguf", "tokenizers"}
 SHARED = {"redis", "celery", "kombu"}  # what joins several processes; one alone loads none of it

@@ -104,6 +104,7 @@ INSTALLED_APPS = [
     "steering.jobs",
     "steering.datasets",
     "steering.vectors",
+    "steering.presets",
     "steering.playground",
 ]
 MIDDLEWARE = [

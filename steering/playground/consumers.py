@@ -33,7 +33,7 @@ from steering.playground.messages import (
     UnsubscribeMessage,
     parse_message,
 )
-from steering.playground.schema import parse_uuid
+from steering.refusals import parse_uuid
 
 logger = logging.getLogger(__name__)
 

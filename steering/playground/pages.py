@@ -9,20 +9,20 @@ from steering.playground.models import LaneOutput, Run
 from steering.playground.schema import (
     LANE_KEYS,
     MAX_CHARS,
-    MAX_INTERVENTIONS,
     MAX_LANES,
-    MAX_TOKENS,
     RunSettings,
     default_sampling,
 )
 from steering.playground.starters import lanes_for, mode_for
+from steering.presets.sampling import MAX_TOKENS
 from steering.vectors.models import Vector
+from steering.vectors.uses import MAX_USES
 from steering.workers.choice import Served
 
 LIMITS = {
     "lanes": MAX_LANES,
     "keys": LANE_KEYS,
-    "interventions": MAX_INTERVENTIONS,
+    "interventions": MAX_USES,
     "max_tokens": MAX_TOKENS,
     "chars": MAX_CHARS,
 }

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from inference.errors import InferenceError, InvalidRequest, NotFound
-from inference.types import GenerationRequest, Intervention, Message, ModelInfo, SamplingParams
+from inference.errors import InferenceError
+from inference.types import GenerationRequest, Message, ModelInfo, SamplingParams
 from steering.playground.models import LaneOutput, Run
-from steering.playground.schema import Lane, LaneIntervention, RunSettings, parse_uuid
-from steering.vectors.models import Vector
+from steering.playground.schema import Lane, RunSettings
+from steering.presets.library import lent_to
+from steering.refusals import parse_uuid
+from steering.vectors.uses import resolve_uses
 
 Answers = dict[str, str]  # lane key -> text
 
@@ -51,30 +53,27 @@ def history_of(parent: Run | None) -> list[Turn]:
 def plan_lanes(
     *, user: Any, settings: RunSettings, keys: tuple[str, ...], parent: Run | None, model: ModelInfo, prefix: str
 ) -> list[PlannedLane]:
-    """One entry per key. A vector that the user may not see is as absent as one that never was."""
-    ids = [parse_uuid(text, "vector") for text in settings.vector_ids]
-    vectors = {str(vector.pk): vector for vector in Vector.objects.visible_to(user).filter(pk__in=ids)}
+    """One entry per key. A vector that the user may not use is as absent as one that never was."""
+    lent = lent_to(user, [parse_uuid(text, "vector") for text in settings.vector_ids])
     turns = history_of(parent) if settings.mode == "chat" else []
     planned = []
     for lane in (settings.lane(key) for key in keys):
         try:
-            request = _request(lane, settings, turns, vectors, model, f"{prefix}:{lane.key}")
-            planned.append(PlannedLane(lane.key, request))
+            request = _request(lane, settings, turns, f"{prefix}:{lane.key}")
+            interventions = resolve_uses(user, lane.interventions, model, lent)
+            planned.append(PlannedLane(lane.key, dataclasses.replace(request, interventions=interventions)))
         except InferenceError as error:
             planned.append(PlannedLane(lane.key, error=error))
     return planned
 
 
-def _request(
-    lane: Lane, settings: RunSettings, turns: list[Turn], vectors: dict[str, Vector], model: ModelInfo, id: str
-) -> GenerationRequest:
+def _request(lane: Lane, settings: RunSettings, turns: list[Turn], id: str) -> GenerationRequest:
     sampling: SamplingParams = dataclasses.replace(settings.sampling, seed=settings.seed_of(lane.key))
-    interventions = tuple(_intervention(i, lane, vectors, model) for i in lane.interventions if i.on)
     if settings.mode == "completion":
         text = f"{lane.system_prompt}\n\n{settings.input}" if lane.system_prompt else settings.input
-        return GenerationRequest(id, settings.model, prompt=text, sampling=sampling, interventions=interventions)
+        return GenerationRequest(id, settings.model, prompt=text, sampling=sampling)
     messages = _messages(lane, settings.input, turns)
-    return GenerationRequest(id, settings.model, messages=messages, sampling=sampling, interventions=interventions)
+    return GenerationRequest(id, settings.model, messages=messages, sampling=sampling)
 
 
 def _messages(lane: Lane, text: str, turns: list[Turn]) -> tuple[Message, ...]:
@@ -83,27 +82,3 @@ def _messages(lane: Lane, text: str, turns: list[Turn]) -> tuple[Message, ...]:
         if answer := turn.answer_for(lane):  # a turn that nobody answered is not part of the talk
             messages += [Message("user", turn.input), Message("assistant", answer)]
     return (*messages, Message("user", text))
-
-
-def _intervention(wanted: LaneIntervention, lane: Lane, vectors: dict[str, Vector], model: ModelInfo) -> Intervention:
-    vector = vectors.get(str(parse_uuid(wanted.vector, "vector")))
-    if vector is None:
-        raise NotFound(
-            "vector_not_found",
-            f"Lane {lane.key} uses a vector that is not in your library: it was deleted, or it is not yours. "
-            "Remove its chip or pick another vector.",
-        )
-    if not vector.usable_on(model):
-        raise InvalidRequest(
-            "vector_model_mismatch",
-            f"“{vector.name}” was made on {vector.model_id}, and {model.id} is served here. A direction means nothing "
-            "in another model: build the vector again on this one, or remove its chip.",
-        )
-    return Intervention(
-        operation=wanted.operation,
-        strength=wanted.strength,
-        unit=wanted.unit,
-        positions=wanted.positions,
-        vector_id=vector.content_id,
-        layers=(wanted.layer if wanted.layer is not None else vector.facts.layer,),
-    )

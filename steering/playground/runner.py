@@ -29,8 +29,9 @@ from steering.playground.models import TITLE_LENGTH, LaneOutput, Run
 from steering.playground.planning import PlannedLane, plan_lanes
 from steering.playground.recovery import interrupt
 from steering.playground.runlog import Event, RunLog
-from steering.playground.schema import RunSettings, parse_settings, parse_uuid
+from steering.playground.schema import RunSettings, parse_settings
 from steering.playground.stored import stored_log
+from steering.refusals import parse_uuid
 
 T = TypeVar("T")
 

@@ -6,38 +6,22 @@ sentence for the person at the page.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
-from uuid import UUID
 
 from inference.errors import InvalidRequest
-from inference.types import Operation, Positions, SamplingParams, Unit, Wire
+from inference.types import SamplingParams, Wire
+from steering.presets.sampling import TOP_LOGPROBS, check_sampling
+from steering.refusals import need
+from steering.vectors.uses import VectorUse, check_uses
 
 Mode = Literal["chat", "completion"]
 LANE_KEYS = "ABCDEF"
 MAX_LANES = len(LANE_KEYS)
-MAX_INTERVENTIONS = 8
-MAX_TOKENS = 2048
 MAX_CHARS = 40_000  # of the input and of a system prompt; the engine then counts tokens
-MAX_STOPS = 8
 MAX_MODEL_NAME = 300
-TOP_LOGPROBS = 5
 
 Colour = Literal["base", "prompt", "1", "2", "3", "4", "5", "6"]
-
-
-@dataclass(frozen=True)
-class LaneIntervention(Wire):
-    """One chip of a lane. `vector` is the id of a library entry; `layer` None is the layer it recommends."""
-
-    vector: str
-    layer: int | None = None
-    operation: Operation = "add"
-    strength: float = 0.0
-    unit: Unit = "relative"
-    positions: Positions = field(default_factory=Positions)
-    on: bool = True
 
 
 @dataclass(frozen=True)
@@ -48,7 +32,7 @@ class Lane(Wire):
     name: str
     colour: Colour = "base"
     system_prompt: str = ""
-    interventions: tuple[LaneIntervention, ...] = ()
+    interventions: tuple[VectorUse, ...] = ()
     copy_of: str = ""
 
 
@@ -109,80 +93,27 @@ def parse_settings(data: Any) -> RunSettings:
 
 def check(settings: RunSettings) -> None:
     """Raises InvalidRequest naming the first limit that these settings break."""
-    _need(settings.input.strip() != "", "empty_input", "There is nothing to run yet. Write a message first.")
+    need(settings.input.strip() != "", "empty_input", "There is nothing to run yet. Write a message first.")
     _short_enough(settings.input, "The message")
-    _need(len(settings.model) <= MAX_MODEL_NAME, "model", "This does not name a model. Pick one from the list.")
+    need(len(settings.model) <= MAX_MODEL_NAME, "model", "This does not name a model. Pick one from the list.")
     _check_lanes(settings.lanes)
-    _check_sampling(settings.sampling)
-
-
-def parse_uuid(text: str, what: str) -> UUID:
-    """Raises InvalidRequest("bad_id")."""
-    try:
-        return UUID(text)
-    except ValueError:
-        raise InvalidRequest("bad_id", f"{text!r:.60} does not name a {what}. Pick one from the list.") from None
+    check_sampling(settings.sampling)
 
 
 def _check_lanes(lanes: tuple[Lane, ...]) -> None:
     keys = [lane.key for lane in lanes]
-    _need(1 <= len(lanes) <= MAX_LANES, "lane_count", f"A run has 1 to {MAX_LANES} lanes, not {len(lanes)}.")
-    _need(all(key in LANE_KEYS and len(key) == 1 for key in keys), "lane_key", "Lanes are named A to F.")
-    _need(len(set(keys)) == len(keys), "lane_key", "Two lanes have the same letter. Remove one of them.")
+    need(1 <= len(lanes) <= MAX_LANES, "lane_count", f"A run has 1 to {MAX_LANES} lanes, not {len(lanes)}.")
+    need(all(key in LANE_KEYS and len(key) == 1 for key in keys), "lane_key", "Lanes are named A to F.")
+    need(len(set(keys)) == len(keys), "lane_key", "Two lanes have the same letter. Remove one of them.")
     for lane in lanes:
         _short_enough(lane.system_prompt, f"The system prompt of lane {lane.key}")
-        _need(1 <= len(lane.name) <= 60, "lane_name", f"The name of lane {lane.key} must have 1 to 60 characters.")
-        _need(
-            len(lane.interventions) <= MAX_INTERVENTIONS,
-            "intervention_count",
-            f"Lane {lane.key} has {len(lane.interventions)} interventions; {MAX_INTERVENTIONS} is the limit.",
-        )
-        for intervention in lane.interventions:
-            _check_intervention(lane.key, intervention)
-
-
-def _check_intervention(key: str, intervention: LaneIntervention) -> None:
-    parse_uuid(intervention.vector, "vector")
-    _need(abs(intervention.strength) <= 10_000, "strength", f"Strengths in lane {key} go from -10000 to 10000.")
-    window = intervention.positions
-    start, stop = window.start or 0, window.stop
-    _need(start >= 0, "positions", f"The window in lane {key} cannot start before token 0.")
-    _need(
-        stop is None or stop > start,
-        "positions",
-        f"The window in lane {key} ends at token {stop}, which is not after its start {start}. It touches no token.",
-    )
-
-
-_RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    ("max_tokens", lambda v: 1 <= v <= MAX_TOKENS, f"“Most new tokens” must be 1 to {MAX_TOKENS}."),
-    ("temperature", lambda v: 0 <= v <= 5, "Temperature must be 0 to 5; 0 is greedy."),
-    ("top_p", lambda v: 0 < v <= 1, "Top-p must be above 0 and at most 1; 1 turns it off."),
-    ("top_k", lambda v: 0 <= v <= 1_000_000, "Top-k must be 0 or more; 0 turns it off."),
-    ("min_p", lambda v: 0 <= v <= 1, "Min-p must be 0 to 1; 0 turns it off."),
-    ("repetition_penalty", lambda v: 0.1 <= v <= 10, "Repetition penalty must be 0.1 to 10; 1 turns it off."),
-    ("frequency_penalty", lambda v: -2 <= v <= 2, "Frequency penalty must be -2 to 2."),
-    ("presence_penalty", lambda v: -2 <= v <= 2, "Presence penalty must be -2 to 2."),
-    ("seed", lambda v: v is None or 0 <= v < 2**53, "The seed must be a whole number from 0 to 9007199254740991."),
-    ("stop", lambda v: len(v) <= MAX_STOPS, f"At most {MAX_STOPS} stop strings, one a line."),
-    ("stop", lambda v: all(0 < len(s) <= 200 for s in v), "Stop strings must have 1 to 200 characters each."),
-    ("top_logprobs", lambda v: 0 <= v <= TOP_LOGPROBS, f"At most {TOP_LOGPROBS} alternatives are kept for a token."),
-)
-
-
-def _check_sampling(sampling: SamplingParams) -> None:
-    for name, holds, sentence in _RANGES:
-        _need(holds(getattr(sampling, name)), name, sentence)
+        need(1 <= len(lane.name) <= 60, "lane_name", f"The name of lane {lane.key} must have 1 to 60 characters.")
+        check_uses(lane.interventions, f"lane {lane.key}")
 
 
 def _short_enough(text: str, what: str) -> None:
-    _need(
+    need(
         len(text) <= MAX_CHARS,
         "too_long",
         f"{what} has {len(text):,} characters; {MAX_CHARS:,} is the most. Shorten it.",
     )
-
-
-def _need(holds: bool, code: str, sentence: str) -> None:
-    if not holds:
-        raise InvalidRequest(code, sentence)

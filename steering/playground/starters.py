@@ -7,9 +7,10 @@ from typing import Any
 
 from inference.types import ModelInfo
 from steering.datasets import starter_catalog
-from steering.playground.schema import Lane, LaneIntervention, Mode, default_lanes
+from steering.playground.schema import Lane, Mode, default_lanes
 from steering.vectors.evaluation import Evaluation
 from steering.vectors.models import Vector
+from steering.vectors.uses import VectorUse
 
 ORDER = {"works": 0, "": 1, "weak": 2, "fails": 3}
 SAYS = {
@@ -100,7 +101,7 @@ def lanes_for(vector: Vector | None) -> tuple[Lane, ...]:
     base, prompted, steered = default_lanes()
     if vector is None:
         return base, prompted, steered
-    chip = LaneIntervention(str(vector.pk), layer=vector.facts.layer, strength=vector.facts.strength)
+    chip = VectorUse(str(vector.pk), layer=vector.facts.layer, strength=vector.facts.strength)
     return (
         base,
         Lane(prompted.key, prompted.name, prompted.colour, system_prompt=wish_for(vector)),

@@ -12,9 +12,10 @@ from channels.testing import WebsocketCommunicator
 from inference.types import GenerationRequest
 from steering.playground.consumers import PlaygroundConsumer
 from steering.playground.messages import SUBPROTOCOL
-from steering.playground.schema import Lane, LaneIntervention, RunSettings
+from steering.playground.schema import Lane, RunSettings
 from steering.vectors.facts import summary_of
 from steering.vectors.models import Vector
+from steering.vectors.uses import VectorUse
 from tests.fake_inference import FakeInference
 from tests.steering.vector_files import make_vector
 
@@ -83,7 +84,7 @@ def a_run(*lanes: Lane, text: str = "Hello there", **changes: Any) -> RunSetting
 
 
 def steered(vector: Vector, key: str = "C", **changes: Any) -> Lane:
-    return Lane(key, "Steered", "1", interventions=(LaneIntervention(str(vector.pk), **{"strength": 0.3, **changes}),))
+    return Lane(key, "Steered", "1", interventions=(VectorUse(str(vector.pk), **{"strength": 0.3, **changes}),))
 
 
 def keep_vector(owner: Any, **changes: Any) -> Vector:

@@ -14,8 +14,9 @@ from steering import gateway
 from steering.accounts.models import User
 from steering.datasets.starter_catalog import load_starter_datasets
 from steering.playground.models import LaneOutput, Run
-from steering.playground.schema import Lane, LaneIntervention, RunSettings, parse_settings
+from steering.playground.schema import Lane, RunSettings, parse_settings
 from steering.vectors.models import Vector
+from steering.vectors.uses import VectorUse
 from tests.fake_inference import FakeInference
 from tests.steering.play import a_run, keep_vector, steered
 
@@ -210,6 +211,6 @@ def test_settings_that_cannot_be_honoured_are_refused_with_a_sentence(change: di
 
 
 def test_settings_survive_the_way_to_the_database_and_back() -> None:
-    capped = LaneIntervention(VECTOR, 9, "cap", 0.4, "raw")
+    capped = VectorUse(VECTOR, 9, "cap", 0.4, "raw")
     settings = a_run(Lane("A", "Base"), Lane("C", "Steered", "1", "Be kind.", (capped,), "A"), mode="completion")
     assert parse_settings(json.loads(json.dumps(settings.to_wire()))) == settings

@@ -1,0 +1,60 @@
+"""What a preset holds: interventions, a system prompt, sampling defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from inference.types import SamplingParams, Wire
+from steering.presets.sampling import check_sampling
+from steering.refusals import need
+from steering.vectors.uses import VectorUse, check_uses
+
+MAX_SYSTEM_PROMPT = 40_000
+SAMPLING_FIELDS = (
+    "max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "frequency_penalty",
+    "presence_penalty", "seed", "stop",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PresetContent(Wire):
+    """`sampling` has only the fields that were set, by the names of SamplingParams; a request's own come before them.
+
+    Uses that are switched off are not part of a preset.
+    """
+
+    uses: tuple[VectorUse, ...] = ()
+    system_prompt: str = ""
+    sampling: dict[str, Any] = field(default_factory=dict)
+
+
+def parse_content(data: Any) -> PresetContent:
+    """From JSON, with everything checked that needs no database and no model. Raises InvalidRequest."""
+    content = PresetContent.from_wire(data)
+    check_content(content)
+    return content
+
+
+def check_content(content: PresetContent) -> None:
+    """Raises InvalidRequest naming the first thing that a preset cannot hold."""
+    check_uses(content.uses, "this preset")
+    need(all(use.on for use in content.uses), "use_off", "A preset holds no intervention that is switched off.")
+    need(
+        bool(content.uses or content.system_prompt or content.sampling),
+        "empty_preset",
+        "This preset would change nothing. Add an intervention, a system prompt or sampling settings.",
+    )
+    need(
+        len(content.system_prompt) <= MAX_SYSTEM_PROMPT,
+        "too_long",
+        f"The system prompt has {len(content.system_prompt):,} characters; {MAX_SYSTEM_PROMPT:,} is the most. "
+        "Shorten it.",
+    )
+    unknown = sorted(set(content.sampling) - set(SAMPLING_FIELDS))
+    need(
+        not unknown,
+        "preset_sampling",
+        f"A preset cannot set {', '.join(unknown)[:80]}. It can set {', '.join(SAMPLING_FIELDS)}.",
+    )
+    check_sampling(SamplingParams.from_wire(content.sampling))

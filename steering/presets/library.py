@@ -1,0 +1,198 @@
+"""Presets: saved, found by name, applied.
+
+A shared preset lends its vectors: whoever uses it applies them, as its owner could, and in the playground may move
+their strength. They are in nobody else's library, cannot be opened, downloaded or put into a preset by others, and end
+to be lent with the sharing. Only the owner's own vectors and the starters can be in a preset, so no third person's
+vector is ever passed on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+from uuid import UUID
+
+from django.db import IntegrityError, transaction
+from django.db.models import Q, QuerySet
+
+from inference.errors import InvalidRequest, NotFound
+from inference.types import Intervention, ModelInfo
+from steering.presets.content import PresetContent, check_content
+from steering.presets.models import BUILT_IN, Preset, PresetVector
+from steering.presets.names import SEPARATOR, check_name, check_version
+from steering.vectors.models import Vector
+from steering.vectors.uses import resolve_uses, vectors_of
+
+SHOWN = 12  # names in a sentence
+MAX_PRESETS = 500  # of one person
+
+
+def listed(user: Any, model_id: str = "") -> QuerySet[Preset]:
+    """All versions of all presets that `user` may use, of one model or of all."""
+    found = Preset.objects.listed_for(user).select_related("owner")
+    return found.for_model(model_id) if model_id else found
+
+
+def model_name(preset: Preset) -> str:
+    """`smollm2-135m-instruct::calm@1.0`."""
+    return preset.model_name
+
+
+# ---- finding ----
+
+
+def find(user: Any, model_id: str, name: str, version: str | None = None) -> Preset:
+    """The preset that `user` means by a name: one's own first, then Steerboard's, then one that another person shares.
+
+    Without a version the newest. `name` may say whose: "mira-okafor-3/calm", "steerboard/calm".
+    Raises NotFound("preset_not_found") saying which exist, InvalidRequest("preset_ambiguous").
+    """
+    owner, _, short = name.lower().rpartition("/")
+    known = list(listed(user, model_id))
+    same = [p for p in known if p.name == short and (version is None or p.version == version)]
+    if owner:
+        same = [p for p in same if _is_of(p, owner)]
+    for tier in (_own(same, user), _built_in(same), same):
+        if tier:
+            return max(_of_one_owner(tier), key=lambda preset: preset.order)
+    raise _not_found(user, model_id, name, version, known)
+
+
+def find_by_id(user: Any, preset_id: UUID) -> Preset:
+    """Raises NotFound("preset_not_found")."""
+    preset = listed(user).filter(pk=preset_id).first()
+    if preset is None:
+        raise NotFound("preset_not_found", "There is no such preset any more: it was deleted, or is no longer shared.")
+    return preset
+
+
+def _own(presets: list[Preset], user: Any) -> list[Preset]:
+    return [preset for preset in presets if preset.owner_id == user.pk]
+
+
+def _built_in(presets: list[Preset]) -> list[Preset]:
+    return [preset for preset in presets if preset.is_starter]
+
+
+def _is_of(preset: Preset, handle: str) -> bool:
+    if preset.is_starter:
+        return handle == BUILT_IN
+    number = re.fullmatch(r"(?:.*-)?(\d+)", handle)
+    return number is not None and int(number[1]) == preset.owner_id
+
+
+def _of_one_owner(presets: list[Preset]) -> list[Preset]:
+    newest = {p.owner_id: p for p in sorted(presets, key=lambda preset: preset.order)}
+    if len(newest) > 1:
+        ways = _some(sorted(preset.full_model_name for preset in newest.values()))
+        raise InvalidRequest(
+            "preset_ambiguous",
+            f"Several people share a preset with the name {presets[0].name}. Say whose is meant: {ways}.",
+        )
+    return presets
+
+
+def _not_found(user: Any, model_id: str, name: str, version: str | None, known: list[Preset]) -> NotFound:
+    wanted = f"{name}@{version}" if version else name
+    return NotFound(
+        "preset_not_found",
+        f"{model_id} has no preset {wanted[:80]} that you may use. " + _which_exist(user, known),
+    )
+
+
+def _which_exist(user: Any, known: list[Preset]) -> str:
+    if not known:
+        return "There is none yet: save one from a lane of the playground."
+    order = sorted(known, key=lambda preset: (preset.owner_id != user.pk, preset.name, preset.order))
+    return f"There are {_some([preset.model_name.partition(SEPARATOR)[2] for preset in order])}."
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(dict.fromkeys(names))
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+# ---- applying ----
+
+
+def interventions_of(preset: Preset, model: ModelInfo) -> tuple[Intervention, ...]:
+    """What the model side is to do for whoever uses it. Whether they may is decided by `find`.
+
+    Raises InvalidRequest("preset_model_mismatch").
+    """
+    if not preset.usable_on(model):
+        raise InvalidRequest(
+            "preset_model_mismatch",
+            f"The preset {preset} was made on {preset.model_id}, and {model.id} was asked for. A direction means "
+            f"nothing in another model: ask for {preset.model_name}, or make a preset on this model.",
+        )
+    return resolve_uses(preset.owner, preset.parsed.uses, model)
+
+
+def lent_to(user: Any, vector_ids: Iterable[str | UUID]) -> set[UUID]:
+    """Which of these vectors a preset that somebody shares lends to `user`, to be applied and no more."""
+    shared = PresetVector.objects.filter(preset__shared=True, vector__in=list(vector_ids))
+    return set(shared.exclude(Q(vector__owner=user.pk)).values_list("vector_id", flat=True))
+
+
+# ---- saving ----
+
+
+def save(
+    owner: Any,
+    *,
+    name: str,
+    version: str,
+    model: ModelInfo,
+    content: PresetContent,
+    description: str = "",
+    shared: bool = False,
+) -> Preset:
+    """Keep a new version. `owner` None is for those that come with Steerboard.
+
+    Raises InvalidRequest for what cannot be kept, NotFound("vector_not_found") for a vector that is not the owner's.
+    """
+    check_name(name)
+    check_version(version)
+    check_content(content)
+    if not model.id:
+        raise InvalidRequest("no_model", "No model is served at the moment. Save the preset when one is ready.")
+    resolve_uses(owner, content.uses, model)
+    vectors = vectors_of(owner, content.uses)
+    _check_layers(content, vectors)
+    preset = Preset(owner=owner, name=name, version=version, model_id=model.id, description=description, shared=shared)
+    preset.content = content.to_wire()
+    _leave_room(preset)
+    try:
+        with transaction.atomic():
+            preset.save(force_insert=True)
+            PresetVector.objects.bulk_create(PresetVector(preset=preset, vector=v) for v in vectors.values())
+    except IntegrityError:
+        raise _taken(preset) from None
+    return preset
+
+
+def _check_layers(content: PresetContent, vectors: dict[str, Vector]) -> None:
+    for use in content.uses:
+        vector = vectors[str(UUID(use.vector))]
+        if use.layer is not None and use.layer not in vector.facts.layers:
+            layers = ", ".join(map(str, vector.facts.layers))
+            raise InvalidRequest(
+                "layer_not_in_vector", f"“{vector.name}” has no direction at layer {use.layer}. It has layers {layers}."
+            )
+
+
+def _leave_room(preset: Preset) -> None:
+    if preset.owner is not None and Preset.objects.owned_by(preset.owner).count() >= MAX_PRESETS:
+        raise InvalidRequest(
+            "too_many_presets", f"You have {MAX_PRESETS} versions of presets, which is the most. Delete some first."
+        )
+
+
+def _taken(preset: Preset) -> InvalidRequest:
+    return InvalidRequest(
+        "preset_exists",
+        f"You have {preset} already, and a version never changes. Save it as a new version, or under another name.",
+    )

@@ -1,0 +1,128 @@
+"""A preset's row, and which vectors it uses."""
+
+from __future__ import annotations
+
+import uuid
+from functools import cached_property
+from typing import Self
+
+from django.conf import settings
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Lower
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.text import slugify
+
+from inference.types import ModelInfo
+from steering.accounts.models import User
+from steering.accounts.ownership import OwnedQuerySet
+from steering.presets.content import PresetContent
+from steering.presets.names import MAX_NAME, join_model_name, version_order
+from steering.vectors.models import Vector
+
+BUILT_IN = "steerboard"  # stands where an owner is named
+
+
+class PresetQuerySet(OwnedQuerySet):
+    def listed_for(self, user: User) -> Self:
+        """What a person may use: their own, those that come with Steerboard, and what others share."""
+        return self.filter(Q(owner=user.pk) | Q(owner=None) | Q(shared=True))
+
+    def for_model(self, model_id: str) -> Self:
+        return self.filter(model_id__iexact=model_id)
+
+
+class Preset(models.Model):
+    """One version of a preset. What it does never changes: a change is a new version.
+
+    `owner` is null for those that come with Steerboard, which everyone sees and nobody changes. A shared preset is
+    applied with its owner's vectors; see `steering.presets.library`.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.CASCADE, related_name="presets"
+    )
+    name = models.CharField(max_length=MAX_NAME)
+    version = models.CharField(max_length=12)
+    description = models.TextField(blank=True)
+    shared = models.BooleanField(default=False)
+    model_id = models.CharField(max_length=200)
+    content = models.JSONField()
+    vectors = models.ManyToManyField(Vector, through="PresetVector", related_name="presets")
+    created_at = models.DateTimeField(default=timezone.now)
+
+    objects = PresetQuerySet.as_manager()
+
+    class Meta:
+        ordering = (F("owner").asc(nulls_last=True), "name", "-created_at")
+        constraints = [
+            models.UniqueConstraint(
+                F("owner"),
+                Lower("model_id"),
+                F("name"),
+                F("version"),
+                name="one_preset_per_version",
+            ),
+            models.UniqueConstraint(
+                Lower("model_id"),
+                F("name"),
+                F("version"),
+                condition=Q(owner__isnull=True),
+                name="one_starter_preset_per_version",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.version}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("presets:detail", args=[self.pk])
+
+    @property
+    def is_starter(self) -> bool:
+        return self.owner_id is None
+
+    @cached_property
+    def parsed(self) -> PresetContent:
+        return PresetContent.from_wire(self.content)
+
+    @property
+    def order(self) -> tuple[int, int]:
+        return version_order(self.version)
+
+    @property
+    def model_name(self) -> str:
+        """What its owner writes as a model's name; everyone else too, where no other preset has this name."""
+        return join_model_name(self.model_id, self.name, self.version)
+
+    @property
+    def full_model_name(self) -> str:
+        """What means this preset whoever asks, with its owner in it."""
+        return join_model_name(self.model_id, f"{self.owner_handle}/{self.name}", self.version)
+
+    @property
+    def owner_handle(self) -> str:
+        """The owner as part of a name, such as mira-okafor-3. Only the number counts; the words may go stale."""
+        if self.owner is None:
+            return BUILT_IN
+        words = slugify(self.owner.name)
+        return f"{words}-{self.owner_id}" if words else f"user-{self.owner_id}"
+
+    def usable_on(self, model: ModelInfo) -> bool:
+        """A preset acts only on the model it was made on. While the served model is unknown nothing is ruled out."""
+        return not model.id or model.id.lower() == self.model_id.lower()
+
+
+class PresetVector(models.Model):
+    """That a preset uses a vector. RESTRICT: the vector cannot go before the preset, save with its owner's account."""
+
+    preset = models.ForeignKey(Preset, on_delete=models.CASCADE)
+    vector = models.ForeignKey(Vector, on_delete=models.RESTRICT)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["preset", "vector"], name="a_vector_once_per_preset")]
+
+    def __str__(self) -> str:
+        return f"{self.preset_id} uses {self.vector_id}"
