@@ -5,7 +5,63 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+
+CHOICES = {"SIGNUP": ("open", "invitation", "closed"), "STAFF_TOTP": ("optional", "required")}
+
+
+@register()
+def choices_are_known(**kwargs: Any) -> list[CheckMessage]:
+    return [
+        Error(
+            f"{name}={getattr(settings, name)!r} is not understood.",
+            hint=f"Use one of: {', '.join(known)}.",
+            id="steerboard.E003",
+        )
+        for name, known in CHOICES.items()
+        if getattr(settings, name) not in known
+    ]
+
+
+@register()
+def links_lead_home(**kwargs: Any) -> list[CheckMessage]:
+    """Without PUBLIC_URL a link in a mail begins with the host of the request, so that host must be a known one."""
+    if (
+        settings.EMAIL_URL
+        and not settings.PUBLIC_URL
+        and any(host.startswith(("*", ".")) for host in settings.ALLOWED_HOSTS)
+    ):
+        return [
+            Error(
+                "With these ALLOWED_HOSTS whoever asks for a mail decides where its links lead.",
+                hint="Set PUBLIC_URL=https://steer.example.org, or name the hosts.",
+                id="steerboard.E004",
+            )
+        ]
+    return []
+
+
+@register(Tags.security, deploy=True)
+def reachable_over_https(**kwargs: Any) -> list[CheckMessage]:
+    found: list[CheckMessage] = []
+    if settings.HTTPS and not settings.TRUSTED_PROXIES:
+        found.append(
+            Warning(
+                "HTTPS is on, and no proxy is trusted to say that a request came over it: every page would redirect "
+                "for ever.",
+                hint="Set TRUSTED_PROXIES=1 for a proxy that ends TLS, sets X-Forwarded-Proto and adds X-Forwarded-For.",
+                id="steerboard.W002",
+            )
+        )
+    if settings.EMAIL_URL and not settings.PUBLIC_URL:
+        found.append(
+            Warning(
+                "Links in mails begin with whatever host of ALLOWED_HOSTS the request names.",
+                hint="Set PUBLIC_URL=https://steer.example.org.",
+                id="steerboard.W003",
+            )
+        )
+    return found
 
 
 @register()

@@ -15,6 +15,7 @@ from django.shortcuts import render
 from inference.errors import InferenceError
 from steering import metrics
 from steering.access.denied import Denied
+from steering.accounts.mailing import MailNotSent
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,21 @@ def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
     )
 
 
+def too_many(request: HttpRequest) -> HttpResponse:
+    response = explain(
+        request,
+        Explanation(
+            429,
+            "too_many_requests",
+            "That was too often",
+            "Forms that send mail or take passwords may only be sent a few times in a row.",
+            "Wait some minutes, then try again.",
+        ),
+    )
+    response["Retry-After"] = "60"
+    return response
+
+
 def signed_out(request: HttpRequest) -> HttpResponse:
     return explain(
         request,
@@ -144,6 +160,8 @@ def known(request: HttpRequest, error: BaseException | None) -> HttpResponse | N
         return inference_error(request, error)
     if is_disk_full(error):
         return disk_full(request)
+    if isinstance(error, MailNotSent):
+        return _away(request, "mail", "The mail server does not answer")
     if isinstance(error, OperationalError | InterfaceError):
         return _away(request, "database", "The database does not answer")
     if error is not None and type(error).__module__.startswith("redis."):

@@ -28,7 +28,7 @@ class RouteForPath(logging.Filter):
 def logging_settings(format: str) -> dict[str, Any]:
     """Django's LOGGING. Raises ImproperlyConfigured for a format that there is not."""
     try:
-        lines = log_settings(format, quiet=("daphne", "httpx", "django.request"))
+        lines = log_settings(format, quiet=("axes", "daphne", "httpx", "django.request"))
     except ValueError as error:
         raise ImproperlyConfigured(str(error)) from None
     lines["filters"]["route"] = {"()": RouteForPath}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 from pathlib import Path
 
 import environ
@@ -10,6 +11,7 @@ import environ
 from webapp.databases import database
 from webapp.datadir import open_data_dir, secret_key
 from webapp.logs import logging_settings
+from webapp.public import host_of, mail, origin
 from webapp.quotas import optional_count
 
 env = environ.Env()
@@ -26,11 +28,26 @@ STEERBOARD_MODELS = env.list("STEERBOARD_MODELS", default=["default"])
 # What several processes share: run events, the queue of jobs, the cache. Empty: one process does everything.
 REDIS_URL = env.str("REDIS_URL", default=INFERENCE_URL if INFERENCE_URL.startswith("redis") else "")
 
+# Where people find the pages. Links in mails begin with PUBLIC_URL, never with what a request says of itself.
+PUBLIC_URL = origin(env.str("PUBLIC_URL", default=""))
+HTTPS = env.bool("HTTPS", default=PUBLIC_URL.startswith("https://"))
+# Proxies of ours in front, each of which adds to X-Forwarded-For; 0 believes no such header.
+TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0)
+
 # Security
 SECRET_KEY = env.str("SECRET_KEY", default="") or secret_key(DATA_DIR)
 DEBUG = env.bool("DEBUG", default=False)
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]", "testserver"])
-CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+LOCAL_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[*LOCAL_HOSTS, "testserver", *host_of(PUBLIC_URL)])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[PUBLIC_URL] if PUBLIC_URL else [])
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^readyz$", r"^metrics$"]  # asked from inside, without TLS
+SECURE_HSTS_SECONDS = 365 * 24 * 3600 if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
+SECURE_HSTS_PRELOAD = HTTPS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES else None
+SESSION_COOKIE_SECURE = HTTPS
+CSRF_COOKIE_SECURE = HTTPS
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_AGE = 14 * 24 * 3600
@@ -56,7 +73,10 @@ SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 CORS_ORIGINS = env.list("CORS_ORIGINS", default=[])
 # What a Prometheus server sends as bearer token to read /metrics; staff may always look
 METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
-AUTHENTICATION_BACKENDS = ["steering.accounts.throttle.ThrottledBackend"]
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",  # first: it says no to whoever guessed too often
+    "allauth.account.auth_backends.AuthenticationBackend",
+]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
@@ -68,9 +88,74 @@ AUTH_PASSWORD_VALIDATORS = [
     },
 ]
 AUTH_USER_MODEL = "accounts.User"
-LOGIN_URL = "accounts:signin"
+LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "/"
-LOGOUT_REDIRECT_URL = "accounts:signin"
+LOGOUT_REDIRECT_URL = "account_login"
+
+# Accounts
+SIGNUP = env.str("SIGNUP", default="closed")
+STAFF_TOTP = env.str("STAFF_TOTP", default="optional")
+ACCOUNT_ADAPTER = "steering.accounts.adapter.AccountAdapter"
+ACCOUNT_USER_MODEL_USERNAME_FIELD = None
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*", "password2*"]
+ACCOUNT_EMAIL_VERIFICATION = "mandatory"  # what keeps the answers to known and unknown addresses alike
+ACCOUNT_PREVENT_ENUMERATION = True
+ACCOUNT_CHANGE_EMAIL = True
+ACCOUNT_EMAIL_NOTIFICATIONS = True
+ACCOUNT_LOGIN_ON_EMAIL_CONFIRMATION = True  # in the browser that signed up, and only there
+ACCOUNT_REAUTHENTICATION_REQUIRED = True
+ACCOUNT_SESSION_REMEMBER = True
+ACCOUNT_DEFAULT_HTTP_PROTOCOL = "https" if HTTPS else "http"
+ACCOUNT_FORMS = {
+    "login": "steering.accounts.forms.SignInForm",
+    "signup": "steering.accounts.forms.SignUpForm",
+    "add_email": "steering.accounts.forms.EmailForm",
+    "change_password": "steering.accounts.forms.NewPasswordForm",
+    "set_password": "steering.accounts.forms.FirstPasswordForm",
+    "reset_password": "steering.accounts.forms.ResetForm",
+    "reset_password_from_key": "steering.accounts.forms.ResetKeyForm",
+    "reauthenticate": "steering.accounts.forms.ReauthenticateForm",
+}
+ACCOUNT_RATE_LIMITS = {
+    "login": "30/m/ip",
+    "password": "100/h/key",  # ours: guesses at one account from anywhere; axes counts those from one address
+    "login_failed": "10/15m/key",  # codes of the second step
+    "reset_password": "20/h/ip,3/15m/key",
+    "signup": "20/h/ip",
+    "invitation": "60/h/ip",
+}
+ALLAUTH_TRUSTED_PROXY_COUNT = TRUSTED_PROXIES
+MFA_ADAPTER = "steering.accounts.totp.TotpAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
+MFA_TOTP_ISSUER = "Steerboard"
+MFA_ALLOW_UNVERIFIED_EMAIL = True  # nobody signs in unverified; this lets people with TOTP change their e-mail
+MFA_FORMS = {
+    "activate_totp": "steering.accounts.forms.ActivateTotpForm",
+    "authenticate": "steering.accounts.forms.CodeForm",
+    "reauthenticate": "steering.accounts.forms.ReauthenticateCodeForm",
+}
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_FAILURE_LIMIT = 10
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_RESET_ON_SUCCESS = True
+AXES_USERNAME_CALLABLE = "steering.accounts.locking.email_of"
+AXES_CLIENT_IP_CALLABLE = "steering.accounts.origin.client_ip"
+AXES_LOCKOUT_CALLABLE = "steering.accounts.locking.locked"
+AXES_SENSITIVE_PARAMETERS = ["login", "email", "oldpassword", "password1", "password2", "code", "csrfmiddlewaretoken"]
+AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
+
+# Mail. Without EMAIL_URL it is written to the server's console.
+EMAIL_URL = env.str("EMAIL_URL", default="")
+DEFAULT_FROM_EMAIL = env.str(
+    "MAIL_FROM", default=f"Steerboard <steerboard@{(host_of(PUBLIC_URL) or ['localhost'])[0]}>"
+)
+SERVER_EMAIL = DEFAULT_FROM_EMAIL
+vars().update(mail(EMAIL_URL))
+EMAIL_TIMEOUT = 10
 
 # What a request may carry; larger forms are refused with a sentence, imports travel as files
 DATA_UPLOAD_MAX_MEMORY_SIZE = int(2.5 * 1024 * 1024)
@@ -98,6 +183,10 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "channels",
+    "allauth.account",
+    "allauth.mfa",
+    "allauth.usersessions",
+    "axes",
     "steering.accounts",
     "steering.access",
     "steering.workers",
@@ -117,11 +206,15 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "steering.accounts.sessions.SeenSessions",
     "webapp.middleware.RequireSignIn",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "steering.accounts.totp.StaffTotp",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "webapp.middleware.UploadLimit",
     "webapp.middleware.ExplainErrors",
+    "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "webapp.urls"
 ASGI_APPLICATION = "webapp.asgi.application"

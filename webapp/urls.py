@@ -8,11 +8,14 @@ from django.templatetags.static import static
 from django.urls import include, path
 from django.views.generic import RedirectView
 
+from steering.accounts.views import admin_signin
 from webapp import csp, errors, frame, health, metrics
 
 urlpatterns = [
     path("", include("steering.playground.urls")),
+    path("accounts/", include("steering.accounts.allauth_urls")),
     path("accounts/", include("steering.accounts.urls")),
+    path("admin/login/", admin_signin, name="admin_signin"),
     path("admin/", admin.site.urls),
     path("csp-report", csp.report, name="csp-report"),
     path("datasets/", include("steering.datasets.urls")),
@@ -29,4 +32,5 @@ urlpatterns = [
 handler400 = errors.bad_request
 handler403 = errors.forbidden
 handler404 = errors.not_found
+handler429 = errors.too_many
 handler500 = errors.server_error

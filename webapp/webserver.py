@@ -34,6 +34,7 @@ def serve(host: str, port: int) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # TRUSTED_PROXIES alone says whose word counts
         ws_max_size=MAX_MESSAGE_BYTES,
         timeout_graceful_shutdown=CLOSE_SECONDS,
     )

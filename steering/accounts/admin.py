@@ -2,10 +2,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
+from allauth.usersessions.models import UserSession
 from django.contrib import admin
 from django.http import HttpRequest
 
+from steering.accounts.emails import vouch_for
 from steering.accounts.models import User
+
+for _hidden in (EmailAddress, Authenticator, UserSession):  # secrets, and what only their owners decide
+    if admin.site.is_registered(_hidden):
+        admin.site.unregister(_hidden)
 
 
 @admin.register(User)
@@ -21,3 +29,5 @@ class UserAdmin(admin.ModelAdmin):
         if not change:
             obj.set_unusable_password()
         super().save_model(request, obj, form, change)
+        if not change or "email" in form.changed_data:
+            vouch_for(obj)

@@ -1,4 +1,4 @@
-"""Accounts, known by their e-mail address, and the one-time links that open them."""
+"""Accounts, known by their e-mail address, the one-time links that open them, and invitations to make one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, ClassVar
 
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
-from django.db import models
+from django.db import models, transaction
 from django.utils import timezone
 
 FIRST_EMAIL = "admin@localhost"
@@ -22,11 +22,18 @@ class UserManager(BaseUserManager["User"]):
     def get_by_natural_key(self, email: str | None) -> User:
         return self.get(email=self.normalize_email(email))
 
+    @transaction.atomic
     def create_user(self, email: str, password: str | None = None, **fields: Any) -> User:
-        """Without a password the account can only be entered through a sign-in link."""
+        """An account whose address is taken as proven: who calls this knows the person.
+
+        Without a password it can only be entered through a sign-in link, until one is set.
+        """
+        from steering.accounts.emails import vouch_for
+
         user = self.model(email=self.normalize_email(email), **fields)
         user.set_password(password)
         user.save()
+        vouch_for(user)
         return user
 
     def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> User:
@@ -100,3 +107,61 @@ class SigninLink(models.Model):
 
     def __str__(self) -> str:
         return f"for {self.user}, until {self.expires_at:%H:%M}"
+
+
+class InvitationManager(models.Manager["Invitation"]):
+    def issue(self, email: str, invited_by: User | None) -> tuple[Invitation, str]:
+        """An invitation and its token, of which only the hash is stored. An earlier one for the address ends."""
+        token = secrets.token_urlsafe(32)
+        with transaction.atomic():
+            email = User.objects.normalize_email(email)
+            self.filter(email=email, used_at=None, revoked_at=None).update(revoked_at=timezone.now())
+            made = self.create(
+                email=email,
+                digest=_digest(token),
+                invited_by=invited_by,
+                expires_at=timezone.now() + Invitation.LIFETIME,
+            )
+        return made, token
+
+    def live(self, token: str) -> Invitation | None:
+        """The invitation a token opens, or None when it was used, revoked, has expired or never was."""
+        return self._live().filter(digest=_digest(token)).first()
+
+    def redeem(self, invitation: Invitation) -> bool:
+        """Use it up. False where it was used, revoked or grew too old meanwhile; of two at once, one wins.
+
+        To be called in the transaction that makes the account, so that a failure gives the invitation back.
+        """
+        return bool(self._live().filter(pk=invitation.pk).update(used_at=timezone.now()))
+
+    def _live(self) -> models.QuerySet[Invitation]:
+        return self.filter(used_at=None, revoked_at=None, expires_at__gt=timezone.now())
+
+
+class Invitation(models.Model):
+    LIFETIME = timedelta(days=7)
+
+    email = models.EmailField("e-mail")
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    invited_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="invitations")
+    created_at = models.DateTimeField(default=timezone.now)
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True)
+    revoked_at = models.DateTimeField(null=True)
+
+    objects = InvitationManager()
+
+    class Meta:
+        ordering = ("-created_at",)
+
+    def __str__(self) -> str:
+        return f"for {self.email}, {self.state}"
+
+    @property
+    def state(self) -> str:
+        if self.used_at:
+            return "used"
+        if self.revoked_at:
+            return "taken back"
+        return "waiting" if self.expires_at > timezone.now() else "expired"

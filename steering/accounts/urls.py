@@ -1,14 +1,16 @@
-from django.contrib.auth.decorators import login_not_required
-from django.contrib.auth.views import LogoutView
+"""Addresses of ours. allauth_urls has those whose names allauth decides."""
+
 from django.urls import path
 
 from steering.accounts import views
 
 app_name = "accounts"
 urlpatterns = [
-    path("signin/", views.SignIn.as_view(), name="signin"),
-    path("signout/", login_not_required(LogoutView.as_view()), name="signout"),
     path("link/<str:token>/", views.link, name="link"),
-    path("password/", views.password, name="password"),
     path("profile/", views.profile, name="profile"),
+    path("sessions/<int:pk>/end/", views.end_session, name="end_session"),
+    path("invitations/", views.invitations, name="invitations"),
+    path("invitations/<int:pk>/take-back/", views.take_back, name="take_back"),
+    path("invitation/<str:token>/", views.invitation, name="invitation"),
+    path("delete/", views.delete, name="delete"),
 ]

@@ -13,6 +13,7 @@ from django.views.decorators.http import require_GET, require_POST
 from inference.errors import InferenceError, InvalidRequest
 from inference.types import WorkerInfo
 from steering import gateway
+from steering.accounts import totp
 from steering.workers.choice import choose
 
 MAX_NAME = 300
@@ -71,6 +72,8 @@ def model_choose(request: HttpRequest) -> HttpResponse:
 def _require_staff(request: HttpRequest) -> None:
     if not getattr(request.user, "is_staff", False):
         raise Http404
+    if totp.missing(request.user):
+        raise totp.SecondStepNeeded
 
 
 def _workers() -> dict[str, Any]:
