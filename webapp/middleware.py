@@ -13,6 +13,7 @@ from django.utils.deprecation import MiddlewareMixin
 
 from inference.logs import cause
 from webapp import access, errors
+from webapp.cors import APIS
 
 
 class RequestId(MiddlewareMixin):
@@ -33,6 +34,8 @@ class SecurityHeaders(MiddlewareMixin):
     """What browsers may do with our answers: see `settings.SECURITY_HEADERS`, and `webapp.csp` for the reports."""
 
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        if request.path.startswith(APIS):
+            response.cookies.clear()  # programs have keys; a cookie there could only leak
         for name, value in settings.SECURITY_HEADERS.items():
             response.setdefault(name, value)
         if (

@@ -1,0 +1,135 @@
+"""Every route for every caller, from the URL configuration itself: a new route without a rule fails here."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from steering.jobs import runner
+from steering.playground.routing import websocket_urlpatterns
+from tests.fake_inference import FakeInference
+from tests.guards.matrix import CALLERS, METHODS, REFUSED, RULES, SOCKETS, Rule, rule_of
+from tests.guards.world import OWNED, Route, World, owned_models, routes
+
+pytestmark = pytest.mark.django_db
+
+ALL = {route.name + " " + route.pattern: route for route in routes()}
+SIGN_IN_PAGES = ("/accounts/signin/", "/admin/login/")
+
+
+@pytest.fixture
+def world(fake_inference: FakeInference, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Work is not begun: it would happen in threads that do not see what a test has not committed."""
+
+    async def nothing(*args: Any, **kwargs: Any) -> None: ...
+
+    monkeypatch.setattr("steering.playground.runner.run_stop", nothing)
+    return World(fake_inference)
+
+
+def address(route: Route, rule: Rule, world: World) -> str:
+    values = {name: rule.values[name](world) for name in route.names if name in rule.values}
+    if route.name.endswith("None"):  # these have no name by which they could be found
+        path = "/" + route.pattern.replace("^", "").replace("(?P<url>.*)$", "nothing/")
+        return path.replace("<path:object_id>", "1")
+    return reverse(route.name, kwargs=values)
+
+
+def ask(client: Client, method: str, path: str, rule: Rule) -> Any:
+    body = rule.methods.get(method)
+    send = getattr(client, method.lower())
+    if method == "GET":
+        return send(path, headers={"accept": "application/json"} if rule.json else {})
+    if rule.json:
+        return send(path, json.dumps(body or {}), content_type="application/json")
+    return send(path, body or {}) if method == "POST" else send(path)
+
+
+def test_every_route_has_a_rule_and_every_rule_a_route() -> None:
+    names = {route.name for route in ALL.values()}
+    assert {name for name in names if rule_of(name) is None} == set()
+    assert set(RULES) - names == set()
+
+
+def test_every_websocket_has_its_tests() -> None:
+    assert {str(entry.pattern) for entry in websocket_urlpatterns} == SOCKETS
+
+
+def test_everything_that_belongs_to_somebody_is_in_the_world() -> None:
+    assert owned_models() == {model.__name__ for model in OWNED}
+
+
+@pytest.mark.parametrize("route", ALL.values(), ids=list(ALL))
+def test_a_route_answers_each_caller_as_its_rule_says(route: Route, world: World) -> None:
+    rule = rule_of(route.name)
+    assert rule is not None
+    path = address(route, rule, world)
+    kept = world.kept()
+    for who in CALLERS:
+        if who == "owner":
+            assert world.kept() == kept, "somebody else changed what is the owner's"
+        for method in METHODS:
+            client = world.caller(who)  # a fresh one: a sign-out must not decide what comes after it
+            response = ask(client, method, path, rule)
+            expected = getattr(rule, who) if method in rule.methods else REFUSED
+            said = f"{method} {path} by {who}: {response.status_code}, expected {sorted(expected)}"
+            assert response.status_code in expected, said
+            if who in ("anonymous", "key") and response.status_code == 302 and not rule.open:
+                assert response["Location"].startswith(SIGN_IN_PAGES), said
+            if who == "stranger" and not rule.open and response.status_code == 200:
+                assert_holds_nothing_of_the_owner(response, world)
+
+
+def assert_holds_nothing_of_the_owner(response: Any, world: World) -> None:
+    text = b"".join(response.streaming_content) if response.streaming else response.content
+    found = [name for name, thing in world.owned.items() if str(thing.pk).encode() in text]
+    assert found == [], f"a stranger's page names the owner's {found}"
+
+
+@pytest.mark.parametrize("route", ALL.values(), ids=list(ALL))
+def test_a_session_changes_nothing_without_the_pages_token(route: Route, world: World) -> None:
+    rule = rule_of(route.name)
+    assert rule is not None
+    path = address(route, rule, world)
+    kept = world.kept()
+    for method in METHODS[1:]:
+        client = world.caller("owner", csrf=True)
+        for content_type in ("text/plain", "application/json", "application/x-www-form-urlencoded"):
+            response = client.generic(method, path, b"{}", content_type=content_type)
+            if not rule.csrf_exempt:
+                assert response.status_code in (403, 404, 405), f"{method} {path}: {response.status_code}"
+    assert world.kept() == kept
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/chat/completions", "/api/v1/datasets", "/api/v1/runs"])
+@pytest.mark.parametrize("who", ["anonymous", "key", "owner"])
+def test_the_apis_set_no_cookies(world: World, who: str, path: str) -> None:
+    for method in METHODS:
+        client = world.caller(who)
+        response = client.generic(method, path, b"{}", content_type="application/json")
+        assert not response.cookies, f"{method} {path} by {who} sets {list(response.cookies)}"
+
+
+# ---- nested references: one's own request that names what is somebody else's ----
+
+
+def test_a_build_cannot_read_somebody_elses_dataset(world: World, monkeypatch: Any) -> None:
+    started: list[Any] = []
+    monkeypatch.setattr(runner, "job_start", lambda **settings: started.append(settings))
+    client = world.caller("stranger")
+    for pk in (world.owned["dataset"].pk, "6f0f5d5e-0d5c-4b7e-9d3e-1f1f1f1f1f1f"):
+        response = client.post(reverse("vectors:build"), {"name": "x", "dataset": str(pk), "method": "mean_difference"})
+        assert response.status_code == 200
+        assert "dataset" in response.context["form"].errors
+    assert started == []
+
+
+def test_the_playground_opens_neither_the_vector_nor_the_run_of_somebody_else(world: World) -> None:
+    client = world.caller("stranger")
+    for name, thing in (("vector", "vector"), ("from", "run")):
+        assert client.get(reverse("playground:home"), {name: str(world.owned[thing].pk)}).status_code == 404
+        assert client.get(reverse("playground:home"), {name: str(world.theirs[thing].pk)}).status_code == 200
