@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from django.db import transaction
@@ -18,7 +18,7 @@ from steering import shared
 from steering.access.counters import Moment, Standing, charge, moment_of, release, standings
 from steering.access.denied import Denied
 from steering.access.headers import rate_limit_headers, span
-from steering.access.limits import Bound, bounds_of
+from steering.access.limits import Bound, Limits, bounds_of
 from steering.access.models import LedgerEntry, LedgerQuerySet
 from steering.access.principal import Principal
 
@@ -35,7 +35,15 @@ class Reservation:
 
 
 def reserve(
-    who: Principal, *, work: str, kind: str, model: str, tokens: int, source: str, carrier: str | None = None
+    who: Principal,
+    *,
+    work: str,
+    kind: str,
+    model: str,
+    tokens: int,
+    source: str,
+    carrier: str | None = None,
+    parts: str = "",
 ) -> Reservation:
     """Take a place and at most so many tokens, before the work begins.
 
@@ -55,6 +63,7 @@ def reserve(
         model=model[:200],
         source=source,
         reserved_tokens=tokens,
+        parts=parts,
         carrier=shared.PROCESS if carrier is None else carrier,
         created_at=now,
     )
@@ -64,6 +73,15 @@ def reserve(
         entry.save(force_insert=True)
         headers = rate_limit_headers(bounds, standings(bounds, at), at)
     return Reservation(entry.pk, headers)
+
+
+def refuse_if_spent(who: Principal) -> None:
+    """For small things that are not counted themselves. Raises Denied(429, "quota_spent") when the day is used up."""
+    at = moment_of(timezone.now())
+    bounds = tuple(
+        replace(bound, limits=Limits(tokens_per_day=bound.limits.tokens_per_day)) for bound in bounds_of(who)
+    )
+    _glance(bounds, at, 1)
 
 
 def settle(id: UUID, *, prompt_tokens: int, completion_tokens: int) -> None:

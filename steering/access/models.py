@@ -19,7 +19,7 @@ from steering.accounts.ownership import OwnedQuerySet
 SCOPES = ("generate", "vectors", "datasets", "jobs", "admin")
 SECRET_START = "sk-sb-"  # noqa: S105  what all of them begin with
 CARRIER_SECONDS = 30  # a process that was not heard of for so long is gone, and what it had reserved is given back
-LONGEST_HOURS = 24  # nothing is held for longer, whoever carries it
+LONGEST_HOURS = 24  # no process holds anything for longer
 
 
 def _count(**options: object) -> models.PositiveIntegerField:
@@ -141,11 +141,12 @@ class LedgerQuerySet(models.QuerySet["LedgerEntry"]):
         return self.filter(user=getattr(user, "pk", None))
 
     def abandoned(self) -> Self:
-        """Open ones whose process is gone, by the database's clock, and those held longer than anything may be."""
+        """Open ones whose process is gone, by the database's clock, or has held them for longer than is believable."""
         silent = Now() - timedelta(seconds=CARRIER_SECONDS)
         alive = Carrier.objects.filter(heartbeat_at__gte=silent).values("name")
-        carried = ~models.Q(carrier="") & ~models.Q(carrier__in=alive) & models.Q(created_at__lt=silent)
-        return self.open().filter(carried | models.Q(created_at__lt=Now() - timedelta(hours=LONGEST_HOURS)))
+        gone = ~models.Q(carrier__in=alive) & models.Q(created_at__lt=silent)
+        forgotten = models.Q(created_at__lt=Now() - timedelta(hours=LONGEST_HOURS))
+        return self.open().exclude(carrier="").filter(gone | forgotten)
 
 
 class LedgerEntry(models.Model):
@@ -153,7 +154,8 @@ class LedgerEntry(models.Model):
 
     `work` is what `gateway.inference().cancel` stops; "run:<uuid>" and "job:<uuid>" name a playground run and a job.
     `carrier` is the process that will settle it; empty where others may, as with jobs. `subjects` are the counters that
-    were charged. Tokens are prompt and answer together.
+    were charged. `parts` says which parts of the work are counted, where that is not all of it. Tokens are prompt and
+    answer together.
     """
 
     class State(models.TextChoices):
@@ -173,6 +175,7 @@ class LedgerEntry(models.Model):
     reserved_tokens = models.BigIntegerField(validators=[MinValueValidator(0)])
     prompt_tokens = models.BigIntegerField(default=0)
     completion_tokens = models.BigIntegerField(default=0)
+    parts = models.CharField(max_length=40, blank=True)
     carrier = models.CharField(max_length=80, blank=True)
     created_at = models.DateTimeField(default=timezone.now, db_index=True)
     ended_at = models.DateTimeField(null=True)

@@ -19,7 +19,7 @@ def keeps_results_of(kind: str) -> Callable[[OnResult], OnResult]:
     """Name the function that keeps what jobs of a kind found; to be imported when Django starts.
 
     It runs in the transaction that marks the job succeeded, so what it saves exists exactly when the job succeeded; it
-    may set `job.result_url`. Keep it short.
+    may set `job.result_url`, and `job.used_tokens` for the ledger. Keep it short.
     """
 
     def register(keep: OnResult) -> OnResult:

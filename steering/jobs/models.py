@@ -78,6 +78,8 @@ class Job(models.Model):
     carrier = models.CharField(max_length=80, blank=True, editable=False)
     heartbeat_at = models.DateTimeField(default=timezone.now, editable=False)
 
+    used_tokens = 0  # no column: what a kind's keeper found that the job has read, to be settled
+
     objects = JobQuerySet.as_manager()
 
     class Meta:

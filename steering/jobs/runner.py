@@ -21,11 +21,16 @@ from uuid import UUID
 from channels.db import database_sync_to_async
 from django.db import InterfaceError, OperationalError, transaction
 from django.db.models.functions import Now
+from django.dispatch import receiver
 from django.utils import timezone
 
 from inference.errors import InferenceError
 from inference.types import Failed, JobRequest, Progress, Result
 from steering import gateway, shared
+from steering.access.keys import key_revoked
+from steering.access.models import ApiKey
+from steering.access.principal import Principal
+from steering.jobs.charging import jobs_held_by, refund_ended_jobs, refund_job, reserve_job, settle_job
 from steering.jobs.kinds import keeper_of, request_of
 from steering.jobs.models import Job, JobQuerySet
 
@@ -68,31 +73,55 @@ CRASHED = (
 )
 
 
-def job_start(*, owner: Any, kind: str, title: str, request: JobRequest, about: dict[str, Any] | None = None) -> Job:
+def job_start(
+    *,
+    owner: Any,
+    kind: str,
+    title: str,
+    request: JobRequest,
+    about: dict[str, Any] | None = None,
+    who: Principal | None = None,
+    source: str = "job",
+    tokens: int = 0,
+) -> Job:
     """Start the work and return its row at once. What it finds is kept by the kind's keeper, see `kinds.py`.
 
-    `request.id` is replaced by the job's id. `about` is kept in `job.request` beside the request's own settings.
+    `request.id` is replaced by the job's id. `about` is kept in `job.request` beside the request's own settings. `who`
+    asks with a key of the owner's; `tokens` is what the work may read at most. Raises Denied for a limit, or a model
+    that the key may not use.
     """
+    who = who or Principal(owner)
+    if who.key is not None and who.key.models:
+        who.require_model(request.model or gateway.model_info().id)
     job = Job(owner=owner, kind=kind, title=title[:200])
     job.request = _settings_of(request) | (about or {})
     named = dataclasses.replace(request, id=str(job.pk))
     if shared.enabled():
         job.work = named.to_wire()
-    job.save()
+    with transaction.atomic():
+        job.save()
+        reserve_job(who, job, request.model, tokens, source)
     transaction.on_commit(lambda: gateway.spawn(_enqueue(job.pk) if shared.enabled() else _carry(job, named)))
     return job
 
 
 def job_cancel(job: Job) -> bool:
     """End the job now, whoever carries it. Harmless, and False, when it had ended already."""
-    cancelled = (
-        Job.objects.active()
-        .filter(pk=job.pk)
-        .update(state=Job.State.CANCELLED, finished_at=timezone.now(), eta_seconds=None, work=None)
-    )
+    active = Job.objects.active().filter(pk=job.pk)
+    with transaction.atomic():
+        cancelled = active.update(state=Job.State.CANCELLED, finished_at=timezone.now(), eta_seconds=None, work=None)
+        if cancelled:
+            refund_job(job.pk)
     if cancelled:
         gateway.spawn(gateway.inference().cancel(str(job.pk)))
     return cancelled == 1
+
+
+@receiver(key_revoked)
+def jobs_of_key_cancel(key: ApiKey, **kwargs: Any) -> None:
+    """What a key had started ends with it."""
+    for job in jobs_held_by(key):
+        job_cancel(job)
 
 
 def jobs_fail_interrupted() -> int:
@@ -156,11 +185,13 @@ async def jobs_sweep() -> None:
         if await _in_thread(_fail_orphan, job_id):
             logger.warning("job %s lost the process that carried it, and was ended", job_id)
             await gateway.inference().cancel(str(job_id))
+    await _in_thread(refund_ended_jobs)
 
 
+@transaction.atomic
 def _fail_orphan(job_id: UUID) -> bool:
     code, message = CARRIER_LOST
-    return bool(
+    failed = (
         Job.objects.orphaned()
         .filter(pk=job_id)
         .update(
@@ -172,6 +203,9 @@ def _fail_orphan(job_id: UUID) -> bool:
             work=None,
         )
     )
+    if failed:
+        refund_job(job_id)
+    return bool(failed)
 
 
 # ---- carrying ----
@@ -248,10 +282,17 @@ def _keep_result(job: Job, payload: dict[str, Any]) -> None:
         if keep := keeper_of(job.kind):
             keep(job, payload)
             Job.objects.filter(pk=job.pk).update(result_url=job.result_url)
+        settle_job(job)
 
 
 async def _fail(job: Job, code: str, message: str) -> None:
-    await _insist(_end, job, Job.State.FAILED, error_code=code, error_message=message, eta_seconds=None)
+    await _insist(_end_in_failure, job, error_code=code, error_message=message, eta_seconds=None)
+
+
+@transaction.atomic
+def _end_in_failure(job: Job, **fields: Any) -> None:
+    if _end(job, Job.State.FAILED, **fields):
+        refund_job(job.pk)
 
 
 def _end(job: Job, state: Job.State, **fields: Any) -> bool:

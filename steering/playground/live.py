@@ -22,6 +22,8 @@ from inference.client import Inference
 from inference.errors import EngineFault, InferenceError
 from inference.types import Event as ModelEvent
 from inference.types import Failed, Finished, GenerationRequest, Started, Token
+from steering.access.principal import Principal, still_valid
+from steering.playground.charging import settle_run
 from steering.playground.models import LaneOutput, Run
 from steering.playground.planning import PlannedLane
 from steering.playground.runlog import RunLog
@@ -38,8 +40,11 @@ LEAST_LOGPROB = -99.0  # stands for minus infinity, which JSON has not
 class LiveRun:
     """`outputs` are the rows of all lanes; those that end before the run starts are carried over from a version."""
 
-    def __init__(self, run: Run, outputs: list[LaneOutput], planned: list[PlannedLane], client: Inference):
+    def __init__(
+        self, run: Run, outputs: list[LaneOutput], planned: list[PlannedLane], client: Inference, who: Principal
+    ):
         self.run = run
+        self.who = who
         self.outputs = {row.key: row for row in outputs}
         carried = [row for row in outputs if row.ended is not None]
         self.log = RunLog(event for row in carried for event in row.events())
@@ -159,6 +164,15 @@ class LiveRun:
         while True:
             await asyncio.sleep(CHECKPOINT_SECONDS)
             await self._save()
+            if self.who.key is not None and not await self._key_holds():
+                await self.stop(None)
+
+    async def _key_holds(self) -> bool:
+        """Whether the key that started this run still opens anything."""
+        try:
+            return await database_sync_to_async(still_valid)(self.who)
+        except DatabaseTrouble:
+            return True  # the next turn asks again
 
     async def _save_at_last(self) -> bool:
         for pause in SAVE_RETRY_SECONDS:
@@ -172,7 +186,8 @@ class LiveRun:
         keys, self._unsaved = self._unsaved, set()
         rows = [_frozen(self.outputs[key]) for key in sorted(keys)]
         try:
-            still_ours = await asyncio.shield(database_sync_to_async(_write)(self.run, rows, ending))
+            everything = [_frozen(row) for row in self.outputs.values()]
+            still_ours = await asyncio.shield(database_sync_to_async(_write)(self.run, rows, everything, ending))
         except DatabaseTrouble:
             logger.exception("Run %s could not be saved", self.run.pk)
             self._unsaved |= keys
@@ -191,16 +206,21 @@ class LiveRun:
             task.cancel()
 
 
-def _write(run: Run, rows: list[LaneOutput], ending: bool) -> bool:
-    """Save rows and renew the lease. False, and nothing is written, when the run does not run any more."""
+def _write(run: Run, rows: list[LaneOutput], everything: list[LaneOutput], ending: bool) -> bool:
+    """Save rows and renew the lease. False, and no row is written, when the run does not run any more.
+
+    What the run has used is settled when it ends, and also when it was deleted meanwhile.
+    """
     news: dict[str, Any] = {"heartbeat_at": Now()}
     if ending:
         news |= {"state": run.state, "ended_seq": run.ended_seq, "finished_at": run.finished_at}
     with transaction.atomic():
-        if not Run.objects.running().filter(pk=run.pk).update(**news):
-            return False
-        LaneOutput.objects.bulk_update(rows, ["state", "text", "tokens", "started", "ended"])
-    return True
+        still_ours = Run.objects.running().filter(pk=run.pk).update(**news) == 1
+        if still_ours:
+            LaneOutput.objects.bulk_update(rows, ["state", "text", "tokens", "started", "ended"])
+        if ending or not still_ours:
+            settle_run(run.pk, everything)
+    return still_ours
 
 
 def _frozen(row: LaneOutput) -> LaneOutput:

@@ -10,6 +10,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from steering import shared
+from steering.playground.charging import settle_run
 from steering.playground.mirror import events_above
 from steering.playground.models import LaneOutput, Run
 from steering.playground.runlog import Event
@@ -69,4 +70,5 @@ def interrupt(run_id: UUID, streamed: list[Event] = [], *, orphaned: bool = Fals
             seq += 1
     LaneOutput.objects.bulk_update(outputs, ["state", "text", "tokens", "started", "ended"])
     Run.objects.filter(pk=run_id).update(ended_seq=seq)
+    settle_run(run_id, outputs)
     return True

@@ -21,7 +21,10 @@ from inference.client import Inference
 from inference.errors import Busy, InferenceError, InvalidRequest, NotFound
 from inference.types import Failed, Finished, ModelInfo, Token
 from steering import draining, gateway, shared
+from steering.access import admission
+from steering.access.principal import Denied, Principal
 from steering.playground import replicas
+from steering.playground.charging import reserve_run
 from steering.playground.live import LiveRun
 from steering.playground.messages import MAX_PREVIEW_TOKENS, PreviewMessage, RunMessage
 from steering.playground.mirror import mirror
@@ -57,11 +60,13 @@ def log_of(run_id: UUID) -> RunLog | None:
 # ---- starting ----
 
 
-async def run_start(user: Any, message: RunMessage) -> Run:
+async def run_start(user: Any, message: RunMessage, *, who: Principal | None = None, source: str = "playground") -> Run:
     """Start a run, or return the one that this `idem` has started before. On the gateway's loop.
 
-    Raises InferenceError: bad settings, a run to continue that is not the user's, too many runs at once.
+    `who` asks with a key of the user's; the run stops when the key ends. Raises InferenceError: bad settings, a run to
+    continue that is not the user's, too many runs at once; Denied for a limit or a model that the key may not use.
     """
+    who = who or Principal(user)
     draining.refuse_new_work()
     idem = parse_uuid(message.idem, "request")
     client = await asyncio.to_thread(gateway.inference)  # opening it for the first time takes a moment
@@ -71,13 +76,18 @@ async def run_start(user: Any, message: RunMessage) -> Run:
             return known
         settings = _with_seed(parse_settings(message.settings))
         model = await _describe(client, settings.model)
+        who.require_model(model.id or settings.model)
         try:
-            run, rows, planned = await database_sync_to_async(_create)(user, idem, message, settings, model)
-        except (IntegrityError, Busy):  # another process may have been told the same at the same time, and was first
+            run, rows, planned = await database_sync_to_async(_create)(who, source, idem, message, settings, model)
+        except (
+            IntegrityError,
+            Busy,
+            Denied,
+        ):  # another process may have been told the same at the same time, and was first
             if known := await _find(user, idem=idem):
                 return known
             raise
-        _carry(LiveRun(run, rows, planned, client))
+        _carry(LiveRun(run, rows, planned, client, who))
         return run
 
 
@@ -99,7 +109,7 @@ def carries_runs() -> bool:
 
 def _leave_room(user: Any) -> None:
     """In a transaction. Two runs of one person are let in one after the other, whatever process they came to."""
-    get_user_model().objects.select_for_update().get(pk=user.pk)
+    get_user_model().objects.select_for_update(no_key=True).get(pk=user.pk)  # new rows may point at the person
     running = Run.objects.owned_by(user).running()
     if not shared.enabled():
         running = running.filter(pk__in=list(_live))
@@ -127,8 +137,9 @@ async def _describe(client: Inference, model: str) -> ModelInfo:
 
 
 def _create(
-    user: Any, idem: UUID, message: RunMessage, settings: RunSettings, model: ModelInfo
+    who: Principal, source: str, idem: UUID, message: RunMessage, settings: RunSettings, model: ModelInfo
 ) -> tuple[Run, list[LaneOutput], list[PlannedLane]]:
+    user = who.user
     again = _own_run(user, message.version_of)
     parent = again.parent if again else _own_run(user, message.parent)
     keys = _keys_to_run(settings, message.lanes)
@@ -140,6 +151,7 @@ def _create(
     with transaction.atomic():
         _leave_room(user)
         run.save(force_insert=True)
+        reserve_run(who, run, planned, model, source)
         rows = LaneOutput.objects.bulk_create(rows)
     return run, rows, planned
 
@@ -275,6 +287,7 @@ async def preview(user: Any, message: PreviewMessage) -> AsyncIterator[str]:
         short = dataclasses.replace(short, temperature=0.0)
     settings = dataclasses.replace(settings, sampling=short)
     model = await _describe(client, settings.model)
+    await database_sync_to_async(admission.refuse_if_spent)(Principal(user))
     lane = await database_sync_to_async(_plan_preview)(user, message, settings, model)
     if lane.error or not lane.request:
         raise lane.error or InvalidRequest("unknown_lane", "There is no such lane. Reload the page.")

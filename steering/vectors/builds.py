@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from inference.types import CreateVector
+from steering.access.estimate import tokens_in
+from steering.access.principal import Principal
 from steering.datasets.models import Dataset
 from steering.jobs.kinds import keeps_results_of
 from steering.jobs.models import Job
@@ -15,8 +17,19 @@ from steering.vectors.library import vector_keep
 KIND = "create_vector"
 
 
-def vector_build(*, owner: Any, dataset: Dataset, name: str, **settings: Any) -> Job:
-    """Start building. `settings` are CreateVector's method, pooling, span, chat, layers and model."""
+def vector_build(
+    *,
+    owner: Any,
+    dataset: Dataset,
+    name: str,
+    who: Principal | None = None,
+    source: str = "vectors",
+    **settings: Any,
+) -> Job:
+    """Start building. `settings` are CreateVector's method, pooling, span, chat, layers and model.
+
+    Raises Denied for a limit, or a model that the key of `who` may not use.
+    """
     request = CreateVector(id="", pairs=dataset.pairs(), dataset_digest=dataset.digest(), **settings)
     about = {
         "name": name,
@@ -24,7 +37,17 @@ def vector_build(*, owner: Any, dataset: Dataset, name: str, **settings: Any) ->
         "dataset_name": dataset.name,
         "dataset_version": dataset.version,
     }
-    return job_start(owner=owner, kind=KIND, title=f"Build “{name}”", request=request, about=about)
+    tokens = sum(tokens_in((pair.prompt + pair.positive, pair.prompt + pair.negative)) for pair in request.pairs)
+    return job_start(
+        owner=owner,
+        kind=KIND,
+        title=f"Build “{name}”",
+        request=request,
+        about=about,
+        who=who,
+        source=source,
+        tokens=tokens,
+    )
 
 
 @keeps_results_of(KIND)
@@ -40,6 +63,7 @@ def keep_built_vector(job: Job, payload: dict[str, Any]) -> None:
         dataset=dataset,
         dataset_version=job.request["dataset_version"],
     )
+    job.used_tokens = payload["vector"].get("provenance", {}).get("tokens", 0)
     job.result_url = vector.get_absolute_url()
 
 
