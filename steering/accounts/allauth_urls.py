@@ -10,7 +10,7 @@ from django.urls import path, re_path
 from steering.accounts import views
 
 urlpatterns = [
-    path("signin/", account.LoginView.as_view(template_name="accounts/signin.html"), name="account_login"),
+    path("signin/", views.SignIn.as_view(), name="account_login"),
     path("signout/", views.SignOut.as_view(), name="account_logout"),
     path("signup/", views.SignUp.as_view(), name="account_signup"),
     path(

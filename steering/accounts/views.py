@@ -34,6 +34,13 @@ from steering.accounts.requests import PersonRequest
 SHOWN_INVITATIONS = 100
 
 
+class SignIn(allauth.LoginView):
+    template_name = "accounts/signin.html"
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        return super().get_context_data(**kwargs) | {"signup_open": settings.SIGNUP == signup.OPEN}
+
+
 class SignOut(allauth.LogoutView):
     """Only a form signs out: a link on another page must not."""
 

@@ -21,7 +21,12 @@ PAGES = [
     "/vectors/upload/",
     "/jobs/",
     "/accounts/profile/",
-    "/accounts/password/",
+    "/accounts/password/set/",
+    "/accounts/email/",
+    "/accounts/totp/",
+    "/accounts/sessions/",
+    "/accounts/invitations/",
+    "/accounts/delete/",
 ]
 NARROW: dict[str, Any] = {"viewport": {"width": 320, "height": 640}}
 

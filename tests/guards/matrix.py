@@ -188,7 +188,7 @@ RULES: dict[str, Rule] = {
 
 # Django's admin: every route of it, by one rule each for reading and for what its site offers to all.
 ADMIN = Rule(
-    {"GET": None}, SIGN_IN, SIGN_IN, any_of(302, 403, 404), TAKEN | {404}, any_of(302, 403, 404),
+    dict.fromkeys(METHODS), SIGN_IN, SIGN_IN, any_of(302, 403, 404), TAKEN | {404}, any_of(302, 403, 404),
     values={name: _always(value) for name, value in {
         "object_id": "1", "content_type_id": 1, "app_label": "accounts", "url": "nothing/",
     }.items()},
