@@ -27,7 +27,7 @@ GONE = any_of(404)
 SIGN_IN = any_of(302)  # to the sign-in page
 NO_KEY = any_of(401)
 NO_SCOPE = any_of(403)
-REFUSED = any_of(302, 401, 403, 404, 405)  # for methods that a route does not know
+REFUSED = any_of(302, 401, 403, 404, 405, 429)  # for methods that a route does not know
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ RULES: dict[str, Rule] = {
     "account_reset_password": for_all(*FORM),
     "account_reset_password_done": for_all(),
     "account_reset_password_from_key_done": for_all(),
-    "account_reset_password_from_key": for_all(*FORM, uidb36="1", key="wrong-key"),
+    "account_reset_password_from_key": for_all(*METHODS, uidb36="1", key="wrong-key"),
     "usersessions_list": ACCOUNT_PAGE,
     "mfa_index": page(),
     "mfa_authenticate": for_all(*FORM),
@@ -188,7 +188,8 @@ RULES: dict[str, Rule] = {
 
 # Django's admin: every route of it, by one rule each for reading and for what its site offers to all.
 ADMIN = Rule(
-    dict.fromkeys(METHODS), SIGN_IN, SIGN_IN, any_of(302, 403, 404), TAKEN | {404}, any_of(302, 403, 404),
+    dict.fromkeys(METHODS), SIGN_IN, SIGN_IN, any_of(302, 403, 404, 405), TAKEN | {404, 405},
+    any_of(302, 403, 404, 405),
     values={name: _always(value) for name, value in {
         "object_id": "1", "content_type_id": 1, "app_label": "accounts", "url": "nothing/",
     }.items()},

@@ -28,6 +28,7 @@ def world(fake_inference: FakeInference, monkeypatch: pytest.MonkeyPatch) -> Wor
     async def nothing(*args: Any, **kwargs: Any) -> None: ...
 
     monkeypatch.setattr("steering.playground.runner.run_stop", nothing)
+    fake_inference.payload = {"merged": []}  # what a check of a dataset's tokens finds
     return World(fake_inference)
 
 

@@ -84,7 +84,9 @@ class World:
             owner=owner, idem=uuid.uuid4(), title="A run", input="Hi", settings=settings, state="finished"
         )
         LaneOutput.objects.create(run=run, key="A", state="finished", text="Hello")
-        job = Job.objects.create(owner=owner, kind=builds.KIND, title="Build", state=Job.State.RUNNING)
+        job = Job.objects.create(
+            owner=owner, kind=builds.KIND, title="Build", state=Job.State.RUNNING, request=_build(dataset)
+        )
         draft = ImportDraft.objects.create(owner=owner, source="pairs.jsonl", text='{"positive":"a","negative":"b"}')
         use = VectorUse(vector=str(vector.pk), strength=0.3)
         preset = presets.save(owner, name="calm", version="1.0", model=_model(fake), content=PresetContent(uses=(use,)))
@@ -111,6 +113,13 @@ class World:
         for row in rows["ApiKey"]:
             row.pop("last_used_at")
         return rows | {"User": list(User.objects.filter(pk=self.owner.pk).values("email", "name", "is_staff"))}
+
+
+def _build(dataset: Dataset) -> dict[str, Any]:
+    return {"dataset": str(dataset.pk), "name": "x", "method": "caa", "pooling": "mean", "span": "answer"} | {
+        "chat": False,
+        "layers": [],
+    }
 
 
 def _model(fake: FakeInference) -> ModelInfo:
