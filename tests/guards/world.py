@@ -9,6 +9,7 @@ from typing import Any
 
 from allauth.usersessions.models import UserSession
 from django.apps import apps
+from django.conf import settings
 from django.db.models import Model
 from django.test import Client
 from django.test.client import ClientHandler
@@ -73,15 +74,15 @@ class World:
         self.theirs = self.things_of(self.stranger, fake, seed=1)
         _, secret = create_key(owner=self.owner, name="No scopes at all", scopes=[])
         self.scopeless = secret
+        self.sessions = {who: _session_of(getattr(self, who)) for who in ("owner", "stranger", "staff")}
         self.invitation, _ = Invitation.objects.issue("new@example.org", self.staff)
 
     def things_of(self, owner: User, fake: FakeInference, seed: int = 0) -> dict[str, Any]:
         vector = keep_vector(owner, seed=seed)
         fake.vectors[vector.content_id] = file_of(make_vector(seed=seed))
         dataset = dataset_create(owner=owner, name="Moods", description="", rows=PAIRS)
-        settings = a_run().to_wire()
         run = Run.objects.create(
-            owner=owner, idem=uuid.uuid4(), title="A run", input="Hi", settings=settings, state="finished"
+            owner=owner, idem=uuid.uuid4(), title="A run", input="Hi", settings=a_run().to_wire(), state="finished"
         )
         LaneOutput.objects.create(run=run, key="A", state="finished", text="Hello")
         job = Job.objects.create(
@@ -93,13 +94,13 @@ class World:
         return {"vector": vector, "dataset": dataset, "run": run, "job": job, "draft": draft, "preset": preset}
 
     def caller(self, who: str, *, csrf: bool = False) -> Client:
-        """A test client of its own, with a session of its own."""
+        """A test client of its own, with the one session of this caller."""
         client = Client(enforce_csrf_checks=csrf, raise_request_exception=False)
         client.handler = HANDLERS[csrf]
         if who == "key":
             client.defaults["HTTP_AUTHORIZATION"] = f"Bearer {self.scopeless}"
         elif who != "anonymous":
-            client.force_login(getattr(self, who))
+            client.cookies[settings.SESSION_COOKIE_NAME] = self.sessions[who]
         return client
 
     def session_of_owner(self) -> UserSession:
@@ -113,6 +114,12 @@ class World:
         for row in rows["ApiKey"]:
             row.pop("last_used_at")
         return rows | {"User": list(User.objects.filter(pk=self.owner.pk).values("email", "name", "is_staff"))}
+
+
+def _session_of(user: User) -> str:
+    client = Client()
+    client.force_login(user)
+    return str(client.cookies[settings.SESSION_COOKIE_NAME].value)
 
 
 def _build(dataset: Dataset) -> dict[str, Any]:
