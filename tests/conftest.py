@@ -30,6 +30,12 @@ def fake_inference() -> Iterator[FakeInference]:
 
 
 @pytest.fixture
+def quick_passwords(settings: Any) -> None:
+    """Argon2 is slow by design; tests that only pass through a password need not wait for it."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture
 def person(db: None) -> User:
     from steering.accounts.models import User
 

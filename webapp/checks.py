@@ -49,7 +49,7 @@ def reachable_over_https(**kwargs: Any) -> list[CheckMessage]:
             Warning(
                 "HTTPS is on, and no proxy is trusted to say that a request came over it: every page would redirect "
                 "for ever.",
-                hint="Set TRUSTED_PROXIES=1 for a proxy that ends TLS and sets X-Forwarded-Proto and X-Forwarded-For.",
+                hint="Set TRUSTED_PROXIES=1 for one proxy that ends TLS and sets X-Forwarded-Proto, X-Forwarded-For.",
                 id="steerboard.W002",
             )
         )

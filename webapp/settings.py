@@ -38,8 +38,8 @@ TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0)
 SECRET_KEY = env.str("SECRET_KEY", default="") or secret_key(DATA_DIR)
 DEBUG = env.bool("DEBUG", default=False)
 LOCAL_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[*LOCAL_HOSTS, "testserver", *host_of(PUBLIC_URL)])
-CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[PUBLIC_URL] if PUBLIC_URL else [])
+ALLOWED_HOSTS = [*env.list("ALLOWED_HOSTS", default=[*LOCAL_HOSTS, "testserver"]), *host_of(PUBLIC_URL)]
+CSRF_TRUSTED_ORIGINS = [*env.list("CSRF_TRUSTED_ORIGINS", default=[]), *filter(None, [PUBLIC_URL])]
 SECURE_SSL_REDIRECT = HTTPS
 SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^readyz$", r"^metrics$"]  # asked from inside, without TLS
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if HTTPS else 0
@@ -144,7 +144,9 @@ AXES_RESET_ON_SUCCESS = True
 AXES_USERNAME_CALLABLE = "steering.accounts.locking.email_of"
 AXES_CLIENT_IP_CALLABLE = "steering.accounts.origin.client_ip"
 AXES_LOCKOUT_CALLABLE = "steering.accounts.locking.locked"
-AXES_SENSITIVE_PARAMETERS = ["login", "email", "oldpassword", "password1", "password2", "code", "csrfmiddlewaretoken"]
+AXES_SENSITIVE_PARAMETERS = [  # what neither the database nor the log keeps of a failed attempt
+    "username", "login", "email", "oldpassword", "password1", "password2", "code", "csrfmiddlewaretoken"
+]  # fmt: skip
 AXES_DISABLE_ACCESS_LOG = True
 AXES_ENABLE_ADMIN = False
 AXES_VERBOSE = False

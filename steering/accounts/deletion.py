@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from django.contrib.auth.models import AnonymousUser
 from django.db import models, transaction
 from django.dispatch import Signal
 from django.utils import timezone
@@ -33,10 +32,10 @@ def owned_by(user: User) -> list[Owned]:
     """What goes with the account: rows of every model that has an owner, whatever app they are in."""
     found = []
     for relation in User._meta.related_objects:
-        if relation.field.name == "owner" and relation.on_delete is models.CASCADE:  # type: ignore[union-attr]
+        if relation.field.name == "owner" and relation.on_delete is models.CASCADE:
             model = relation.related_model
-            count = model._base_manager.filter(owner=user).count()  # type: ignore[union-attr]
-            name = model._meta.verbose_name if count == 1 else model._meta.verbose_name_plural  # type: ignore[union-attr]
+            count = model._base_manager.filter(owner=user).count()
+            name = model._meta.verbose_name if count == 1 else model._meta.verbose_name_plural
             if count:
                 found.append(Owned(str(name), count))
     return sorted(found, key=lambda owned: owned.name)
@@ -46,9 +45,9 @@ def signed_in_recently(user: User) -> bool:
     return user.last_login is not None and timezone.now() - user.last_login < RECENT
 
 
-def is_last_administrator(user: User | AnonymousUser) -> bool:
+def is_last_administrator(user: User) -> bool:
     others = User.objects.filter(is_superuser=True, is_active=True).exclude(pk=user.pk)
-    return bool(getattr(user, "is_superuser", False)) and not others.exists()
+    return user.is_superuser and not others.exists()
 
 
 def delete_account(user: User) -> None:

@@ -5,3 +5,8 @@ class PlaygroundConfig(AppConfig):
     name = "steering.playground"
     label = "playground"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from steering.playground import leaving
+
+        leaving.connect()
