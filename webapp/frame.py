@@ -34,6 +34,7 @@ NAVIGATION = {
         Place("Vectors", "vectors:list", "i-vector", "g v", "vectors.Vector"),
         Place("Datasets", "datasets:list", "i-data", "g d", "datasets.Dataset"),
     ),
+    "Serve": (Place("Keys & usage", "access:keys", "i-key", "g k"),),
     "System": (Place("Jobs", "jobs:list", "i-job", "g j"),),
 }
 VERSION = "0.1.0"

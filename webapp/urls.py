@@ -21,6 +21,7 @@ urlpatterns = [
     path("datasets/", include("steering.datasets.urls")),
     path("favicon.ico", login_not_required(RedirectView.as_view(url=static("favicon.svg")))),
     path("jobs/", include("steering.jobs.urls")),
+    path("keys/", include("steering.access.urls")),
     path("livez", health.livez, name="livez"),
     path("metrics", metrics.show, name="metrics"),
     path("models/", include("steering.workers.urls")),

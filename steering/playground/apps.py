@@ -7,6 +7,6 @@ class PlaygroundConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from steering.playground import leaving
+        from steering.playground import examples, leaving  # noqa: F401  examples: what the pages of keys show
 
         leaving.connect()
