@@ -32,6 +32,7 @@ NAVIGATION = {
     "Steer": (
         Place("Playground", "playground:home", "i-lanes", "g p"),
         Place("Vectors", "vectors:list", "i-vector", "g v", "vectors.Vector"),
+        Place("Presets", "presets:list", "i-save", "g e", "presets.Preset"),
         Place("Datasets", "datasets:list", "i-data", "g d", "datasets.Dataset"),
     ),
     "Serve": (Place("Keys & usage", "access:keys", "i-key", "g k"),),

@@ -25,6 +25,7 @@ urlpatterns = [
     path("livez", health.livez, name="livez"),
     path("metrics", metrics.show, name="metrics"),
     path("models/", include("steering.workers.urls")),
+    path("presets/", include("steering.presets.urls")),
     path("readyz", health.readyz, name="readyz"),
     path("status.json", frame.status, name="status"),
     path("vectors/", include("steering.vectors.urls")),

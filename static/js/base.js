@@ -23,8 +23,8 @@ export function csrfToken() {
   return $('input[name=csrfmiddlewaretoken]')?.value ?? '';
 }
 
-/** A notice in the corner that goes away by itself; `detail` is its second line. */
-export function toast(title, detail = '') {
+/** A notice in the corner that goes away by itself; `detail` is its second line, `link` a { href, text } after it. */
+export function toast(title, detail = '', link = null) {
   const box = document.createElement('div');
   box.className = 'toast show';
   const text = document.createElement('div');
@@ -33,6 +33,12 @@ export function toast(title, detail = '') {
   b.textContent = title;
   const p = document.createElement('p');
   p.textContent = detail;
+  if (link) {
+    const a = document.createElement('a');
+    a.href = link.href;
+    a.textContent = link.text;
+    p.append(' ', a);
+  }
   text.append(b, p);
   const close = document.createElement('button');
   close.className = 'btn btn-ghost btn-icon btn-sm';

@@ -5,15 +5,19 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from inference.types import SamplingParams
 from steering.playground.models import LaneOutput, Run
 from steering.playground.schema import (
     LANE_KEYS,
     MAX_CHARS,
     MAX_LANES,
+    Lane,
     RunSettings,
+    default_lanes,
     default_sampling,
 )
 from steering.playground.starters import lanes_for, mode_for
+from steering.presets.models import Preset
 from steering.presets.sampling import MAX_TOKENS
 from steering.vectors.models import Vector
 from steering.vectors.uses import MAX_USES
@@ -30,12 +34,26 @@ LIMITS = {
 
 def new_page(served: Served, vector: Vector | None, like: Run | None, draft: str) -> dict[str, Any]:
     """A page on which nothing has run: the lanes of another run, or those for a vector."""
-    model = served.model
     fresh = RunSettings(mode=mode_for(vector), lanes=lanes_for(vector), model=served.name)
     settings = dataclasses.replace(like.parsed, input="") if like else fresh
-    if model.state == "ready" and not model.has_chat_template:
+    if not _chats(served):
         settings = dataclasses.replace(settings, mode="completion")
     return _page(served, settings) | {"draft": draft[:MAX_CHARS], "run": None, "turns": []}
+
+
+def preset_page(served: Served, preset: Preset, draft: str) -> dict[str, Any]:
+    """A page on which nothing has run: base, and a preset with its sampling beside it."""
+    content = preset.parsed
+    base, _, steered = default_lanes()
+    lane = Lane("B", preset.name, steered.colour, content.system_prompt, content.uses)
+    sampling = SamplingParams.from_wire(default_sampling().to_wire() | content.sampling)
+    fresh = RunSettings(lanes=(base, lane), sampling=sampling, model=served.name)
+    settings = fresh if _chats(served) else dataclasses.replace(fresh, mode="completion")
+    return _page(served, settings) | {"draft": draft[:MAX_CHARS], "run": None, "turns": []}
+
+
+def _chats(served: Served) -> bool:
+    return served.model.state != "ready" or served.model.has_chat_template
 
 
 def run_page(served: Served, run: Run) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from inference.errors import InvalidRequest
 from inference.types import SamplingParams, Wire
 from steering.presets.sampling import TOP_LOGPROBS, check_sampling
-from steering.refusals import need
+from steering.refusals import need, storable
 from steering.vectors.uses import VectorUse, check_uses
 
 Mode = Literal["chat", "completion"]
@@ -112,6 +112,7 @@ def _check_lanes(lanes: tuple[Lane, ...]) -> None:
 
 
 def _short_enough(text: str, what: str) -> None:
+    storable(text, what)
     need(
         len(text) <= MAX_CHARS,
         "too_long",

@@ -15,6 +15,7 @@ from steering.datasets.models import Dataset
 from steering.playground import pages, runner
 from steering.playground.models import TITLE_LENGTH, Run
 from steering.playground.starters import starters
+from steering.presets import library
 from steering.vectors.models import Vector
 from steering.workers.choice import served
 
@@ -40,13 +41,24 @@ def welcome(request: HttpRequest) -> HttpResponse:
 
 @require_GET
 def home(request: HttpRequest) -> HttpResponse:
-    """An empty playground. ?vector= puts a vector into lane C, ?from= takes the lanes of a run, ?prompt= a draft."""
+    """An empty playground. ?prompt= is a draft.
+
+    ?vector= puts a vector into lane C, ?preset= a preset into lane B, ?from= takes the lanes of a run.
+    """
+    if "preset" in request.GET:
+        return _with_preset(request)
     like = _named(Run.objects.owned_by(request.user), request.GET.get("from"))
     vector = _named(Vector.objects.visible_to(request.user), request.GET.get("vector"))
     found = served(request, like.settings.get("model", "") if like else vector.model_id if vector else "")
     if vector is None and "vector" not in request.GET:
         vector = next((offer.vector for offer in starters(found.model) if offer.usable), None)
     page = pages.new_page(found, vector, like, request.GET.get("prompt", ""))
+    return render(request, "playground/playground.html", {"page": page, "run": None})
+
+
+def _with_preset(request: HttpRequest) -> HttpResponse:
+    preset = _named(library.listed(request.user), request.GET["preset"] or "-")
+    page = pages.preset_page(served(request, preset.model_id), preset, request.GET.get("prompt", ""))
     return render(request, "playground/playground.html", {"page": page, "run": None})
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from inference.types import SamplingParams, Wire
 from steering.presets.sampling import check_sampling
-from steering.refusals import need
+from steering.refusals import need, storable
 from steering.vectors.uses import VectorUse, check_uses
 
 MAX_SYSTEM_PROMPT = 40_000
@@ -19,7 +19,9 @@ SAMPLING_FIELDS = (
 
 @dataclass(frozen=True)
 class PresetContent(Wire):
-    """`sampling` has only the fields that were set, by the names of SamplingParams; a request's own come before them.
+    """Once saved, every use says its layer.
+
+    `sampling` has only the fields that were set, by the names of SamplingParams; a request's own come before them.
 
     Uses that are switched off are not part of a preset.
     """
@@ -51,10 +53,14 @@ def check_content(content: PresetContent) -> None:
         f"The system prompt has {len(content.system_prompt):,} characters; {MAX_SYSTEM_PROMPT:,} is the most. "
         "Shorten it.",
     )
+    storable(content.system_prompt, "The system prompt")
     unknown = sorted(set(content.sampling) - set(SAMPLING_FIELDS))
     need(
         not unknown,
         "preset_sampling",
         f"A preset cannot set {', '.join(unknown)[:80]}. It can set {', '.join(SAMPLING_FIELDS)}.",
     )
-    check_sampling(SamplingParams.from_wire(content.sampling))
+    sampling = SamplingParams.from_wire(content.sampling)
+    check_sampling(sampling)
+    for text in sampling.stop:
+        storable(text, "A stop string")

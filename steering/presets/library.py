@@ -8,6 +8,7 @@ vector is ever passed on.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -22,7 +23,7 @@ from steering.presets.content import PresetContent, check_content
 from steering.presets.models import BUILT_IN, Preset, PresetVector
 from steering.presets.names import SEPARATOR, check_name, check_version
 from steering.vectors.models import Vector
-from steering.vectors.uses import resolve_uses, vectors_of
+from steering.vectors.uses import VectorUse, resolve_uses, vectors_of
 
 SHOWN = 12  # names in a sentence
 MAX_PRESETS = 500  # of one person
@@ -114,6 +115,15 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
+def name_for(user: Any, preset: Preset) -> str:
+    """The shortest name by which `user` means exactly this preset."""
+    try:
+        found = find(user, preset.model_id, preset.name, preset.version)
+    except InvalidRequest:
+        found = None
+    return preset.model_name if found == preset else preset.full_model_name
+
+
 # ---- applying ----
 
 
@@ -159,11 +169,11 @@ def save(
     check_content(content)
     if not model.id:
         raise InvalidRequest("no_model", "No model is served at the moment. Save the preset when one is ready.")
+    _refuse_lent(owner, content)
     resolve_uses(owner, content.uses, model)
     vectors = vectors_of(owner, content.uses)
-    _check_layers(content, vectors)
     preset = Preset(owner=owner, name=name, version=version, model_id=model.id, description=description, shared=shared)
-    preset.content = content.to_wire()
+    preset.content = _fixed(content, vectors).to_wire()
     _leave_room(preset)
     try:
         with transaction.atomic():
@@ -174,14 +184,33 @@ def save(
     return preset
 
 
-def _check_layers(content: PresetContent, vectors: dict[str, Vector]) -> None:
-    for use in content.uses:
-        vector = vectors[str(UUID(use.vector))]
-        if use.layer is not None and use.layer not in vector.facts.layers:
-            layers = ", ".join(map(str, vector.facts.layers))
-            raise InvalidRequest(
-                "layer_not_in_vector", f"“{vector.name}” has no direction at layer {use.layer}. It has layers {layers}."
-            )
+def _refuse_lent(owner: Any, content: PresetContent) -> None:
+    if owner is None:
+        return
+    foreign = {use.vector for use in content.uses} - set(vectors_of(owner, content.uses))
+    lent = Vector.objects.filter(pk__in=lent_to(owner, foreign)).first() if foreign else None
+    if lent is not None:
+        raise InvalidRequest(
+            "vector_lent",
+            f"“{lent.name}” is somebody else's and lent by a preset that they share. It can be used, but not put into "
+            "a preset of yours: use theirs, ask them for the vector's file, or build one of your own.",
+        )
+
+
+def _fixed(content: PresetContent, vectors: dict[str, Vector]) -> PresetContent:
+    """With every layer written down, so that what a version does never changes."""
+    uses = tuple(_with_layer(use, vectors[str(UUID(use.vector))]) for use in content.uses)
+    return dataclasses.replace(content, uses=uses)
+
+
+def _with_layer(use: VectorUse, vector: Vector) -> VectorUse:
+    layer = vector.facts.layer if use.layer is None else use.layer
+    if layer not in vector.facts.layers:
+        layers = ", ".join(map(str, vector.facts.layers))
+        raise InvalidRequest(
+            "layer_not_in_vector", f"“{vector.name}” has no direction at layer {layer}. It has layers {layers}."
+        )
+    return dataclasses.replace(use, vector=str(vector.pk), layer=layer)
 
 
 def _leave_room(preset: Preset) -> None:

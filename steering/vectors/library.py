@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import transaction
+from django.db.models import RestrictedError
 
+from inference.errors import InvalidRequest
 from inference.types import SteeringVector
 from steering import gateway
 from steering.datasets.models import Dataset
@@ -60,6 +62,26 @@ def starter_keep(*, slug: str, data: bytes, dataset: Dataset | None, evaluation:
         "dataset_version": dataset.version if dataset else 0,
     }
     return Vector.objects.update_or_create(owner=None, slug=slug, defaults=values)[0]
+
+
+def vector_delete(vector: Vector) -> None:
+    """Take it out of the library. The stored bytes stay: the same content may be in another, or in a saved run.
+
+    Raises InvalidRequest("vector_in_use") while a preset uses it.
+    """
+    try:
+        vector.delete()
+    except RestrictedError as error:
+        users = sorted({str(user) for user in users_of(vector)}) or [str(o) for o in error.restricted_objects]
+        raise InvalidRequest(
+            "vector_in_use",
+            f"“{vector.name}” is used by {', '.join(users)}, which would stop working. Delete that first.",
+        ) from None
+
+
+def users_of(vector: Vector) -> list[Any]:
+    """The presets that would not work without it."""
+    return list(vector.presets.all())  # type: ignore[attr-defined]  # of an app further right
 
 
 def _dataset_of(stored: SteeringVector, owner: Any) -> Dataset | None:

@@ -139,11 +139,13 @@ def vector_rename(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 def vector_delete(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
-    """Asks first. The stored bytes stay: the same content may be in another library, or in a saved run."""
+    """Asks first, and refuses while a preset uses the vector."""
     vector = _own(request, pk)
-    if request.method == "GET":
-        return render(request, "vectors/delete.html", {"vector": vector})
-    vector.delete()
+    users = library.users_of(vector)
+    if request.method == "GET" or users:
+        status = 200 if request.method == "GET" else 409
+        return render(request, "vectors/delete.html", {"vector": vector, "users": users}, status=status)
+    library.vector_delete(vector)
     messages.success(request, f"“{vector.name}” was deleted.")
     return redirect("vectors:list")
 

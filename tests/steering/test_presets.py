@@ -102,6 +102,12 @@ def test_content_survives_the_database(person: User, vector: Vector) -> None:
     assert Preset.objects.get(pk=kept.pk).parsed == content
 
 
+def test_what_is_saved_names_its_layer_and_its_vector_in_one_way(person: User, vector: Vector) -> None:
+    loose = PresetContent(uses=(VectorUse(vector.pk.hex.upper(), strength=0.3),))
+    [use] = keep(person, content=loose).parsed.uses
+    assert (use.vector, use.layer) == (str(vector.pk), 2)
+
+
 def test_a_version_never_changes(person: User) -> None:
     keep(person)
     with pytest.raises(InvalidRequest, match="a version never changes"):
@@ -115,7 +121,7 @@ def test_a_preset_holds_only_vectors_of_its_owner(person: User, stranger: User, 
     with pytest.raises(NotFound, match="not in your library"):
         keep(stranger, content=using(vector))
     keep(person, content=using(vector), shared=True)
-    with pytest.raises(NotFound, match="not in your library"):
+    with pytest.raises(InvalidRequest, match="lent by a preset"):
         keep(stranger, content=using(vector))
     assert not Preset.objects.filter(owner=stranger).exists()
 

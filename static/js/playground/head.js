@@ -12,7 +12,7 @@ export class LaneHead {
   open = 0;
   panel = null;
 
-  /** `page` offers vectorOf, addVector, changed, moved, rerun, canRerun, stop, duplicate, removeLane, rename and isFirst. */
+  /** `page` offers vectorOf, addVector, loadPreset, savePreset, changed, moved, rerun, canRerun, stop, duplicate, removeLane, rename and isFirst. */
   constructor(lane, page) {
     this.lane = lane;
     this.page = page;
@@ -69,13 +69,16 @@ export class LaneHead {
 
   #menu(name) {
     const { lane, page } = this;
-    const item = (text, run, note = '') => el('button', { type: 'button', onclick: () => { menu.open = false; run(); } }, text, note && el('small', {}, note));
+    const item = (text, run, note = '') => el('button', { type: 'button', onclick: () => { menu.open = false; run(); } }, text, note && el('small', { class: 'long' }, note));
     const menu = el('details', { class: 'dropdown lane-menu' },
       el('summary', { class: 'btn btn-ghost btn-icon btn-sm', 'aria-label': `More for lane ${lane.key}` }, icon('dots')),
       el('div', { class: 'dropdown-menu' },
         item('Rename', () => this.#rename(name)),
         item('Duplicate', () => page.duplicate(lane.key)),
         lane.system_prompt ? null : item('Add a system prompt', () => this.#editPrompt()),
+        el('hr'),
+        item('Load a preset', () => page.loadPreset(lane.key), 'in place of what is in this lane'),
+        item('Save as a preset', () => page.savePreset(lane.key), 'programs call it as a model'),
         el('hr'),
         item('Remove lane', () => page.removeLane(lane.key))));
     return menu;

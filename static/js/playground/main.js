@@ -6,10 +6,11 @@ import { Board } from './board.js';
 import { Composer } from './composer.js';
 import { Connection } from './connection.js';
 import { $, count, list, wake } from './dom.js';
-import { Library, loadLibrary } from './library.js';
+import { Library, loadLibrary, loadPresets } from './library.js';
 import { ModelChoice } from './model.js';
-import { VectorPicker } from './picker.js';
+import { PresetPicker, VectorPicker } from './picker.js';
 import { Previews } from './previews.js';
+import { SavePreset } from './presets.js';
 import { Sampling } from './sampling.js';
 import { strengthText } from './scale.js';
 import { Title } from './title.js';
@@ -27,6 +28,8 @@ class Playground {
     this.banner.model(data.model);
     this.title = new Title();
     this.picker = new VectorPicker(library.all);
+    this.presets = new PresetPicker(library);
+    this.keeper = new SavePreset(library);
     this.choice = new ModelChoice(data, library, model => this.#modelChosen(model));
     this.previews = new Previews(this.connection, (key, preview) => this.#showPreview(key, preview));
     this.board = new Board(this.settings, this);
@@ -86,6 +89,32 @@ class Playground {
       this.#preview(key, false);
     });
   }
+
+  loadPreset(key) {
+    this.presets.ask((preset, withSampling) => {
+      const { uses, system_prompt, sampling } = preset.content;
+      Object.assign(this.board.lane(key), { name: preset.name, system_prompt, interventions: structuredClone(uses) });
+      if (withSampling) Object.assign(this.settings.sampling, structuredClone(sampling));
+      this.sampling.draw();
+      this.#lanesChanged();
+      this.#opener(key).focus();
+      this.#say(`${preset.name}, version ${preset.version}, is in lane ${key}.`);
+      this.#preview(key, false);
+    });
+  }
+
+  savePreset(key) {
+    const lane = this.board.lane(key);
+    if (!lane.system_prompt && !lane.interventions.some(i => i.on)) return toast(`Lane ${key} is the model as it is`, 'A preset needs an intervention or a system prompt. Add one first.');
+    this.keeper.ask(lane, this.settings, async saved => {
+      this.#opener(key).focus();
+      toast(`Saved as ${saved.title}`, `Programs call it as ${saved.model_name}.`, { href: saved.url, text: 'See how' });
+      this.library.presets = (await loadPresets()).presets;
+      this.library.useOn(this.data.settings.model || this.data.model.id);
+    });
+  }
+
+  #opener(key) { return this.board.heads.get(key).element.querySelector('.lane-menu summary'); }
 
   removeChips(key) {
     const lane = this.board.lane(key);
@@ -333,6 +362,8 @@ class Playground {
     return heads.find(head => head?.panel)?.panel.strength;
   }
 
+  get #focused() { return document.activeElement?.closest('[data-lane]')?.dataset.lane ?? this.settings.lanes.at(-1).key; }
+
   registerShortcuts() {
     const steered = () => Boolean(this.#strength);
     register('Runs', [
@@ -351,7 +382,10 @@ class Playground {
       { keys: 't', label: 'Token colour: next kind', run: () => this.nextColour() },
       { keys: 'c', label: 'Add a lane', run: () => this.addLane() },
     ]);
-    register('Keeping', [{ keys: 'y', label: 'Copy the link of this run', run: () => this.title.share(), when: () => this.run_ !== null }]);
+    register('Keeping', [
+      { keys: 's', label: 'Save the focused lane, or the last, as a preset', run: () => this.savePreset(this.#focused) },
+      { keys: 'y', label: 'Copy the link of this run', run: () => this.title.share(), when: () => this.run_ !== null },
+    ]);
   }
 }
 

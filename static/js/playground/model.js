@@ -13,10 +13,10 @@ export class ModelChoice {
     if (!named(data.settings.model)) select.prepend(el('option', { value: data.settings.model }, `${shortName(data.settings.model)}, not served now`));
     select.value = data.settings.model;
     select.hidden = $('model-label').hidden = false;
-    mark(library, data.settings.model);
+    library.useOn(data.settings.model);
     select.addEventListener('change', () => {
       data.settings.model = select.value;
-      mark(library, select.value);
+      library.useOn(select.value);
       if (!named(select.value)) return;
       chosen(named(select.value));
       remember(select.value);
@@ -30,8 +30,4 @@ const shortName = id => id.replace(/\/+$/, '').split('/').pop();
 function remember(model) {
   const body = new URLSearchParams({ model, next: '/status.json' });
   fetch('/models/choose/', { method: 'POST', body, headers: { 'X-CSRFToken': csrfToken() } }).catch(() => {});
-}
-
-function mark(library, id) {
-  for (const vector of library.all) vector.usable = vector.model_id === id;
 }

@@ -1,0 +1,146 @@
+"""What a preset does and how a program calls it, in words."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+from inference.types import Positions
+from steering.accounts.models import User
+from steering.datasets import starter_catalog
+from steering.presets.models import Preset
+from steering.vectors.models import Vector
+from steering.vectors.uses import VectorUse
+
+ACTS = {
+    "add": "adds the direction",
+    "ablate": "removes the component along it",
+    "clamp": "sets the component along it",
+    "cap": "limits the component along it",
+}
+SAMPLING = {
+    "max_tokens": "Most new tokens",
+    "temperature": "Temperature",
+    "top_p": "Top-p",
+    "top_k": "Top-k",
+    "min_p": "Min-p",
+    "repetition_penalty": "Repetition penalty",
+    "frequency_penalty": "Frequency penalty",
+    "presence_penalty": "Presence penalty",
+    "seed": "Seed",
+    "stop": "Stop at",
+}
+KEY = "STEERBOARD_API_KEY"
+PROMPT = "My neighbour parked in my spot again."
+
+
+@dataclass(frozen=True)
+class UseInWords:
+    """`url` is empty where the reader may apply the vector but not open it."""
+
+    name: str
+    url: str
+    layer: int
+    operation: str
+    acts: str
+    strength: str
+    unit: str
+    places: str
+
+
+def uses_in_words(preset: Preset, reader: User) -> list[UseInWords]:
+    vectors = {str(vector.pk): vector for vector in preset.vectors.all()}
+    return [_use(use, vectors[use.vector], reader) for use in preset.parsed.uses if use.vector in vectors]
+
+
+def _use(use: VectorUse, vector: Vector, reader: User) -> UseInWords:
+    return UseInWords(
+        name=vector.name,
+        url=vector.get_absolute_url() if vector.owner_id in (None, reader.pk) else "",
+        layer=use.layer or 0,
+        operation=use.operation,
+        acts=ACTS[use.operation],
+        strength=f"{use.strength:g}",
+        unit={"relative": "×", "raw": " raw"}[use.unit] if use.operation != "ablate" else "",
+        places=places(use.positions),
+    )
+
+
+def places(positions: Positions) -> str:
+    """Which tokens are touched: "generated tokens, from token 0 to before 16, special ones left alone"."""
+    if positions.prompt and positions.generated:
+        said = ["all tokens"]
+    else:
+        said = ["the prompt only" if positions.prompt else "generated tokens only" if positions.generated else "none"]
+    if positions.start is not None or positions.stop is not None:
+        end = "the end" if positions.stop is None else f"before {positions.stop}"
+        said.append(f"from token {positions.start or 0} to {end}")
+    if not positions.special:
+        said.append("special tokens left alone")
+    return ", ".join(said)
+
+
+def sampling_in_words(preset: Preset) -> list[tuple[str, str]]:
+    given = preset.parsed.sampling
+    return [(words, _value(given[name])) for name, words in SAMPLING.items() if name in given]
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(json.dumps(text, ensure_ascii=False) for text in value) or "nothing"
+    return "drawn each time" if value is None else f"{value:g}"
+
+
+# ---- calling ----
+
+
+@dataclass(frozen=True)
+class Call:
+    """The same request from two places. `says` tells which of the two kinds of request it is, and why."""
+
+    curl: str
+    python: str
+    chat: bool
+
+
+def call_of(preset: Preset, model_name: str, base_url: str) -> Call:
+    """How a program uses the preset, with a message that shows its effect."""
+    mode, prompt = _example(preset)
+    chat = mode == "chat"
+    body = {
+        "model": model_name,
+        **({"messages": [{"role": "user", "content": prompt}]} if chat else {"prompt": prompt}),
+    }
+    address = f"{base_url}/{'chat/completions' if chat else 'completions'}"
+    return Call(_curl(address, body), _python(base_url, model_name, prompt, chat), chat)
+
+
+def _example(preset: Preset) -> tuple[str, str]:
+    """The mode and the prompt with which the first starter vector in it was shown to work."""
+    vectors = {str(vector.pk): vector for vector in preset.vectors.all() if vector.is_starter}
+    for use in preset.parsed.uses:
+        vector = vectors.get(use.vector)
+        if vector and (known := starter_catalog.starter(vector.slug)):
+            return known.mode, known.guided_prompt
+    return "chat", PROMPT
+
+
+def _curl(address: str, body: dict[str, Any]) -> str:
+    data = shlex.quote(json.dumps(body, indent=2, ensure_ascii=False))
+    headers = f'-H "Authorization: Bearer ${KEY}" \\\n  -H "Content-Type: application/json"'
+    return f"curl {address} \\\n  {headers} \\\n  -d {data}"
+
+
+def _python(base_url: str, model_name: str, prompt: str, chat: bool) -> str:
+    verb = "chat.completions" if chat else "completions"
+    said = repr(prompt)
+    given = f'messages=[{{"role": "user", "content": {said}}}]' if chat else f"prompt={said}"
+    answer = "message.content" if chat else "text"
+    return (
+        "import os\n\nfrom openai import OpenAI\n\n"
+        f'client = OpenAI(base_url="{base_url}", api_key=os.environ["{KEY}"])\n'
+        f"answer = client.{verb}.create(\n    model={model_name!r},\n    {given},\n)\n"
+        f"print(answer.choices[0].{answer})\n"
+    )
