@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextvars
 import logging
 import threading
 from collections.abc import Coroutine
 from functools import lru_cache
 from typing import Any, TypeVar
 
+from asgiref.sync import SyncToAsync
 from django.conf import settings
 
 from inference.client import Inference, connect
@@ -61,9 +63,21 @@ def loop() -> asyncio.AbstractEventLoop:
     return own
 
 
+def submit(coro: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+    """Run `coro` on the loop, in the caller's context but for the caller's thread.
+
+    Django gives each request a thread for its queries, and what it starts would go on to ask for that thread: in vain
+    once the request has ended, and for ever while the request waits for the answer in it.
+    """
+    context = contextvars.copy_context()
+    context.run(SyncToAsync.thread_sensitive_context.set, None)  # type: ignore[arg-type]
+    context.run(SyncToAsync.deadlock_context.set, False)
+    return context.run(asyncio.run_coroutine_threadsafe, coro, loop())
+
+
 def spawn(coro: Coroutine[Any, Any, Any]) -> concurrent.futures.Future[Any]:
     """Start `coro` on the loop and return at once. What it raises is logged, and kept in the future."""
-    future = asyncio.run_coroutine_threadsafe(coro, loop())
+    future = submit(coro)
     future.add_done_callback(_log_failure)
     return future
 
@@ -78,7 +92,7 @@ def call(coro: Coroutine[Any, Any, T], timeout: float = 10) -> T:
 
     Raises what it raises, and Unavailable("no_answer") after `timeout` seconds.
     """
-    future = asyncio.run_coroutine_threadsafe(coro, loop())
+    future = submit(coro)
     try:
         return future.result(timeout)
     except concurrent.futures.TimeoutError:

@@ -61,6 +61,8 @@ def _signed_in(request: HttpRequest) -> bool:
 
 
 def wants_json(request: HttpRequest) -> bool:
+    if request.path.startswith("/api/v1/"):
+        return True
     accept = request.headers.get("Accept", "")
     return "application/json" in accept and "text/html" not in accept
 

@@ -71,7 +71,9 @@ class ExplainErrors(MiddlewareMixin):
     """Turns the errors we know into a page, or JSON, that says what happened, why, and what to do."""
 
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-        return errors.wrong_method(request, response["Allow"]) if response.status_code == 405 else response
+        explained = response.headers.get("Content-Type", "").startswith("application/json")
+        unexplained = response.status_code == 405 and not explained
+        return errors.wrong_method(request, response["Allow"]) if unexplained else response
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         return errors.known(request, exception)

@@ -198,6 +198,10 @@ INSTALLED_APPS = [
     "steering.vectors",
     "steering.presets",
     "steering.playground",
+    "steering.api",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
 ]
 MIDDLEWARE = [
     "webapp.middleware.RequestId",
@@ -236,6 +240,31 @@ TEMPLATES = [
         },
     },
 ]
+
+# The REST API. Its own classes say the rest; see steering/api/rest/base.py.
+REST_FRAMEWORK = {
+    "DEFAULT_SCHEMA_CLASS": "steering.api.rest.openapi.Schema",
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "DEFAULT_PERMISSION_CLASSES": [],
+    "URL_FORMAT_OVERRIDE": None,
+    "UNAUTHENTICATED_USER": None,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Steerboard",
+    "DESCRIPTION": "Build steering vectors from contrastive data, run a model with them, and look after all of it.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_AUTHENTICATION": [],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "ENABLE_DJANGO_DEPLOY_CHECK": False,
+    "POSTPROCESSING_HOOKS": ["steering.api.rest.openapi.tidy"],
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "SORT_OPERATION_PARAMETERS": False,
+}
 
 # Data
 DATABASES = {"default": database(env.str("DATABASE_URL", default=""), DATA_DIR)}

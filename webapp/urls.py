@@ -18,6 +18,7 @@ urlpatterns = [
     path("admin/login/", admin_signin, name="admin_signin"),
     path("admin/", admin.site.urls),
     path("csp-report", csp.report, name="csp-report"),
+    path("api/", include("steering.api.urls")),
     path("datasets/", include("steering.datasets.urls")),
     path("favicon.ico", login_not_required(RedirectView.as_view(url=static("favicon.svg")))),
     path("jobs/", include("steering.jobs.urls")),
