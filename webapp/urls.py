@@ -29,6 +29,7 @@ urlpatterns = [
     path("presets/", include("steering.presets.urls")),
     path("readyz", health.readyz, name="readyz"),
     path("status.json", frame.status, name="status"),
+    path("v1/", include("steering.api.openai.urls")),
     path("vectors/", include("steering.vectors.urls")),
 ]
 
