@@ -123,7 +123,7 @@ def test_a_preset_is_saved_shared_and_named_as_a_model(
     status, preset = a_preset(program, vector)
     assert (status, preset["model_name"]) == (201, f"{MODEL.lower()}::calm@1.0")
     assert preset["uses"][0] | {"positions": 0} == {
-        "vector": str(vector.pk), "layer": None, "operation": "add", "strength": 0.3, "unit": "relative",
+        "vector": str(vector.pk), "layer": 2, "operation": "add", "strength": 0.3, "unit": "relative",
         "positions": 0,
     }  # fmt: skip
     path = f"presets/{preset['id']}/"
@@ -153,7 +153,7 @@ def test_a_vector_that_a_preset_uses_stays(person: User, fake_inference: FakeInf
     program, vector = Program(person), keep_vector(person)
     a_preset(program, vector)
     status, body = program.delete(f"vectors/{vector.pk}/")
-    assert (status, body["error"]["code"]) == (409, "vector_in_use")
+    assert (status, body["error"]["code"]) == (400, "vector_in_use")
     assert "calm@1.0" in body["error"]["message"]
     Preset.objects.all().delete()
     assert program.delete(f"vectors/{vector.pk}/")[0] == 204

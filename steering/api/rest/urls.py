@@ -6,7 +6,7 @@ from django.views.decorators.csrf import csrf_exempt
 from drf_spectacular.views import SpectacularAPIView
 
 from steering.api.rest.errors import no_such_address
-from steering.api.rest.views import datasets, jobs, keys, presets, runs, served, vectors
+from steering.api.rest.views import datasets, jobs, keys, presets, runs, served, usage, vectors
 
 app_name = "rest"
 urlpatterns = [
@@ -41,6 +41,7 @@ urlpatterns = [
     path("keys/", keys.Keys.as_view(), name="keys"),
     path("keys/<uuid:id>/", keys.OneKey.as_view(), name="key"),
     path("keys/<uuid:id>/rotate/", keys.Rotations.as_view(), name="key-rotate"),
+    path("usage/", usage.Usage.as_view(), name="usage"),
     path("schema/", SpectacularAPIView.as_view(), name="schema"),
     re_path(r"^.*$", login_not_required(csrf_exempt(no_such_address)), name="no-such-address"),
 ]

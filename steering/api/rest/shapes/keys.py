@@ -9,7 +9,9 @@ from rest_framework import serializers
 from steering.access.models import SCOPES, ApiKey
 from steering.api.rest.shapes.fields import Choice, Page, PageQuery, Strict, Text, Title, Whole
 
-MAX_COUNT = 2_000_000_000
+MAX_PER_MINUTE = 10**6
+MAX_PER_DAY = 10**12
+MAX_AT_ONCE = 10**4
 
 
 class KeyQuery(PageQuery):
@@ -20,14 +22,14 @@ class KeyCreate(Strict):
     name = Title(max_length=80)
     scopes = serializers.ListField(child=Choice(choices=list(SCOPES)), min_length=1, max_length=len(SCOPES))
     models = serializers.ListField(
-        child=Text(max_length=200), required=False, max_length=50, help_text="All models, if left out or empty."
+        child=Text(max_length=200), required=False, max_length=50, help_text="Ids of served models; all, if left out."
     )
     expires_at = serializers.DateTimeField(required=False, allow_null=True, help_text="Never, if left out.")
     requests_per_minute = Whole(
-        required=False, allow_null=True, max_value=MAX_COUNT, help_text="No limit, if left out."
+        required=False, allow_null=True, min_value=1, max_value=MAX_PER_MINUTE, help_text="No limit, if left out."
     )
-    tokens_per_day = Whole(required=False, allow_null=True)
-    concurrent_runs = Whole(required=False, allow_null=True, max_value=MAX_COUNT)
+    tokens_per_day = Whole(required=False, allow_null=True, min_value=1, max_value=MAX_PER_DAY)
+    concurrent_runs = Whole(required=False, allow_null=True, min_value=1, max_value=MAX_AT_ONCE)
 
 
 class KeyShape(serializers.Serializer):

@@ -36,8 +36,7 @@ class PresetCreate(Strict):
 
 
 class PresetChange(Strict):
-    shared = Flag(required=False)
-    description = Text(required=False, allow_blank=True, max_length=2000)
+    shared = Flag()
 
 
 def content_of(asked: dict[str, Any]) -> dict[str, Any]:

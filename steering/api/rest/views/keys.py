@@ -9,6 +9,8 @@ from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from steering import gateway
+from steering.access.forms import KeyForm
 from steering.access.keys import create_key, revoke_key, rotate_key
 from steering.access.models import ApiKey
 from steering.access.principal import Principal
@@ -59,22 +61,24 @@ class Keys(OfKeys):
         asked = self.read(shapes.KeyCreate)
 
         def make() -> Answer:
-            key, secret = _made(request.user, asked)
+            key, secret = _made(request.user, dict(asked))
             return created(shapes.made(key, secret), reverse("rest:key", args=[key.pk]))
 
         return self.once(make, kept=shapes.without_secret)
 
 
 def _made(owner: Any, asked: dict[str, Any]) -> tuple[ApiKey, str]:
-    expires = asked.get("expires_at")
+    expires = asked.pop("expires_at", None)
     if expires is not None and expires <= timezone.now():
         raise invalid({"expires_at": "This has passed. Choose a time to come, or leave it out."})
+    form = KeyForm(asked, user=owner, models=[info.id for info in gateway.models()])
+    if not form.is_valid():
+        raise invalid(form.errors)
     try:
         with transaction.atomic():
-            return create_key(owner=owner, **asked)
-    except IntegrityError:
-        taken = "You have a key with this name. Revoke that one first, or choose another name."
-        raise invalid({"name": taken}) from None
+            return create_key(owner=owner, **form.facts() | {"expires_at": expires})
+    except IntegrityError:  # one of this name was made in this moment
+        raise invalid({"name": "You have a key of this name. Choose another, or rotate that one."}) from None
 
 
 class OneKey(OfKeys):

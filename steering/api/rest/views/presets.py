@@ -84,8 +84,8 @@ class OnePreset(Endpoint):
 
     @operation(
         "presets_change",
-        "Share or describe a preset",
-        says="What it does never changes.",
+        "Share a preset, or end that",
+        says="Sharing lets everyone on this server use it, with your vectors; its end ends that at once.",
         scope=SCOPE,
         body=shapes.PresetChange,
         answers=shapes.PresetShape,
@@ -95,9 +95,8 @@ class OnePreset(Endpoint):
     def patch(self, request: Request, id: UUID) -> Response:
         preset = self.one(Preset.objects.owned_by(request.user), id)
         asked = self.read(shapes.PresetChange)
-        for name, value in asked.items():
-            setattr(preset, name, value)
-        preset.save(update_fields=list(asked))
+        preset.shared = asked["shared"]
+        preset.save(update_fields=["shared"])
         return Response(shapes.preset_to_json(preset, request.user))
 
     @operation("presets_delete", "Delete a preset", scope=SCOPE, answers=None, status=204, errors=(404,))

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from django.db.models import RestrictedError
 from django.http import HttpResponse
 from django.urls import reverse
 from django.utils.text import slugify
@@ -13,7 +12,7 @@ from rest_framework.response import Response
 from steering import gateway
 from steering.api.idempotency import Answer
 from steering.api.rest.base import Endpoint, created
-from steering.api.rest.errors import Refused, invalid
+from steering.api.rest.errors import invalid
 from steering.api.rest.named import model_named
 from steering.api.rest.openapi import operation
 from steering.api.rest.pages import newest_first, page_of
@@ -137,20 +136,14 @@ class OneVector(Endpoint):
     @operation(
         "vectors_delete",
         "Delete a vector",
-        says="Refused with 409 while a preset uses it.",
+        says="Refused while a preset uses it.",
         scope=SCOPE,
         answers=None,
         status=204,
-        errors=(404, 409),
+        errors=(400, 404),
     )
     def delete(self, request: Request, id: UUID) -> Response:
-        vector = _own(self, id)
-        try:
-            vector.delete()
-        except RestrictedError as error:
-            used = ", ".join(sorted({str(row.preset) for row in error.restricted_objects})[:12])  # type: ignore[attr-defined]
-            said = f"“{vector.name}” is used by {used}. Delete these presets first."
-            raise Refused(409, "vector_in_use", said) from None
+        library.vector_delete(_own(self, id))
         return Response(status=204)
 
 
