@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils.cache import patch_vary_headers
 from django.utils.deprecation import MiddlewareMixin
 
-APIS = ("/v1/", "/api/")
+APIS = ("/v1/", "/api/v1/")  # not /api/docs/, which is a page
 METHODS = "GET, POST, PUT, PATCH, DELETE"
 ASKS = "Authorization, Content-Type, Idempotency-Key, X-API-Key, X-Request-ID"
 TELLS = (

@@ -44,9 +44,9 @@ def request_id(request: HttpRequest) -> str:
 
 def explain(request: HttpRequest, explanation: Explanation) -> HttpResponse:
     """The error as JSON for programs, as a page for people; below /v1/ as OpenAI's clients expect it."""
-    metrics.errors.labels(explanation.code).inc()
     if request.path.startswith(openai.PATH):
         return openai.explained(explanation.status, explanation.code, explanation.what, explanation.why)
+    metrics.errors.labels(explanation.code).inc()
     if wants_json(request):
         message = " ".join(filter(None, (f"{explanation.what}.", explanation.why, explanation.cure)))
         body = {"code": explanation.code, "message": message, "request_id": request_id(request)}

@@ -27,6 +27,7 @@ GONE = any_of(404)
 SIGN_IN = any_of(302)  # to the sign-in page
 NO_KEY = any_of(401)
 NO_SCOPE = any_of(403)
+MODEL = "SmolLM2-135M-Instruct"
 REFUSED = any_of(302, 401, 403, 404, 405, 429)  # for methods that a route does not know
 
 
@@ -86,10 +87,21 @@ def api(*methods: str, forms: dict[str, Any] | None = None, owner: Statuses = TA
     return Rule(said, NO_KEY, NO_SCOPE, owner, owner, owner, _constant(values), json=True)
 
 
-def api_own(thing: str, *methods: str, forms: dict[str, Any] | None = None, by: str = "pk", **values: Any) -> Rule:
+def api_own(thing: str, *methods: str, forms: dict[str, Any] | None = None, by: str = "id", **values: Any) -> Rule:
     named = {by: lambda world: world.owned[thing].pk, **_constant(values)}
     said = _methods(methods or (() if forms else ("GET",)), forms or {})
     return Rule(said, NO_KEY, NO_SCOPE, GONE, GONE, TAKEN, named, json=True)
+
+
+def api_for_any_key(**values: Any) -> Rule:
+    """What every key may know, whatever its scopes."""
+    five = (NO_KEY, *(any_of(200),) * 4)
+    return Rule({"GET": None}, *five, values=_constant(values), json=True)
+
+
+def api_for_staff(*methods: str, **values: Any) -> Rule:
+    """Others are told that there is nothing."""
+    return Rule(_methods(methods, {}), NO_KEY, GONE, GONE, TAKEN, GONE, _constant(values), json=True)
 
 
 def _constant(values: dict[str, Any]) -> dict[str, Callable[[World], Any]]:
@@ -144,6 +156,20 @@ RULES: dict[str, Rule] = {
     "accounts:invitation": for_all(token="x" * 43, statuses=any_of(410)),
     "accounts:delete": page("GET", "POST"),
     "admin_signin": for_all(statuses=any_of(302, 403)),
+    # keys and presets
+    "access:keys": page(),
+    "access:new": page("GET", "POST"),
+    "access:key": own("key"),
+    "access:rotate": own("key", "GET", "POST"),
+    "access:revoke": own("key", "GET", "POST"),
+    "presets:list": page(),
+    "presets:library": page(),
+    "presets:save": page("POST"),
+    "presets:detail": own("preset"),
+    "presets:edit": own("preset", "GET", "POST"),
+    "presets:version": own("preset", "GET", "POST"),
+    "presets:share": own("preset", "POST"),
+    "presets:delete": own("preset", "GET", "POST"),
     # datasets
     "datasets:list": page(),
     "datasets:new": page("GET", "POST"),
@@ -184,6 +210,48 @@ RULES: dict[str, Rule] = {
     "vectors:json": own("vector"),
     "vectors:rename": own("vector", "GET", "POST"),
     "vectors:delete": own("vector", "GET", "POST"),
+    # OpenAI's API
+    "openai:models": api("GET"),
+    "openai:model": api("GET", name=MODEL),
+    "openai:chat": api(forms={"POST": {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}}),
+    "openai:completions": api(forms={"POST": {"model": MODEL, "prompt": "Hi"}}),
+    "openai:responses": api(forms={"POST": {"model": MODEL, "input": "Hi"}}),
+    # REST
+    "api-docs": page(),
+    "rest:schema": for_all(),
+    "rest:no-such-address": for_all(*METHODS, statuses=GONE, csrf_exempt="there is nothing"),
+    "rest:datasets": api("GET", "POST"),
+    "rest:dataset-import": api("POST"),
+    "rest:dataset": api_own("dataset", "GET", "PATCH", "DELETE"),
+    "rest:dataset-pairs": api_own("dataset", "GET", "PUT"),
+    "rest:dataset-copy": api_own("dataset", "POST"),
+    "rest:dataset-export": api_own("dataset"),
+    "rest:dataset-findings": api_own("dataset"),
+    "rest:vectors": api("GET"),
+    "rest:vector-build": api("POST"),
+    "rest:vector-import": api("POST", owner=TAKEN | {415}),
+    "rest:vector": api_own("vector", "GET", "PATCH", "DELETE"),
+    "rest:vector-download": api_own("vector"),
+    "rest:presets": api("GET", "POST"),
+    "rest:preset": api_own("preset", "GET", "PATCH", "DELETE"),
+    "rest:runs": api("GET", "POST"),
+    "rest:run": api_own("run", "GET", "PATCH", "DELETE"),
+    "rest:run-events": api_own("run"),
+    "rest:run-stop": api_own("run", "POST"),
+    "rest:jobs": api("GET"),
+    "rest:job": api_own("job"),
+    "rest:job-cancel": api_own("job", "POST"),
+    "rest:job-events": api_own("job"),
+    "rest:models": api_for_any_key(),
+    "rest:default-model": api_for_any_key(),
+    "rest:model": api_for_any_key(id=MODEL),
+    "rest:workers": api_for_staff("GET"),
+    "rest:worker-load": api_for_staff("POST", id="fake"),
+    "rest:worker-command": api_for_staff("POST", id="fake", command="resume"),
+    "rest:keys": api("GET", "POST"),
+    "rest:key": api_own("key", "GET", "DELETE"),
+    "rest:usage": api(),
+    "rest:key-rotate": api_own("key", "POST"),
 }
 
 # Django's admin: every route of it, by one rule each for reading and for what its site offers to all.

@@ -11,6 +11,7 @@ from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
 from inference.errors import InferenceError
+from steering import metrics
 from steering.access.principal import Denied
 from steering.api.idempotency import RETRY_SECONDS, KeyReused, StillRunning
 
@@ -54,6 +55,7 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
     if known is None:
         return None
     set_rollback()
+    metrics.errors.labels(known.code).inc()
     headers = dict(getattr(error, "headers", None) or {})
     if known.status == 401:
         headers.setdefault("WWW-Authenticate", 'Bearer realm="steerboard"')
