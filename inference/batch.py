@@ -14,6 +14,8 @@ from inference.masks import attention_masks
 from inference.models.loader import LoadedModel
 from inference.sampling import RowState, logprobs, record, sample
 
+Detail = tuple[float | None, tuple[tuple[int, float], ...]]  # a token's log-probability, and the likeliest with theirs
+
 
 @dataclass(eq=False)
 class Row:
@@ -25,6 +27,7 @@ class Row:
 
     def __post_init__(self) -> None:
         self.prompt_length = len(self.tokens)
+        self.read: list[Detail] = [(None, ())] if self.state.params.prompt_logprobs else []  # to be taken by the reader
 
     @property
     def longest(self) -> int:
@@ -91,6 +94,8 @@ class Batch:
         for i, row in enumerate(group):
             if start < row.prompt_length <= stop:
                 self._group_logits[row] = logits[i, last.index(row.prompt_length - 1)]
+            if row.state.params.prompt_logprobs:
+                row.read += _prompt_details(row, logits[i], start)
         self._group_start = stop
 
     def _read(self, group: list[Row], start: int, stop: int) -> tuple[Tensor, list[int]]:
@@ -101,6 +106,8 @@ class Batch:
         positions = torch.arange(start, stop, device=device)[None].expand_as(ids)
         inside = positions < lengths
         last = sorted({r.prompt_length - 1 for r in group if start < r.prompt_length <= stop}) or [stop - 1]
+        if any(r.state.params.prompt_logprobs for r in group):
+            last = list(range(start, stop))
         visible = round_up(stop)
         self.cache.extend(slice(self.decoding, len(self.rows)), start, stop, visible)
         keep = torch.tensor([p - start for p in last], device=device)
@@ -209,3 +216,14 @@ class Batch:
     def _make_bank(self, rows: Sequence[Row]) -> Bank | None:
         edits = [r.edits for r in rows]
         return Bank(edits, self.model.device, self.model.compute_dtype) if any(edits) else None
+
+
+def _prompt_details(row: Row, logits: Tensor, start: int) -> list[Detail]:
+    """Of the prompt's tokens that `logits`, float[k, vocab] at the positions from `start` on, foretell."""
+    ahead = row.tokens[start + 1 : min(start + 1 + len(logits), row.prompt_length)]
+    if not ahead:
+        return []
+    top = row.state.params.top_logprobs
+    chosen, ids, values = logprobs(logits[: len(ahead)], torch.tensor(ahead, device=logits.device), top)
+    pairs = (tuple(zip(*both, strict=True)) for both in zip(ids.tolist(), values.tolist(), strict=True))
+    return list(zip(chosen, pairs, strict=True))

@@ -35,6 +35,8 @@ from inference.types import (
     JobRequest,
     ModelInfo,
     Progress,
+    PromptRead,
+    PromptToken,
     Receipt,
     Result,
     Started,
@@ -73,6 +75,7 @@ class Run:
     prepared: Prepared
     emit: Emit
     seq: int = 0
+    read: int = 0  # tokens of the prompt that were told
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -265,22 +268,55 @@ class Engine:
             choices += self.batch.prefill(self.limits.prefill_tokens)
         if choices:
             self._recent.append((time.monotonic(), len(choices)))
+        for row in [r for r in self.batch.rows if r.read]:
+            self._deliver_prompt(self._running[row])
         for choice in choices:
             self._deliver(self._running[choice.row], choice)
+
+    def _deliver_prompt(self, run: Run) -> None:
+        row, pieces = run.prepared.row, run.prepared.prompt_pieces
+        details, row.read = row.read, []
+        places = range(run.read, run.read + len(details))
+        run.read += len(details)
+        tokens = tuple(
+            PromptToken(row.tokens[at], pieces[at], value, self._alternatives(top))
+            for at, (value, top) in zip(places, details, strict=True)
+        )
+        run.send(PromptRead, tokens=tokens)
+
+    def _alternatives(self, top: tuple[tuple[int, float], ...]) -> tuple[Alternative, ...]:
+        vocabulary = self.batch.model.vocabulary
+        return tuple(Alternative(vocabulary.text(i), value, vocabulary.torn(i)) for i, value in top)
 
     def _deliver(self, run: Run, choice: Choice) -> None:
         if choice.token == NO_TOKEN:
             self._fail_run(run, _OVERFLOW)
             return
         model, params = self.batch.model, choice.row.state.params
+        if params.max_tokens == 0:  # only the prompt was to be read
+            choice.row.tokens.pop()
+            self._finish(run, "length")
+            return
         ended = choice.token in model.eos_ids and not params.ignore_eos
         text = "" if ended else run.prepared.text.push(choice.token)
-        top = tuple(Alternative(model.tokenizer.decode([i]), value) for i, value in choice.top)
-        run.send(Token, token_id=choice.token, text=text, logprob=choice.logprob, top=top)
+        own = self._own_text(run, choice, ended) if params.logprobs else {}
+        run.send(Token, token_id=choice.token, text=text, logprob=choice.logprob, **own)
         if ended or run.prepared.text.stopped:
             self._finish(run, "stop")
         elif len(choice.row.tokens) - choice.row.prompt_length >= params.max_tokens:
             self._finish(run, "length")
+
+    def _own_text(self, run: Run, choice: Choice, ended: bool) -> dict[str, Any]:
+        token = "" if ended else run.prepared.text.piece
+        model = self.batch.model
+        raw: tuple[int, ...] = ()
+        if choice.token not in model.special_ids and not ended:
+            raw = tuple(model.vocabulary.raw(choice.token))
+        return {
+            "top": self._alternatives(choice.top),
+            "token": token,
+            "raw": raw if bytes(raw) != token.encode() else (),
+        }
 
     def _finish(self, run: Run, reason: FinishReason) -> None:
         row = run.prepared.row

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from inference import sampling
 from inference.batch import Row
 from inference.errors import InvalidRequest, NotFound
 from inference.interventions import Edit, compile_intervention
 from inference.models.loader import LoadedModel
-from inference.text import TextStream
+from inference.text import TextStream, prompt_pieces
 from inference.types import GenerationRequest, Intervention, SteeringVector
 
 MAX_INTERVENTIONS = 32
@@ -26,6 +26,7 @@ class Prepared:
     row: Row
     text: TextStream
     seed: int
+    prompt_pieces: list[str] = field(default_factory=list)  # where the prompt's log-probabilities were asked for
 
 
 def prepare(request: GenerationRequest, model: LoadedModel, find: Callable[[str], SteeringVector]) -> Prepared:
@@ -38,7 +39,14 @@ def prepare(request: GenerationRequest, model: LoadedModel, find: Callable[[str]
     edits = [e for i in _checked(request.interventions) for e in _compile(i, model, find)]
     seed = secrets.randbits(32) if params.seed is None else params.seed
     state = sampling.row_state(params, ids, seed, model.vocab_size)
-    return Prepared(request, Row(ids, state, edits), TextStream(model.tokenizer, params.stop, ids), seed)
+    pieces = _prompt_pieces(request, ids, model) if params.prompt_logprobs else []
+    return Prepared(request, Row(ids, state, edits), TextStream(model.tokenizer, params.stop, ids), seed, pieces)
+
+
+def _prompt_pieces(request: GenerationRequest, ids: list[int], model: LoadedModel) -> list[str]:
+    pieces = prompt_pieces(model.tokenizer, ids)
+    added = ids[0] in model.special_ids and not (request.prompt or "").startswith(pieces[0])
+    return ["", *pieces[1:]] if added and request.prompt is not None else pieces  # the tokenizer's own BOS is no text
 
 
 def _token_ids(request: GenerationRequest, model: LoadedModel) -> list[int]:
@@ -68,6 +76,8 @@ def _fit(request: GenerationRequest, prompt_tokens: int, context: int) -> sampli
     if prompt_tokens >= context:
         raise _too_long(f"{prompt_tokens:,} tokens", context)
     room = context - prompt_tokens
+    if request.sampling.fit:
+        return replace(request.sampling, max_tokens=min(request.sampling.max_tokens, room))
     if request.sampling.max_tokens > room:
         raise InvalidRequest(
             "max_tokens_too_large",

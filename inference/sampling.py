@@ -21,6 +21,7 @@ from inference.types import SamplingParams
 NO_TOKEN = -1  # what a row gets whose logits hold NaN, +inf or nothing but -inf
 LOWEST_LOGPROB = -9999.0  # stands for impossible, since JSON has no infinity
 MAX_STOPS, MAX_STOP_LENGTH, MAX_SEED = 8, 128, 2**63 - 1
+MAX_BIASES, MAX_BIAS = 1024, 100.0
 
 _WINDOWS = (256, 4096)  # how many of the likeliest tokens to try before the whole vocabulary is sorted
 _UNITS = 2.0**42  # integer mass of the likeliest token: room for 2**21 tokens in an int64
@@ -30,7 +31,8 @@ def validate(params: SamplingParams, *, vocab_size: int) -> None:
     """Raise InvalidRequest("bad_<field>") for the first field out of its range, saying the range and a cure."""
     most = min(20, vocab_size)
     wide = "from -2 to 2. Use 0 to turn it off"
-    _check("max_tokens", params.max_tokens, params.max_tokens >= 1, "1 or more. Ask for at least one token")
+    fewest = 0 if params.prompt_logprobs else 1
+    _check("max_tokens", params.max_tokens, params.max_tokens >= fewest, f"{fewest} or more. Ask for more tokens")
     _check("temperature", params.temperature, 0 <= params.temperature <= 10, "from 0 to 10. Use 0 for greedy choice")
     _check("top_k", params.top_k, params.top_k >= 0, "0 or more. Use 0 to turn it off")
     _check("top_p", params.top_p, 0 < params.top_p <= 1, "above 0 and at most 1. Use 1 to turn it off")
@@ -44,6 +46,7 @@ def validate(params: SamplingParams, *, vocab_size: int) -> None:
     top = params.top_logprobs
     _check("top_logprobs", top, 0 <= top <= most, f"from 0 to {most}. Ask for fewer alternatives")
     _check("top_logprobs", top, params.logprobs or top == 0, "0 unless logprobs is true. Set logprobs to true")
+    _validate_bias(params.logit_bias, vocab_size)
     _validate_stops(params.stop)
 
 
@@ -54,6 +57,15 @@ def _validate_stops(stops: tuple[str, ...]) -> None:
         _check(
             "stop", f"{len(stop)} characters", fits, f"strings of 1 to {MAX_STOP_LENGTH} characters. Change that one"
         )
+
+
+def _validate_bias(bias: dict[int, float], vocab_size: int) -> None:
+    _check("logit_bias", f"{len(bias)} tokens", len(bias) <= MAX_BIASES, f"at most {MAX_BIASES} tokens. Name fewer")
+    for token, value in bias.items():
+        known = 0 <= token < vocab_size
+        _check("logit_bias", f"{token}", known, f"for token ids from 0 to {vocab_size - 1}. Leave that one out")
+        small = -MAX_BIAS <= value <= MAX_BIAS
+        _check("logit_bias", value, small, f"from {-MAX_BIAS:g} to {MAX_BIAS:g}. Use one of these to forbid or force")
 
 
 def _check(field: str, value: object, holds: bool, must_be: str) -> None:
@@ -71,6 +83,8 @@ class RowState:
         self.penalised = params.repetition_penalty != 1 or params.frequency_penalty != 0 or params.presence_penalty != 0
         self.ids = array("q")  # distinct tokens of prompt and completion, and how often each was generated
         self.counts = array("q")
+        self.bias_ids = torch.tensor(list(params.logit_bias), dtype=torch.int64)
+        self.bias = torch.tensor(list(params.logit_bias.values()), dtype=torch.float64)
         self._slots: dict[int, int] = {}
         if self.penalised:
             for token in prompt_ids:
@@ -105,10 +119,10 @@ def sample(logits: Tensor, rows: Sequence[RowState]) -> Tensor:
     `logits`: float[rows, vocab], left unchanged. Returns int64[rows] on the same device, with NO_TOKEN where a row's
     logits are broken; its neighbours are not touched by that. A greedy row takes the likeliest token, the lowest id
     among equals. Other rows apply, in Hugging Face's order and meaning, repetition penalty, temperature, top-k, top-p
-    and min-p, with OpenAI's frequency and presence penalties after the first; then one number of the row's generator
-    picks from the cumulative distribution, likeliest token first, lowest id first among equals.
+    and min-p, with OpenAI's frequency and presence penalties and logit bias after the first; then one number of the
+    row's generator picks from the cumulative distribution, likeliest token first, lowest id first among equals.
     """
-    scores = _penalise(logits, rows)
+    scores = _bias(_penalise(logits, rows), logits, rows)
     greedy = [i for i, row in enumerate(rows) if row.greedy]
     drawn = [i for i, row in enumerate(rows) if not row.greedy]
     if not drawn:
@@ -175,6 +189,21 @@ def _penalise(logits: Tensor, rows: Sequence[RowState]) -> Tensor:
     if scores is logits:
         scores = scores.clone()
     scores[where, ids] = seen
+    return scores
+
+
+def _bias(scores: Tensor, logits: Tensor, rows: Sequence[RowState]) -> Tensor:
+    """Scores with each row's logit bias; those that are `logits` themselves are copied first."""
+    asking = [(i, row) for i, row in enumerate(rows) if len(row.bias)]
+    if not asking:
+        return scores
+    lengths = torch.tensor([len(row.bias) for _, row in asking])
+    where = torch.tensor([i for i, _ in asking]).repeat_interleave(lengths).to(scores.device)
+    ids = torch.cat([row.bias_ids for _, row in asking]).to(scores.device)
+    bias = torch.cat([row.bias for _, row in asking]).to(scores.device, scores.dtype)
+    if scores is logits:
+        scores = scores.clone()
+    scores[where, ids] += bias
     return scores
 
 

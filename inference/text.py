@@ -6,8 +6,11 @@ before. So a short window of tokens is decoded again with each new one, and what
 
 from __future__ import annotations
 
+import functools
+import json
+import re
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 _BROKEN = "\N{REPLACEMENT CHARACTER}"  # what a decoder writes for bytes that are no character, or none yet
 _WINDOW = 16  # tokens after which the window moves on, to keep decoding cheap
@@ -22,15 +25,18 @@ class Tokenizer(Protocol):
 
 
 class Detokenizer:
-    """Text of generated tokens as it becomes certain, in the context of the prompt; special tokens have none.
+    """Text of generated tokens as it becomes certain, in the context of the prompt.
+
+    Special tokens have none, or with `special` their names.
 
     The pieces join to what decoding prompt and completion together gives after the prompt; a character that the end
     of the prompt tears comes whole. Text once given is never taken back, so where a SentencePiece decoder would turn a
     whole run of bytes into replacement characters because of one that is broken, the characters before it stay.
     """
 
-    def __init__(self, tokenizer: Tokenizer, prompt_ids: Sequence[int]):
+    def __init__(self, tokenizer: Tokenizer, prompt_ids: Sequence[int], *, special: bool = False):
         self._tokenizer = tokenizer
+        self._skip = not special
         self._window = self._context(list(prompt_ids))
         text = self._decode(self._window)
         self._shown = len(text.rstrip(_BROKEN))  # characters of the window's text already given
@@ -63,7 +69,7 @@ class Detokenizer:
         return piece
 
     def _decode(self, ids: list[int]) -> str:
-        return self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return self._tokenizer.decode(ids, skip_special_tokens=self._skip, clean_up_tokenization_spaces=False)
 
     def _context(self, prompt: list[int]) -> list[int]:
         """The end of the prompt, from a place where decoding can start: some text, no torn character in front."""
@@ -150,14 +156,75 @@ class TextStream:
     def __init__(self, tokenizer: Tokenizer, stop: tuple[str, ...], prompt_ids: Sequence[int]):
         self._detokenizer = Detokenizer(tokenizer, prompt_ids)
         self._filter = StopFilter(stop)
+        self.piece = ""  # of the last token: its own text, whatever is held back or cut of it
 
     @property
     def stopped(self) -> bool:
         return self._filter.stopped
 
     def push(self, token_id: int) -> str:
-        return "" if self.stopped else self._filter.push(self._detokenizer.push(token_id))
+        if self.stopped:
+            return ""
+        self.piece = self._detokenizer.push(token_id)
+        return self._filter.push(self.piece)
 
     def flush(self) -> str:
         """The last piece. May itself complete a stop string."""
         return self._filter.push(self._detokenizer.flush()) + self._filter.flush()
+
+
+class Vocabulary:
+    """What single tokens are made of. A token may be a part of a character; then it has bytes and no text.
+
+    `tokenizer` is one of transformers: byte-level BPE, SentencePiece with byte fallback, or one whose tokens are text.
+    """
+
+    def __init__(self, tokenizer: Any):
+        self._tokenizer = tokenizer
+        inner = getattr(tokenizer, "backend_tokenizer", None)
+        decoder = json.dumps(json.loads(inner.to_str()).get("decoder")) if inner else ""
+        self._byte_level, self._spaced = "ByteLevel" in decoder, "\u2581" in decoder or "\\u2581" in decoder
+        self._added = {i: token.content for i, token in tokenizer.added_tokens_decoder.items()}
+        self._known: dict[int, bytes] = {}
+
+    def raw(self, token_id: int) -> bytes:
+        """The token's bytes, a leading space included; of an id that no token has, none."""
+        found = self._known.get(token_id)
+        if found is None:
+            found = self._known[token_id] = self._read(token_id)
+        return found
+
+    def text(self, token_id: int) -> str:
+        """The token as text, with replacement characters for bytes that are none."""
+        return self.raw(token_id).decode("utf-8", errors="replace")
+
+    def torn(self, token_id: int) -> tuple[int, ...]:
+        """The token's bytes where they are no text of their own, else nothing."""
+        raw = self.raw(token_id)
+        return () if raw.decode("utf-8", errors="replace").encode() == raw else tuple(raw)
+
+    def _read(self, token_id: int) -> bytes:
+        if token_id in self._added:
+            return self._added[token_id].encode()
+        token = self._tokenizer.convert_ids_to_tokens(token_id)
+        if token is None:
+            return b""
+        if self._byte_level:
+            return bytes(_byte_of()[character] for character in token)
+        if fallback := re.fullmatch(r"<0x([0-9A-Fa-f]{2})>", token):
+            return bytes.fromhex(fallback[1])
+        return (token.replace("\u2581", " ") if self._spaced else token).encode()
+
+
+@functools.cache
+def _byte_of() -> dict[str, int]:
+    """GPT-2's way to write bytes as visible characters."""
+    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in plain]
+    return {chr(b): b for b in plain} | {chr(256 + n): b for n, b in enumerate(others)}
+
+
+def prompt_pieces(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
+    """The text of each token of a prompt, which join to the prompt up to a character that is torn at its end."""
+    detokenizer = Detokenizer(tokenizer, (), special=True)
+    return [detokenizer.push(id) for id in ids]

@@ -148,8 +148,10 @@ class SamplingParams(Wire):
     """How a row chooses its tokens; OpenAI's names. `temperature` 0 is greedy. 0 turns `top_k` and `min_p` off.
 
     `top_logprobs` alternatives are given when `logprobs` is true; log-probabilities are the model's own (nats), before
-    penalties and temperature. The same seed gives the same tokens whoever shares the batch; without a seed one is
-    drawn and reported in the receipt.
+    penalties, bias and temperature. `prompt_logprobs` asks for those of the prompt's tokens too, and `max_tokens` may
+    then be 0. `logit_bias` is added to the logits of the token ids it names. With `fit`, `max_tokens` gives way to what
+    the context has left; without, too large a number is refused. The same seed gives the same tokens whoever shares the
+    batch; without a seed one is drawn and reported in the receipt.
     """
 
     max_tokens: int = 128
@@ -164,7 +166,10 @@ class SamplingParams(Wire):
     stop: tuple[str, ...] = ()
     logprobs: bool = False
     top_logprobs: int = 0
+    prompt_logprobs: bool = False
+    logit_bias: dict[int, float] = field(default_factory=dict)
     ignore_eos: bool = False
+    fit: bool = False
 
 
 @dataclass(frozen=True)
@@ -186,7 +191,8 @@ class GenerationRequest(Wire):
     interventions: tuple[Intervention, ...] = ()
 
 
-# ---- events of a generation: Started, Token..., then exactly one of Finished and Failed; seq counts from 0 ----
+# ---- events of a generation: Started, PromptRead... where asked for, Token..., then exactly one of Finished and
+# Failed; seq counts from 0 ----
 
 
 @dataclass(frozen=True)
@@ -200,13 +206,44 @@ class Started(Wire):
 
 @dataclass(frozen=True)
 class Alternative(Wire):
+    """A token that could have stood there. `raw` are its bytes where they are no text of their own."""
+
     token: str
     logprob: float
+    raw: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class PromptToken(Wire):
+    """A token of the prompt and how likely the model held it, given those before; of the first that is not known.
+
+    `token` is its own text, special tokens by name; the texts of a prompt join to the prompt. A character spread over
+    several tokens is the text of the last of them.
+    """
+
+    token_id: int
+    token: str
+    logprob: float | None
+    top: tuple[Alternative, ...] = ()
+
+
+@dataclass(frozen=True)
+class PromptRead(Wire):
+    """The next tokens of the prompt, for requests with `prompt_logprobs`."""
+
+    id: str
+    seq: int
+    tokens: tuple[PromptToken, ...]
+    type: Literal["prompt"] = "prompt"
 
 
 @dataclass(frozen=True)
 class Token(Wire):
-    """`text` is what to append; it may be empty while a character or a possible stop string is incomplete."""
+    """`text` is what to append; it may be empty while a character or a possible stop string is incomplete.
+
+    With log-probabilities come `token`, the token's own text, of which `text` may be a part or a predecessor's, and
+    `raw`, its bytes where they differ from that text: a character spread over several tokens is the text of the last.
+    """
 
     id: str
     seq: int
@@ -214,6 +251,8 @@ class Token(Wire):
     text: str
     logprob: float | None = None
     top: tuple[Alternative, ...] = ()
+    token: str = ""
+    raw: tuple[int, ...] = ()
     type: Literal["token"] = "token"
 
 
@@ -338,7 +377,7 @@ class Result(Wire):
     type: Literal["result"] = "result"
 
 
-Event = Started | Token | Finished | Failed | Progress | Result
+Event = Started | PromptRead | Token | Finished | Failed | Progress | Result
 TERMINAL = (Finished, Failed, Result)
 
 

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextvars
 import logging
 import threading
 from collections.abc import Coroutine
 from functools import lru_cache
 from typing import Any, TypeVar
 
+from asgiref.sync import SyncToAsync
 from django.conf import settings
 
 from inference.client import Inference, connect
 from inference.errors import InferenceError, Unavailable
 from inference.types import ModelInfo
+from steering.metered import metered
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +40,8 @@ def inference() -> Inference:
     with _connecting:
         if _inference is None:
             try:
-                _inference = connect(
-                    settings.INFERENCE_URL, data_dir=settings.DATA_DIR, dtype=settings.STEERBOARD_DTYPE
-                )
+                client = connect(settings.INFERENCE_URL, data_dir=settings.DATA_DIR, dtype=settings.STEERBOARD_DTYPE)
+                _inference = metered(client)
             except InferenceError as error:
                 _problem = error.message
                 raise
@@ -50,7 +52,7 @@ def set_inference(client: Inference | None) -> None:
     """Use `client` from now on; None opens a new one on next use. For tests."""
     global _inference, _problem
     with _connecting:
-        _inference, _problem = client, ""
+        _inference, _problem = metered(client) if client else None, ""
 
 
 @lru_cache(maxsize=1)
@@ -61,9 +63,21 @@ def loop() -> asyncio.AbstractEventLoop:
     return own
 
 
+def submit(coro: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+    """Run `coro` on the loop, in the caller's context but for the caller's thread.
+
+    Django gives each request a thread for its queries, and what it starts would go on to ask for that thread: in vain
+    once the request has ended, and for ever while the request waits for the answer in it.
+    """
+    context = contextvars.copy_context()
+    context.run(SyncToAsync.thread_sensitive_context.set, None)  # type: ignore[arg-type]
+    context.run(SyncToAsync.deadlock_context.set, False)
+    return context.run(asyncio.run_coroutine_threadsafe, coro, loop())
+
+
 def spawn(coro: Coroutine[Any, Any, Any]) -> concurrent.futures.Future[Any]:
     """Start `coro` on the loop and return at once. What it raises is logged, and kept in the future."""
-    future = asyncio.run_coroutine_threadsafe(coro, loop())
+    future = submit(coro)
     future.add_done_callback(_log_failure)
     return future
 
@@ -78,7 +92,7 @@ def call(coro: Coroutine[Any, Any, T], timeout: float = 10) -> T:
 
     Raises what it raises, and Unavailable("no_answer") after `timeout` seconds.
     """
-    future = asyncio.run_coroutine_threadsafe(coro, loop())
+    future = submit(coro)
     try:
         return future.result(timeout)
     except concurrent.futures.TimeoutError:

@@ -13,8 +13,10 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 
 from inference.errors import InferenceError
+from steering import metrics
 from steering.access.denied import Denied
 from steering.accounts.mailing import MailNotSent
+from steering.api.openai import errors as openai
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,10 @@ def request_id(request: HttpRequest) -> str:
 
 
 def explain(request: HttpRequest, explanation: Explanation) -> HttpResponse:
-    """The error as JSON for programs, as a page for people."""
+    """The error as JSON for programs, as a page for people; below /v1/ as OpenAI's clients expect it."""
+    if request.path.startswith(openai.PATH):
+        return openai.explained(explanation.status, explanation.code, explanation.what, explanation.why)
+    metrics.errors.labels(explanation.code).inc()
     if wants_json(request):
         message = " ".join(filter(None, (f"{explanation.what}.", explanation.why, explanation.cure)))
         body = {"code": explanation.code, "message": message, "request_id": request_id(request)}
@@ -59,6 +64,8 @@ def _signed_in(request: HttpRequest) -> bool:
 
 
 def wants_json(request: HttpRequest) -> bool:
+    if request.path.startswith("/api/v1/"):
+        return True
     accept = request.headers.get("Accept", "")
     return "application/json" in accept and "text/html" not in accept
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import environ
 
 from webapp.databases import database
 from webapp.datadir import open_data_dir, secret_key
+from webapp.logs import logging_settings
 from webapp.public import host_of, mail, origin
 from webapp.quotas import optional_count
 
@@ -36,8 +38,8 @@ TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0)
 SECRET_KEY = env.str("SECRET_KEY", default="") or secret_key(DATA_DIR)
 DEBUG = env.bool("DEBUG", default=False)
 LOCAL_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[*LOCAL_HOSTS, "testserver", *host_of(PUBLIC_URL)])
-CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[PUBLIC_URL] if PUBLIC_URL else [])
+ALLOWED_HOSTS = [*env.list("ALLOWED_HOSTS", default=[*LOCAL_HOSTS, "testserver"]), *host_of(PUBLIC_URL)]
+CSRF_TRUSTED_ORIGINS = [*env.list("CSRF_TRUSTED_ORIGINS", default=[]), *filter(None, [PUBLIC_URL])]
 SECURE_SSL_REDIRECT = HTTPS
 SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^readyz$", r"^metrics$"]  # asked from inside, without TLS
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if HTTPS else 0
@@ -53,10 +55,24 @@ CSRF_COOKIE_SAMESITE = "Lax"
 CSRF_FAILURE_VIEW = "webapp.errors.csrf_failure"
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+CSP_REPORT_PATH = "/csp-report"
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "frame-ancestors 'none'; object-src 'none'; base-uri 'none'; form-action 'self'"
+    "frame-src 'none'; frame-ancestors 'none'; object-src 'none'; base-uri 'none'; form-action 'self'; "
+    f"report-uri {CSP_REPORT_PATH}"
 )
+SECURITY_HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "accelerometer=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), "
+    "magnetometer=(), microphone=(), midi=(), payment=(), usb=(), clipboard-read=(), clipboard-write=(self), "
+    "fullscreen=(self)",
+}
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+# Origins of other sites whose scripts may call /v1 and /api with an API key; cookies never travel that way
+CORS_ORIGINS = env.list("CORS_ORIGINS", default=[])
+# What a Prometheus server sends as bearer token to read /metrics; staff may always look
+METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
 AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",  # first: it says no to whoever guessed too often
     "allauth.account.auth_backends.AuthenticationBackend",
@@ -128,7 +144,9 @@ AXES_RESET_ON_SUCCESS = True
 AXES_USERNAME_CALLABLE = "steering.accounts.locking.email_of"
 AXES_CLIENT_IP_CALLABLE = "steering.accounts.origin.client_ip"
 AXES_LOCKOUT_CALLABLE = "steering.accounts.locking.locked"
-AXES_SENSITIVE_PARAMETERS = ["login", "email", "oldpassword", "password1", "password2", "code", "csrfmiddlewaretoken"]
+AXES_SENSITIVE_PARAMETERS = [  # what neither the database nor the log keeps of a failed attempt
+    "username", "login", "email", "oldpassword", "password1", "password2", "code", "csrfmiddlewaretoken"
+]  # fmt: skip
 AXES_DISABLE_ACCESS_LOG = True
 AXES_ENABLE_ADMIN = False
 AXES_VERBOSE = False
@@ -180,10 +198,15 @@ INSTALLED_APPS = [
     "steering.vectors",
     "steering.presets",
     "steering.playground",
+    "steering.api",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
 ]
 MIDDLEWARE = [
     "webapp.middleware.RequestId",
-    "webapp.middleware.ContentSecurityPolicy",
+    "webapp.middleware.SecurityHeaders",
+    "webapp.cors.CrossOrigin",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -218,6 +241,31 @@ TEMPLATES = [
     },
 ]
 
+# The REST API. Its own classes say the rest; see steering/api/rest/base.py.
+REST_FRAMEWORK = {
+    "DEFAULT_SCHEMA_CLASS": "steering.api.rest.openapi.Schema",
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "DEFAULT_PERMISSION_CLASSES": [],
+    "URL_FORMAT_OVERRIDE": None,
+    "UNAUTHENTICATED_USER": None,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Steerboard",
+    "DESCRIPTION": "Build steering vectors from contrastive data, run a model with them, and look after all of it.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_AUTHENTICATION": [],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "ENABLE_DJANGO_DEPLOY_CHECK": False,
+    "POSTPROCESSING_HOOKS": ["steering.api.rest.openapi.tidy"],
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "SORT_OPERATION_PARAMETERS": False,
+}
+
 # Data
 DATABASES = {"default": database(env.str("DATABASE_URL", default=""), DATA_DIR)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -249,21 +297,7 @@ TIME_ZONE = "UTC"
 USE_I18N = False
 USE_TZ = True
 
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "filters": {"request_id": {"()": "webapp.request_ids.RequestIdFilter"}},
-    "formatters": {
-        "line": {"format": "{asctime} {levelname} {request_id} {name}: {message}", "style": "{"},
-    },
-    "handlers": {
-        "console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id"]},
-    },
-    "root": {"handlers": ["console"], "level": "INFO"},
-    "loggers": {
-        "django": {"level": "INFO", "handlers": [], "propagate": True},
-        "axes": {"level": "WARNING"},
-        "daphne": {"level": "WARNING"},
-        "httpx": {"level": "WARNING"},
-    },
-}
+# Log lines on the console: text for people, json for programs that collect them
+LOG_FORMAT = env.str("LOG_FORMAT", default="text")
+LOGGING = logging_settings(LOG_FORMAT)
+logging.captureWarnings(True)

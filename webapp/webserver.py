@@ -57,6 +57,6 @@ class DrainingServer(uvicorn.Server):
             now = time.monotonic()
             if now >= self._until:
                 return True
-            if not runner.carries_runs():
+            if not runner.carries_runs() and not draining.held():
                 self._until = min(self._until, now + LAST_FRAMES_SECONDS)
         return await super().on_tick(counter)

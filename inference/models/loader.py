@@ -21,6 +21,7 @@ from inference.errors import InferenceError, InvalidRequest, NotFound, Unavailab
 from inference.interventions import ResidualHooks
 from inference.models.fused import fuse
 from inference.models.linear import pack_linears
+from inference.text import Vocabulary
 from inference.types import Message
 
 DEFAULT_ID = "SmolLM2-135M-Instruct"
@@ -48,6 +49,7 @@ class LoadedModel:
         self.compute_dtype = torch.float64 if self.dtype == torch.float64 else torch.float32
         self.eos_ids = _eos_ids(hf, tokenizer)
         self.special_ids = _special_ids(tokenizer, self.vocab_size)
+        self.vocabulary = Vocabulary(tokenizer)
         self.hooks = ResidualHooks(self.layers)
         self.cache_bytes_per_token = _cache_bytes_per_token(config, self.n_layers, self.dtype)
         self.load_seconds = 0.0

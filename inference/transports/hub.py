@@ -35,6 +35,7 @@ from inference.types import (
     Finished,
     GenerationRequest,
     Progress,
+    PromptRead,
     Receipt,
     Result,
     Started,
@@ -54,6 +55,7 @@ SEEN_SECONDS = 30.0
 MOST_TRIES = 2
 EVENTS: dict[str, type[Event]] = {
     "started": Started,
+    "prompt": PromptRead,
     "token": Token,
     "finished": Finished,
     "failed": Failed,
@@ -213,6 +215,7 @@ class Hub:
             "attempt": attempt.key,
             "address": self._address,
             "kind": attempt.kind,
+            "cause": attempt.cause,
             "request": replace(attempt.request, model=attempt.model).to_wire(),
         }
         attempt.sent = attempt.heard = time.monotonic()

@@ -94,6 +94,12 @@ def refund(id: UUID) -> None:
     _end(id, LedgerEntry.State.REFUNDED, 0, 0)
 
 
+def headers_of(who: Principal) -> dict[str, str]:
+    """x-ratelimit-* as of now, for an answer that reserved nothing."""
+    at, bounds = moment_of(timezone.now()), bounds_of(who)
+    return rate_limit_headers(bounds, standings(bounds, at), at)
+
+
 def running() -> LedgerQuerySet:
     """Open reservations, newest first."""
     return LedgerEntry.objects.open()

@@ -21,8 +21,9 @@ from steering.accounts.origin import client_ip, is_local, site_url
 
 LINK = "accounts.link"  # in the session of a local installation: the link that would have been mailed
 
+SENT = "account/messages/email_confirmation_sent.txt"
 SENTENCES = {
-    "account/messages/email_confirmation_sent.txt": "A link was sent to {email}. It works for three days.",
+    SENT: "A link was sent to {email}. It works for three days.",
     "account/messages/email_confirmed.txt": "{email} is confirmed.",
     "account/messages/email_confirmation_failed.txt": (
         "{email} belongs to another account, so nothing was changed. Use another address."
@@ -31,7 +32,6 @@ SENTENCES = {
     "account/messages/password_set.txt": "Your password is set. Other sessions of this account have ended.",
     "mfa/messages/totp_activated.txt": "Two-step sign-in is on. Keep the recovery codes below in a safe place.",
     "mfa/messages/totp_deactivated.txt": "Two-step sign-in is off.",
-    "mfa/messages/recovery_codes_generated.txt": "These are your recovery codes. Earlier ones no longer work.",
     "usersessions/messages/sessions_logged_out.txt": "All other sessions have ended.",
 }
 
@@ -112,6 +112,10 @@ class AccountAdapter(DefaultAccountAdapter):
         message: str | None = None,
     ) -> None:
         """allauth's events in our words; those that go without saying are not said."""
+        if message_template == SENT:
+            if not request.user.is_authenticated:
+                return  # the page that comes next is about nothing else
+            level = messages.SUCCESS
         sentence = message or SENTENCES.get(message_template or "", "").format(**(message_context or {}))
         if sentence:
             messages.add_message(request, level, sentence, extra_tags=extra_tags)

@@ -76,6 +76,12 @@ class MailSent(allauth.EmailVerificationSentView):
 class ChangeEmail(allauth.EmailView):
     template_name = "accounts/email.html"
 
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        response: HttpResponse = super().post(request, *args, **kwargs)
+        if "action_send" in request.POST and not self._did_send_verification_email:
+            messages.warning(request, "A link was sent a moment ago. Wait three minutes before you ask for another.")
+        return response
+
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         return super().get_context_data(**kwargs) | link_instead_of_mail(self.request)
 

@@ -19,7 +19,7 @@ from steering.datasets.models import Dataset, ImportDraft
 def draft_create(*, owner: Any, source: str, text: str, name: str, description: str) -> ImportDraft:
     """Keep a text for its preview. The oldest drafts of this person go when there are too many."""
     draft = ImportDraft.objects.create(
-        owner=owner, source=source, text=text, name=name or _name_from(source), description=description
+        owner=owner, source=source, text=text, name=name or name_from(source), description=description
     )
     mine = ImportDraft.objects.owned_by(owner)
     mine.filter(created_at__lt=timezone.now() - ImportDraft.KEPT_FOR).delete()
@@ -28,7 +28,7 @@ def draft_create(*, owner: Any, source: str, text: str, name: str, description: 
     return draft
 
 
-def _name_from(source: str) -> str:
+def name_from(source: str) -> str:
     stem = PurePath(source).stem.replace("_", " ").replace("-", " ").strip()
     return "" if source == "pasted text" else (stem[:1].upper() + stem[1:])[:120]
 

@@ -7,7 +7,10 @@ import io
 import json
 from collections.abc import Iterable, Iterator
 
+from django.utils.text import slugify
+
 from inference.types import Pair
+from steering.datasets.models import Dataset
 from steering.datasets.records import guarded
 
 FIELDS: dict[str, dict[str, str]] = {
@@ -19,6 +22,13 @@ FIELDS: dict[str, dict[str, str]] = {
         "answer_not_matching_behavior": "negative",
     },
 }
+
+
+def export_file(dataset: Dataset, ending: str) -> tuple[str, str, bytes]:
+    """The name, content type and bytes of a file; `ending` is jsonl or csv."""
+    lines, content_type = (to_csv, "text/csv") if ending == "csv" else (to_jsonl, "application/x-ndjson")
+    name = f"{slugify(dataset.name) or 'dataset'}-v{dataset.version}.{ending}"
+    return name, f"{content_type}; charset=utf-8", "".join(lines(dataset.pairs(), dataset.kind)).encode()
 
 
 def to_jsonl(pairs: Iterable[Pair], kind: str) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.db import transaction
@@ -10,6 +10,9 @@ from django.db.models import F
 from django.utils import timezone
 
 from inference.types import Pair
+from steering.datasets.columns import Problem
+from steering.datasets.importing import read_import
+from steering.datasets.limits import BadText
 from steering.datasets.lint import lint
 from steering.datasets.models import Dataset, Example
 
@@ -22,11 +25,46 @@ class Conflict(Exception):
         self.version = version
 
 
+class BadLines(Exception):
+    """Lines of an import are wrong, and were not to be left out."""
+
+    def __init__(self, problems: Sequence[Problem]):
+        super().__init__(f"{len(problems)} lines cannot be imported.")
+        self.problems = tuple(problems)
+
+
 @transaction.atomic
 def dataset_create(*, owner: Any, name: str, description: str, rows: Sequence[Pair], kind: str = "pairs") -> Dataset:
     dataset = Dataset.objects.create(owner=owner, name=name, description=description, kind=kind)
     examples_replace(dataset=dataset, rows=rows)
     return dataset
+
+
+def dataset_import(
+    *,
+    owner: Any,
+    text: str,
+    source: str,
+    name: str,
+    description: str,
+    columns: Mapping[str, str],
+    skip_bad_lines: bool,
+) -> tuple[Dataset, tuple[Problem, ...]]:
+    """A dataset of a tidy text in one go, and the lines that were left out of it.
+
+    `columns` maps roles to columns; empty, they are guessed. Raises BadText with a sentence, or BadLines.
+    """
+    found = read_import(text, source, columns)
+    if found.missing:
+        has = ", ".join(f"“{column}”" for column in found.table.columns[:8]) or "none"
+        raise BadText(f"Which column is {' and which '.join(found.missing)}? The columns are {has}. Name them.")
+    problems = found.read.problems
+    if problems and not skip_bad_lines:
+        raise BadLines(problems)
+    if not found.read.rows:
+        raise BadText("There is no pair in it that can be read. Give at least one.")
+    dataset = dataset_create(owner=owner, name=name, description=description, rows=found.read.rows, kind=found.kind)
+    return dataset, problems
 
 
 @transaction.atomic
@@ -46,11 +84,11 @@ def dataset_revise(
     return dataset
 
 
-def dataset_duplicate(*, dataset: Dataset, owner: Any) -> Dataset:
-    """A copy that belongs to `owner`, at version 1."""
+def dataset_duplicate(*, dataset: Dataset, owner: Any, name: str = "") -> Dataset:
+    """A copy that belongs to `owner`, at version 1, under a name of its own or “…, copy”."""
     return dataset_create(
         owner=owner,
-        name=copy_name(dataset.name),
+        name=name or copy_name(dataset.name),
         description=dataset.description,
         rows=dataset.pairs(),
         kind=dataset.kind,

@@ -9,12 +9,11 @@ from django.contrib import messages
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.utils.text import slugify
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from steering.datasets import starter_catalog
-from steering.datasets.exporting import to_csv, to_jsonl
+from steering.datasets.exporting import export_file
 from steering.datasets.library import dataset_duplicate
 from steering.datasets.lint import Finding, lint
 from steering.datasets.models import Dataset, ImportDraft
@@ -94,8 +93,6 @@ def dataset_delete(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 @require_GET
 def dataset_export(request: HttpRequest, pk: uuid.UUID, ending: str) -> HttpResponse:
     dataset = get_object_or_404(Dataset.objects.visible_to(request.user), pk=pk)
-    lines, content_type = (to_csv, "text/csv") if ending == "csv" else (to_jsonl, "application/x-ndjson")
-    filename = f"{slugify(dataset.name) or 'dataset'}-v{dataset.version}.{ending}"
-    headers = {"Content-Disposition": f'attachment; filename="{filename}"', "X-Content-Type-Options": "nosniff"}
-    body = "".join(lines(dataset.pairs(), dataset.kind))
-    return HttpResponse(body.encode(), content_type=f"{content_type}; charset=utf-8", headers=headers)
+    name, content_type, body = export_file(dataset, ending)
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "X-Content-Type-Options": "nosniff"}
+    return HttpResponse(body, content_type=content_type, headers=headers)

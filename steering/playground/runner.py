@@ -48,7 +48,7 @@ _starting = asyncio.Lock()  # two sockets may bring the same `idem`; the second 
 
 async def on_gateway(coro: Coroutine[Any, Any, T]) -> T:
     """Await, from any loop, a coroutine that runs on the gateway's loop."""
-    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coro, gateway.loop()))
+    return await asyncio.wrap_future(gateway.submit(coro))
 
 
 def log_of(run_id: UUID) -> RunLog | None:

@@ -10,10 +10,12 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
+from inference.errors import InvalidRequest
 from steering import gateway
 from steering.datasets.models import Dataset
 from steering.playground import pages, runner
-from steering.playground.models import TITLE_LENGTH, Run
+from steering.playground.library import run_delete, run_rename
+from steering.playground.models import Run
 from steering.playground.starters import starters
 from steering.presets import library
 from steering.vectors.models import Vector
@@ -81,12 +83,10 @@ def runs(request: HttpRequest) -> HttpResponse:
 @require_POST
 def rename(request: HttpRequest, pk: UUID) -> JsonResponse:
     found = get_object_or_404(Run.objects.owned_by(request.user), pk=pk)
-    title = " ".join(request.POST.get("title", "").split())[:TITLE_LENGTH]
-    if not title:
-        return JsonResponse({"message": "A run needs a name. Type one, or press Esc to keep the old one."}, status=400)
-    found.title = title
-    found.save(update_fields=["title"])
-    return JsonResponse({"title": title})
+    try:
+        return JsonResponse({"title": run_rename(found, request.POST.get("title", "")).title})
+    except InvalidRequest as error:
+        return JsonResponse({"message": error.message}, status=400)
 
 
 @require_POST
@@ -100,8 +100,7 @@ def stop(request: HttpRequest, pk: UUID) -> JsonResponse:
 @require_POST
 def delete(request: HttpRequest, pk: UUID) -> HttpResponse:
     found = get_object_or_404(Run.objects.owned_by(request.user), pk=pk)
-    gateway.call(runner.run_stop(request.user, found.pk, None))
-    found.delete()
+    run_delete(request.user, found)
     messages.success(request, f"“{found.title}” was deleted.")
     return redirect("playground:runs")
 

@@ -10,19 +10,14 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
-from inference.errors import InferenceError, InvalidRequest
+from inference.errors import InferenceError
 from inference.types import WorkerInfo
 from steering import gateway
 from steering.accounts import totp
 from steering.workers.choice import choose
+from steering.workers.control import DONE, worker_ask
 
 MAX_NAME = 300
-DONE = {
-    "load": "{worker} was asked to load {model}. What runs there finishes first, within 30 s.",
-    "unload": "{worker} was asked to give up its model. What runs there finishes first, within 30 s.",
-    "drain": "{worker} finishes what runs and takes nothing new.",
-    "resume": "{worker} takes new work again.",
-}
 
 
 @require_GET
@@ -48,16 +43,9 @@ def worker_control(request: HttpRequest, worker_id: str, command: str) -> HttpRe
         raise Http404
     model = request.POST.get("model", "") if command == "load" else ""
     try:
-        if command == "load" and model not in settings.STEERBOARD_MODELS:
-            raise InvalidRequest(
-                "model_not_allowed",
-                "Only models that STEERBOARD_MODELS names can be loaded from this page. Pick one from the list.",
-            )
-        gateway.call(gateway.inference().control(worker_id, command, model))  # type: ignore[arg-type]
+        messages.success(request, worker_ask(worker_id, command, model))
     except InferenceError as error:
         messages.error(request, f"{error.message} ({error.code})")
-    else:
-        messages.success(request, DONE[command].format(worker=worker_id, model=model))
     return redirect("workers:list")
 
 

@@ -27,6 +27,7 @@ from inference.types import (
     ModelInfo,
     Pair,
     Progress,
+    PromptRead,
     Result,
     SamplingParams,
     Site,
@@ -136,6 +137,21 @@ async def test_a_seed_gives_the_same_tokens_through_either_transport(clients: Cl
         written.append((base, tokens_of(steered)))
     assert written[0] == written[1]
     assert written[0][0] != written[0][1]
+
+
+async def test_scores_of_the_prompt_and_bytes_of_tokens_cross_the_transport(client: Inference) -> None:
+    sampling = SamplingParams(
+        max_tokens=2, logprobs=True, top_logprobs=2, prompt_logprobs=True, logit_bias={200: 100.0}, fit=True
+    )
+    events = await collect(client, GenerationRequest("scores", prompt="A calm 猫", sampling=sampling))
+    started, *middle, end = events
+    assert isinstance(started, Started) and isinstance(end, Finished)
+    read = [token for event in middle if isinstance(event, PromptRead) for token in event.tokens]
+    assert "".join(token.token for token in read) == "A calm 猫" and len(read) == started.prompt_tokens
+    assert read[0].logprob is None and all(t.logprob is not None and len(t.top) == 2 for t in read[1:])
+    written = [event for event in middle if isinstance(event, Token)]
+    assert [event.token_id for event in written] == [200, 200] and all(len(e.top) == 2 for e in written)
+    assert any(alternative.raw for token in read for alternative in token.top) or all(e.token for e in written)
 
 
 async def test_a_bad_request_is_one_failed_event(client: Inference) -> None:

@@ -173,6 +173,17 @@ def test_a_waiting_address_can_be_dropped(person: User) -> None:
     assert "not confirmed" not in client.get("/accounts/email/").content.decode()
 
 
+def test_the_link_is_sent_again_but_not_at_once(person: User) -> None:
+    client = come_in(with_password(person))
+    change(client, "mira@new.example")
+    again = {"email": "mira@new.example", "action_send": "1"}
+    assert "Wait three minutes" in client.post("/accounts/email/", again, follow=True).content.decode()
+    assert len(mail.outbox) == 1
+    cache.clear()
+    client.post("/accounts/email/", again)
+    assert [m.to for m in mail.outbox] == [["mira@new.example"]] * 2
+
+
 def test_the_present_address_cannot_be_dropped(person: User) -> None:
     client = come_in(with_password(person))
     client.post("/accounts/email/", {"email": person.email, "action_remove": "1"})

@@ -1,0 +1,94 @@
+"""An answer in the making: its choices, what it has used, and its receipts. Every form of answer is drawn from this."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from inference.types import Event, Finished, PromptRead, Started, Token
+from steering.api.openai.errors import ApiError
+from steering.api.openai.planning import Plan
+from steering.api.openai.written import Entry, Piece, Written
+
+
+@dataclass
+class Choice:
+    written: Written
+    text: str = ""
+    entries: list[Entry] = field(default_factory=list)
+    offset: int = 0  # characters whose entries were given, for text_offset
+
+    @property
+    def reason(self) -> str | None:
+        return self.written.reason
+
+
+class Answer:
+    """`created` is in seconds since 1970. Choices are in order: those of the first prompt, then those of the next."""
+
+    def __init__(self, id: str, plan: Plan):
+        self.id, self.plan, self.ask = id, plan, plan.ask
+        self.created = int(time.time())
+        self.choices = [Choice(Written(plan.sampling.logprobs)) for _ in plan.requests]
+
+    def take(self, row: int, event: Event) -> Piece | None:
+        """Raises ApiError(500) where a steered row ends without having been steered."""
+        choice = self.choices[row]
+        if isinstance(event, Started):
+            choice.written.prompt_tokens = event.prompt_tokens
+            return None
+        if not isinstance(event, Token | Finished | PromptRead):
+            return None
+        piece = choice.written.take(event)
+        if isinstance(event, Finished):
+            self._check_steered(row, event)
+        choice.text += piece.text
+        choice.entries += piece.entries
+        return piece
+
+    def _check_steered(self, row: int, event: Finished) -> None:
+        if len(event.receipt.applied) < len(self.plan.requests[row].interventions):
+            raise ApiError(500, "not_steered", "The model did not steer this answer as asked, so it is withheld.")
+
+    @property
+    def begun(self) -> bool:
+        """Whether every row has been taken up, so that nothing of the request can be refused any more."""
+        return all(choice.written.prompt_tokens for choice in self.choices)
+
+    @property
+    def ended(self) -> bool:
+        return all(choice.reason for choice in self.choices)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Those of each prompt once, however many answers it has."""
+        return sum(choice.written.prompt_tokens for choice in self.choices[:: self.ask.n])
+
+    @property
+    def completion_tokens(self) -> int:
+        return sum(choice.written.tokens for choice in self.choices)
+
+    @property
+    def fingerprint(self) -> str:
+        return f"fp_{self.plan.model.revision[:16] or 'unknown'}"
+
+    def usage(self) -> dict[str, Any]:
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+        }
+
+    def steering(self, rows: list[int]) -> dict[str, Any]:
+        """The receipt, as a field to add; nothing for an answer that was to be left alone."""
+        if not self.plan.steered:
+            return {}
+        receipts = [
+            {"index": row, "seed": receipt.seed, "applied": [each.to_wire() for each in receipt.applied]}
+            for row in rows
+            if (receipt := self.choices[row].written.receipt)
+        ]
+        made = {"model": self.plan.model.id, "revision": self.plan.model.revision}
+        preset = {"preset": self.plan.preset} if self.plan.preset else {}
+        return {"steering": {**made, **preset, "strength": self.plan.strength, "receipts": receipts}}

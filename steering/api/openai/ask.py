@@ -1,0 +1,51 @@
+"""What a request asks, whichever of the three ways it came."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from inference.types import Direction, Message, Operation, Positions, Unit
+
+Prompt = tuple[Message, ...] | str | tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class VectorAsk:
+    """A vector of the library, by id or name, at some layers; or directions as they are. None: what is recommended."""
+
+    vector: str = ""
+    directions: tuple[Direction, ...] = ()
+    layers: tuple[int, ...] = ()
+    strength: float | None = None
+    unit: Unit | None = None
+    operation: Operation = "add"
+    positions: Positions = field(default_factory=Positions)
+
+
+@dataclass(frozen=True)
+class SteeringAsk:
+    """`strength` multiplies the strengths of all that is asked for, the preset's included."""
+
+    vectors: tuple[VectorAsk, ...] = ()
+    preset: str = ""
+    strength: float = 1.0
+
+
+@dataclass(frozen=True)
+class Ask:
+    """`sampling` has the fields that were set, by the names of SamplingParams; a preset's defaults fill the others.
+
+    `kind` is where prompts lie in the body: "messages", "prompt" or "input".
+    """
+
+    model: str
+    kind: str
+    prompts: tuple[Prompt, ...]
+    sampling: dict[str, Any]
+    n: int = 1
+    stream: bool = False
+    include_usage: bool = False
+    echo: bool = False
+    steering: SteeringAsk | None = None
+    given: dict[str, Any] = field(default_factory=dict)  # what an answer repeats of its request

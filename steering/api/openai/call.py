@@ -1,0 +1,177 @@
+"""One call from its admission to its end: reserve, run, write the answer, settle. Whatever ends it, its rows stop."""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import Any, Protocol
+
+from channels.db import database_sync_to_async
+from django.http import HttpRequest
+
+from inference.types import Event, Finished, Started
+from steering import draining, gateway
+from steering.access.admission import Reservation, refund, reserve, settle
+from steering.access.principal import Principal, principal_of, still_valid
+from steering.api.openai.answer import Answer
+from steering.api.openai.ask import Ask
+from steering.api.openai.body import Fields, parse_json
+from steering.api.openai.errors import ApiError
+from steering.api.openai.planning import Plan, plan
+from steering.api.openai.rows import Rows
+from steering.api.openai.written import Piece
+
+log = logging.getLogger(__name__)
+
+HEADERS_SECONDS = 10.0  # a stream that has to wait in line says so after this
+IDLE_SECONDS = 10.0  # between two signs of life in a stream
+
+
+class Stream(Protocol):
+    """What a form of answer sends, in this order; `done` is its last word, if it has one."""
+
+    done: str
+
+    def begin(self) -> Iterator[dict[str, Any]]: ...
+    def piece(self, row: int, piece: Piece) -> Iterator[dict[str, Any]]: ...
+    def end(self, row: int) -> Iterator[dict[str, Any]]: ...
+    def finish(self) -> Iterator[dict[str, Any]]: ...
+    def failure(self, error: ApiError) -> Iterator[dict[str, Any]]: ...
+
+
+class Form(Protocol):
+    """A way to ask and to answer: the modules chat, completions and responses."""
+
+    PREFIX: str
+    parse: Callable[[Fields], Ask]
+    whole: Callable[[Answer], dict[str, Any]]
+    Stream: Callable[[Answer], Stream]
+
+
+class Call:
+    """Between `open` and `close`, which may be called twice and from anywhere on the loop."""
+
+    def __init__(self, who: Principal, form: Form, planned: Plan, reservation: Reservation):
+        self.form, self.headers = form, reservation.headers
+        self.answer = Answer(planned.requests[0].id, planned)
+        self._reservation = reservation
+        self._hold = draining.hold()
+        self._rows = Rows(planned.requests, database_sync_to_async(lambda: still_valid(who)), self.close)
+        self._early: list[tuple[int, Event]] = []
+        self._closed = False
+
+    @classmethod
+    async def open(cls, request: HttpRequest, form: Form) -> Call:
+        """Raises ApiError and InferenceError for what is refused before anything runs."""
+        draining.refuse_new_work()
+        return cls(*await database_sync_to_async(_admit)(request, form))
+
+    @property
+    def streamed(self) -> bool:
+        return self.answer.ask.stream
+
+    async def begin(self) -> None:
+        """Wait until all rows were taken up, or long enough: what is refused until then is refused with a status."""
+        while not self.answer.begun:
+            taken = await self._rows.take(HEADERS_SECONDS)
+            if taken is None:
+                return
+            row, event = taken
+            if isinstance(event, Started):
+                self.answer.take(row, event)
+            else:
+                self._early.append(taken)
+
+    async def whole(self) -> dict[str, Any]:
+        while not self.answer.ended:
+            if taken := await self._rows.take(IDLE_SECONDS):
+                self.answer.take(*taken)
+        await self._settle_now()
+        return self.form.whole(self.answer)
+
+    async def frames(self) -> AsyncIterator[bytes]:
+        """Server-sent events. Leaving early, as when the client has gone, stops the rows."""
+        stream = self.form.Stream(self.answer)
+        try:
+            for frame in _frames(stream.begin()):
+                yield frame
+            async for frame in self._body(stream):
+                yield frame
+            await self._settle_now()
+            for frame in _frames(stream.finish()):
+                yield frame
+            if stream.done:
+                yield f"data: {stream.done}\n\n".encode()
+        except ApiError as error:
+            for frame in _frames(stream.failure(error)):
+                yield frame
+        except Exception:
+            log.exception("The stream of %s broke", self.answer.id)
+            for frame in _frames(stream.failure(ApiError(500, "server_error", "The server failed. Try again."))):
+                yield frame
+        finally:
+            self.close()
+
+    async def _body(self, stream: Stream) -> AsyncIterator[bytes]:
+        while not self.answer.ended:
+            taken = self._early.pop(0) if self._early else await self._rows.take(IDLE_SECONDS)
+            if taken is None:
+                yield b": still here\n\n"
+                continue
+            row, event = taken
+            piece = self.answer.take(row, event)
+            if piece is not None:
+                for frame in _frames(stream.piece(row, piece)):
+                    yield frame
+            if isinstance(event, Finished):
+                for frame in _frames(stream.end(row)):
+                    yield frame
+
+    # ---- the end ----
+
+    async def _settle_now(self) -> None:
+        if not self._closed:
+            self._closed = True
+            await database_sync_to_async(self._settle)()
+            self._hold.release()
+
+    def close(self) -> None:
+        """Stop what still runs; what it used so far is charged, in the background, since nobody waits any more."""
+        self._rows.close()
+        if not self._closed:
+            self._closed = True
+            gateway.spawn(database_sync_to_async(self._settle)())
+            self._hold.release()
+
+    def _settle(self) -> None:
+        answer = self.answer
+        if answer.completion_tokens or answer.ended:
+            settle(
+                self._reservation.id,
+                prompt_tokens=answer.prompt_tokens,
+                completion_tokens=answer.completion_tokens,
+            )
+        else:
+            refund(self._reservation.id)
+
+
+def _admit(request: HttpRequest, form: Form) -> tuple[Principal, Form, Plan, Reservation]:
+    who = principal_of(request)
+    who.require("generate")
+    ask = form.parse(Fields(parse_json(request.body)))
+    planned = plan(who, ask, form.PREFIX + secrets.token_hex(12))
+    id, model = planned.requests[0].id, planned.model.id
+    return (
+        who,
+        form,
+        planned,
+        reserve(who, work=id, kind="generate", model=model, tokens=planned.tokens, source="openai"),
+    )
+
+
+def _frames(events: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+    for event in events:
+        name = f"event: {event['type']}\n" if "type" in event else ""
+        yield f"{name}data: {json.dumps(event, ensure_ascii=False, separators=(',', ':'))}\n\n".encode()

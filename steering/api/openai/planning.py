@@ -1,0 +1,202 @@
+"""From an Ask to requests for the model side. Knows the library, presets and limits; starts nothing. Synchronous."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from inference.errors import InvalidRequest
+from inference.types import GenerationRequest, Intervention, Message, ModelInfo, SamplingParams
+from steering.access.principal import Principal
+from steering.api.openai.ask import Ask, Prompt, SteeringAsk, VectorAsk
+from steering.api.openai.catalog import find_preset, resolve
+from steering.api.openai.errors import invalid
+from steering.api.openai.parsing import DEFAULT_COMPLETION_TOKENS, DEFAULT_TOKENS
+from steering.presets.library import interventions_of
+from steering.presets.models import Preset
+from steering.presets.names import SEPARATOR, split_model_name
+from steering.vectors.lookup import find_vector
+from steering.vectors.models import Vector
+from steering.vectors.uses import MAX_STRENGTH, VectorUse, resolve_uses
+
+TEMPLATE_TOKENS = 64  # more than a chat template adds around all messages, and around each
+SEEDS = 2**63
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`name` is what answers call the model. `tokens` bounds what prompts and answers can come to."""
+
+    ask: Ask
+    model: ModelInfo
+    name: str
+    sampling: SamplingParams
+    requests: tuple[GenerationRequest, ...]
+    tokens: int
+    preset: str = ""
+    strength: float = 1.0
+
+    @property
+    def steered(self) -> bool:
+        return bool(self.requests[0].interventions)
+
+
+def plan(who: Principal, ask: Ask, id: str) -> Plan:
+    """Raises ApiError, Denied and InferenceError with the reason why this cannot be done exactly as asked."""
+    model, preset = resolve(who, ask.model)
+    steering = ask.steering or SteeringAsk()
+    preset = _preset(who, model, preset, steering)
+    sampling = _sampling(ask, preset, model)
+    interventions = _interventions(who, model, preset, steering)
+    requests = tuple(
+        _request(id, model, prompt, _seeded(sampling, i), interventions)
+        for prompt in _with_system_prompt(ask, preset)
+        for i in range(ask.n)
+    )
+    name = model.id if preset is None or SEPARATOR not in ask.model else ask.model
+    tokens = sum(_most_tokens(p, model) + ask.n * sampling.max_tokens for p in ask.prompts)
+    shown = str(preset) if preset else ""
+    return Plan(ask, model, name, sampling, requests, tokens, shown, steering.strength)
+
+
+def _preset(who: Principal, model: ModelInfo, named: Preset | None, steering: SteeringAsk) -> Preset | None:
+    """The one preset of the request, be it in the model's name or in the body."""
+    if not steering.preset:
+        return named
+    wanted = steering.preset if SEPARATOR in steering.preset else f"{model.id}{SEPARATOR}{steering.preset}"
+    of_model, name, version = split_model_name(wanted)
+    if of_model.lower() != model.id.lower():
+        raise invalid(f"This preset is of {of_model:.80}, and {model.id} was asked for.", "steering.preset")
+    found = find_preset(who, model, name or "", version)
+    if named is not None and named != found:
+        raise invalid(f"The model's name says {named} and 'steering' says {found}. Name one.", "steering.preset")
+    return found
+
+
+# ---- sampling ----
+
+
+def _sampling(ask: Ask, preset: Preset | None, model: ModelInfo) -> SamplingParams:
+    defaults = dict(preset.parsed.sampling) if preset else {}
+    own = dict(ask.sampling)
+    if "max_tokens" not in own:
+        own["fit"] = True
+        if "max_tokens" not in defaults:
+            own["max_tokens"] = DEFAULT_COMPLETION_TOKENS if ask.kind == "prompt" else DEFAULT_TOKENS
+    params = dataclasses.replace(SamplingParams.from_wire(defaults), **own)
+    if params.max_tokens >= model.context_length > 0 and not params.fit:
+        raise InvalidRequest(
+            "max_tokens_too_large",
+            f"This model's maximum context length is {model.context_length} tokens, prompt included, and "
+            f"{params.max_tokens} new ones were asked for. Ask for fewer.",
+        )
+    return params
+
+
+def _seeded(params: SamplingParams, place: int) -> SamplingParams:
+    """The answers of one prompt differ: answer i has seed + i."""
+    return params if params.seed is None else dataclasses.replace(params, seed=(params.seed + place) % SEEDS)
+
+
+# ---- steering ----
+
+
+def _interventions(
+    who: Principal, model: ModelInfo, preset: Preset | None, steering: SteeringAsk
+) -> tuple[Intervention, ...]:
+    found = interventions_of(preset, model) if preset else ()
+    for asked in steering.vectors:
+        found += _directions(asked) if asked.directions else resolve_uses(who.user, _uses(who, asked, model), model)
+    return tuple(_scaled(intervention, steering.strength) for intervention in found)
+
+
+def _directions(asked: VectorAsk) -> tuple[Intervention, ...]:
+    return (
+        Intervention(
+            operation=asked.operation,
+            strength=1.0 if asked.strength is None else asked.strength,
+            unit="raw",
+            positions=asked.positions,
+            directions=asked.directions,
+        ),
+    )
+
+
+def _uses(who: Principal, asked: VectorAsk, model: ModelInfo) -> tuple[VectorUse, ...]:
+    vector = find_vector(who.user, asked.vector, model)
+    strength, unit = _strength(asked, vector)
+    return tuple(
+        VectorUse(str(vector.pk), _layer(vector, layer), asked.operation, strength, unit, asked.positions)
+        for layer in asked.layers or (vector.facts.layer,)
+    )
+
+
+def _strength(asked: VectorAsk, vector: Vector) -> tuple[float, Any]:
+    """What is not said is what the vector recommends."""
+    if asked.strength is not None:
+        return asked.strength, asked.unit or "relative"
+    if asked.operation == "ablate":
+        return 1.0, asked.unit or "relative"
+    if asked.unit == "raw":
+        raise invalid(f"'{vector.name}' recommends no raw strength. Say 'strength', or leave 'unit' out.", "steering")
+    return vector.facts.strength, "relative"
+
+
+def _layer(vector: Vector, layer: int) -> int:
+    if layer not in vector.facts.layers:
+        known = ", ".join(map(str, vector.facts.layers))
+        raise InvalidRequest(
+            "layer_not_in_vector", f"“{vector.name}” has no direction at layer {layer}. It has layers {known}."
+        )
+    return layer
+
+
+def _scaled(intervention: Intervention, factor: float) -> Intervention:
+    strength = intervention.strength * factor
+    if abs(strength) > MAX_STRENGTH:
+        raise invalid(
+            f"Multiplied, a strength becomes {strength:g}; {MAX_STRENGTH:,} is the most.", "steering.strength"
+        )
+    return dataclasses.replace(intervention, strength=strength)
+
+
+# ---- prompts ----
+
+
+def _with_system_prompt(ask: Ask, preset: Preset | None) -> tuple[Prompt, ...]:
+    """A preset's system prompt comes before the request's own, in one message, since templates take only one."""
+    text = preset.parsed.system_prompt if preset else ""
+    if not text:
+        return ask.prompts
+    if ask.kind == "prompt":
+        raise invalid(
+            f"The preset {preset} has a system prompt, which a plain prompt has no place for. Use chat completions, "
+            "or a preset without a system prompt.",
+            "model",
+        )
+    messages = [each for prompt in ask.prompts for each in prompt if isinstance(each, Message)]
+    if messages[0].role == "system":
+        return ((Message("system", f"{text}\n\n{messages[0].content}"), *messages[1:]),)
+    return ((Message("system", text), *messages),)
+
+
+def _request(
+    id: str, model: ModelInfo, prompt: Prompt, params: SamplingParams, interventions: tuple[Intervention, ...]
+) -> GenerationRequest:
+    request = GenerationRequest(id, model.id, sampling=params, interventions=interventions)
+    if isinstance(prompt, str):
+        return dataclasses.replace(request, prompt=prompt)
+    if prompt and isinstance(prompt[0], Message):
+        return dataclasses.replace(request, messages=prompt)
+    return dataclasses.replace(request, token_ids=prompt)  # type: ignore[arg-type]
+
+
+def _most_tokens(prompt: Prompt, model: ModelInfo) -> int:
+    """No tokenizer is at hand; a token has at least one byte, and no more tokens than fit the context are read."""
+    if isinstance(prompt, str):
+        most = len(prompt.encode()) + 2
+    else:
+        texts = [each.content for each in prompt if isinstance(each, Message)]
+        most = sum(len(text.encode()) for text in texts) + TEMPLATE_TOKENS * (len(texts) + 1) if texts else len(prompt)
+    return min(most, model.context_length or most)

@@ -1,0 +1,99 @@
+"""The rows of one request as one stream of events, watched over: a caller who may no longer ask ends all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from inference.errors import InferenceError
+from inference.types import Event, Failed, Finished, GenerationRequest
+from steering import gateway
+from steering.api.openai.errors import ApiError, of_inference
+
+log = logging.getLogger(__name__)
+
+CHECK_SECONDS = 2.0  # a key that is revoked stops its rows within five
+UNREAD_SECONDS = 60.0  # nobody takes events for so long: the reader is gone without a word
+
+Item = tuple[int, Event] | ApiError
+
+
+class Rows:
+    """`take` gives (row, event) as they come. `close` cancels what still runs, at any time; twice does no harm."""
+
+    def __init__(
+        self,
+        requests: tuple[GenerationRequest, ...],
+        still_valid: Callable[[], Awaitable[bool]],
+        on_unread: Callable[[], None],
+    ):
+        self._still_valid, self._on_unread = still_valid, on_unread
+        self._inbox: asyncio.Queue[Item] = asyncio.Queue()
+        self._taken_at = time.monotonic()
+        self._tasks = [asyncio.create_task(self._follow(i, request)) for i, request in enumerate(requests)]
+        self._tasks.append(asyncio.create_task(self._watch()))
+
+    async def take(self, patience: float) -> tuple[int, Event] | None:
+        """The next event; None after `patience` seconds without one. Raises ApiError when the rows cannot go on."""
+        self._taken_at = time.monotonic()
+        try:
+            item = await asyncio.wait_for(self._inbox.get(), patience)
+        except TimeoutError:
+            return None
+        if isinstance(item, ApiError):
+            raise item
+        row, event = item
+        if isinstance(event, Failed):
+            raise of_inference(_as_error(event))
+        if isinstance(event, Finished) and event.reason == "cancelled":
+            raise await self._why_cancelled()
+        return row, event
+
+    def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    async def _follow(self, row: int, request: GenerationRequest) -> None:
+        try:
+            async with contextlib.aclosing(gateway.inference().generate(request)) as events:  # type: ignore[type-var]
+                async for event in events:
+                    self._inbox.put_nowait((row, event))
+        except InferenceError as error:
+            self._inbox.put_nowait(of_inference(error))
+        except Exception:
+            log.exception("A row of %s broke", request.id)
+            self._inbox.put_nowait(ApiError(500, "server_error", "The model side failed unexpectedly. Try again."))
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_SECONDS)
+            if time.monotonic() - self._taken_at > UNREAD_SECONDS:
+                self._inbox.put_nowait(ApiError(503, "reader_stalled", "Nobody read this stream, so it was ended."))
+                self._on_unread()
+            if not await self._still_valid():
+                self._inbox.put_nowait(revoked())
+                return
+
+    async def _why_cancelled(self) -> ApiError:
+        if not await self._still_valid():
+            return revoked()
+        return ApiError(
+            503, "stopped", "This was stopped by an administrator. Ask them before trying again.", retry=False
+        )
+
+
+def _as_error(event: Failed) -> InferenceError:
+    error = InferenceError(event.code, event.message, retry_after=event.retry_after)
+    error.kind = event.kind
+    return error
+
+
+def revoked() -> ApiError:
+    return ApiError(
+        401,
+        "invalid_api_key",
+        "The API key of this request was revoked or has expired while it ran. Make a new one on Keys & usage.",
+    )

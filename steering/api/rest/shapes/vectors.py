@@ -1,0 +1,144 @@
+"""Vectors of the library: what they are, never their numbers, which come as a file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+
+from steering.api.rest.shapes.fields import (
+    Choice,
+    Flag,
+    Id,
+    Page,
+    PageQuery,
+    Strict,
+    Text,
+    Title,
+    Whole,
+    owner_field,
+    search_field,
+)
+from steering.vectors.models import Vector
+
+MAX_LAYERS = 200
+
+
+class VectorQuery(PageQuery):
+    q = search_field("name contains this")
+    owner = owner_field()
+    model = serializers.CharField(required=False, max_length=200, help_text="Only those made on this model.")
+
+
+class VectorBuild(Strict):
+    """How to build a vector; the same choices as on the page."""
+
+    dataset = Id(help_text="The dataset to build from: at least two pairs, 24 make it reliable.")
+    name = Title(required=False, help_text="The dataset's, if left out.")
+    method = Choice(choices=["mean_difference", "caa"], default="mean_difference")
+    pooling = Choice(choices=["mean", "last"], default="mean")
+    span = Choice(choices=["answer", "all"], default="answer", help_text="Which tokens are read.")
+    chat = Flag(default=False, help_text="Format prompt and answer with the model's chat template.")
+    layers = serializers.ListField(
+        child=Whole(max_value=9999), required=False, max_length=MAX_LAYERS, help_text="All of them, if left out."
+    )
+    model = Text(required=False, max_length=300, help_text="A served model; the default one, if left out.")
+
+
+class VectorImport(Strict):
+    file = serializers.FileField(help_text="A .safetensors file of a steering vector.")
+    name = Title(required=False, help_text="The file's, if left out.")
+
+
+class VectorChange(Strict):
+    name = Title(required=False)
+    description = Text(required=False, allow_blank=True, max_length=2000)
+
+
+# ---- answers ----
+
+
+class VectorShape(serializers.Serializer):
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    description = serializers.CharField(allow_blank=True)
+    starter = serializers.BooleanField()
+    model = serializers.CharField(help_text="A vector acts only on the model it was made on.")
+    method = serializers.CharField()
+    content_id = serializers.CharField(help_text="SHA-256 of the content: receipts name a vector by it.")
+    layers = serializers.ListField(child=serializers.IntegerField())
+    recommended_layer = serializers.IntegerField()
+    recommended_strength = serializers.FloatField(
+        help_text="In relative units: 1.0 is the length of an ordinary token."
+    )
+    dataset = serializers.UUIDField(allow_null=True)
+    dataset_version = serializers.IntegerField(allow_null=True)
+    verdict = serializers.CharField(allow_blank=True, help_text="works, weak or fails, where it was measured.")
+    created_at = serializers.DateTimeField()
+
+
+class VectorPage(Page):
+    data = VectorShape(many=True)
+
+
+class LayerShape(serializers.Serializer):
+    """One layer's direction, measured on pairs that did not help to build it."""
+
+    layer = serializers.IntegerField()
+    norm = serializers.FloatField()
+    residual_norm = serializers.FloatField()
+    sink_norm = serializers.FloatField()
+    auc = serializers.FloatField(help_text="0.5 is chance.")
+    d_prime = serializers.FloatField()
+    split_half = serializers.FloatField()
+
+
+class VectorDetail(VectorShape):
+    revision = serializers.CharField(allow_blank=True)
+    read_positions = serializers.CharField()
+    reason = serializers.CharField(allow_blank=True, help_text="Why this layer and strength are recommended.")
+    n_pairs = serializers.IntegerField()
+    dataset_digest = serializers.CharField(allow_blank=True)
+    residual_norms = serializers.DictField(
+        child=serializers.FloatField(), help_text="One relative unit of strength, by layer."
+    )
+    stats = LayerShape(many=True)
+    evaluation = serializers.DictField(
+        child=serializers.JSONField(allow_null=True), help_text="What was measured on answers; empty if nothing was."
+    )
+    provenance = serializers.DictField(child=serializers.JSONField(allow_null=True))
+
+
+def vector_to_json(vector: Vector) -> dict[str, Any]:
+    facts = vector.facts
+    return {
+        "id": str(vector.pk),
+        "name": vector.name,
+        "description": vector.description,
+        "starter": vector.is_starter,
+        "model": vector.model_id,
+        "method": vector.method,
+        "content_id": vector.content_id,
+        "layers": facts.layers,
+        "recommended_layer": facts.layer,
+        "recommended_strength": facts.strength,
+        "dataset": str(vector.dataset_id) if vector.dataset_id else None,
+        "dataset_version": vector.dataset_version or None,
+        "verdict": vector.evaluation.get("verdict", ""),
+        "created_at": vector.created_at,
+    }
+
+
+def vector_detail(vector: Vector) -> dict[str, Any]:
+    summary = vector.summary
+    return vector_to_json(vector) | {
+        "revision": vector.revision,
+        "read_positions": summary["read_positions"],
+        "reason": summary.get("reason", ""),
+        "n_pairs": summary["n_pairs"],
+        "dataset_digest": summary["dataset_digest"],
+        "residual_norms": {str(layer): norm for layer, norm in vector.facts.residual_norms.items()},
+        "stats": summary["stats"],
+        "evaluation": vector.evaluation,
+        "provenance": vector.facts.provenance,
+    }

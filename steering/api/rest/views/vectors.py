@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.http import HttpResponse
+from django.urls import reverse
+from django.utils.text import slugify
+from drf_spectacular.types import OpenApiTypes
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from steering import gateway
+from steering.api.idempotency import Answer
+from steering.api.rest.base import Endpoint, created
+from steering.api.rest.errors import invalid
+from steering.api.rest.named import model_named
+from steering.api.rest.openapi import operation
+from steering.api.rest.pages import newest_first, page_of
+from steering.api.rest.parsing import Parsers
+from steering.api.rest.shapes import vectors as shapes
+from steering.api.rest.shapes.fields import owned
+from steering.api.rest.shapes.jobs import JobShape, job_to_json
+from steering.vectors import builds, library
+from steering.vectors.forms import BuildForm, RenameForm, UploadForm
+from steering.vectors.models import Vector
+
+SCOPE = "vectors"
+
+
+class Vectors(Endpoint):
+    scope = SCOPE
+
+    @operation(
+        "vectors_list",
+        "List vectors",
+        says="Your own and the starters, newest first.",
+        scope=SCOPE,
+        query=shapes.VectorQuery,
+        answers=shapes.VectorPage,
+    )
+    def get(self, request: Request) -> Response:
+        query = self.query(shapes.VectorQuery)
+        rows = owned(Vector.objects.visible_to(request.user), query).filter(name__icontains=query.get("q", ""))
+        if "model" in query:
+            rows = rows.filter(model_id=query["model"])
+        page, cursor = newest_first(rows, query)
+        return Response(page_of([shapes.vector_to_json(row) for row in page], cursor))
+
+
+class Builds(Endpoint):
+    scope = SCOPE
+
+    @operation(
+        "vectors_build",
+        "Build a vector from a dataset",
+        says="Starts a job, which leads to the vector when it has succeeded.",
+        scope=SCOPE,
+        body=shapes.VectorBuild,
+        answers=JobShape,
+        status=202,
+        once=True,
+        errors=(404,),
+        asks={"dataset": "0b1f6a5e-6a8e-4a5c-9a5e-2f6f0a7c1d11", "name": "Calm", "chat": True},
+    )
+    def post(self, request: Request) -> Response:
+        asked = self.read(shapes.VectorBuild)
+        model = model_named(asked.pop("model", ""))
+        chosen = asked | {"layers": ", ".join(map(str, asked.get("layers", ())))}
+        form = BuildForm(chosen, user=request.user, model=model)
+        if not form.is_valid():
+            raise invalid(form.errors)
+
+        def start() -> Answer:
+            job = builds.vector_build(
+                owner=request.user, model=model.id, who=self.who, source="rest", **form.settings()
+            )
+            return created(job_to_json(job), reverse("rest:job", args=[job.pk]), 202)
+
+        return self.once(start)
+
+
+class Imports(Endpoint):
+    scope = SCOPE
+    parser_classes = Parsers.FORM
+
+    @operation(
+        "vectors_import",
+        "Import a vector",
+        says="A file that was downloaded from a Steerboard. 200 says that it was in your library already.",
+        scope=SCOPE,
+        body={"multipart/form-data": shapes.VectorImport},
+        answers=shapes.VectorDetail,
+        status=201,
+        also={200: shapes.VectorDetail},
+        once=True,
+    )
+    def post(self, request: Request) -> Response:
+        asked = self.read(shapes.VectorImport)
+        form = UploadForm({"name": asked.get("name", "")}, {"file": asked["file"]})
+        if not form.is_valid():
+            raise invalid(form.errors)
+
+        def keep() -> Answer:
+            name, file = form.cleaned_data["name"], form.cleaned_data["file"]
+            vector, added = library.vector_upload(owner=request.user, name=name, data=file.read())
+            where = reverse("rest:vector", args=[vector.pk])
+            return created(shapes.vector_detail(vector), where, 201 if added else 200)
+
+        return self.once(keep, atomic=False)  # a file's bytes are known by their content: a second time is harmless
+
+
+class OneVector(Endpoint):
+    scope = SCOPE
+
+    @operation("vectors_get", "Get a vector", scope=SCOPE, answers=shapes.VectorDetail, errors=(404,))
+    def get(self, request: Request, id: UUID) -> Response:
+        return Response(shapes.vector_detail(_visible(self, id)))
+
+    @operation(
+        "vectors_change",
+        "Rename or describe a vector",
+        scope=SCOPE,
+        body=shapes.VectorChange,
+        answers=shapes.VectorDetail,
+        errors=(404,),
+        asks={"name": "Calm, layer 9"},
+    )
+    def patch(self, request: Request, id: UUID) -> Response:
+        vector = _own(self, id)
+        asked = self.read(shapes.VectorChange)
+        form = RenameForm({"name": vector.name, "description": vector.description} | asked, instance=vector)
+        if not form.is_valid():
+            raise invalid(form.errors)
+        return Response(shapes.vector_detail(form.save()))
+
+    @operation(
+        "vectors_delete",
+        "Delete a vector",
+        says="Refused while a preset uses it.",
+        scope=SCOPE,
+        answers=None,
+        status=204,
+        errors=(400, 404),
+    )
+    def delete(self, request: Request, id: UUID) -> Response:
+        library.vector_delete(_own(self, id))
+        return Response(status=204)
+
+
+class Downloads(Endpoint):
+    scope = SCOPE
+
+    @operation(
+        "vectors_download",
+        "Download a vector",
+        says="A safetensors file with the directions, and all that is known of them as metadata.",
+        scope=SCOPE,
+        answers=None,
+        also={(200, "application/octet-stream"): OpenApiTypes.BINARY},
+        errors=(404,),
+    )
+    def get(self, request: Request, id: UUID) -> HttpResponse:
+        vector = _visible(self, id)
+        data = gateway.call(gateway.inference().get_vector(vector.content_id), timeout=60)
+        headers = {"Content-Disposition": f'attachment; filename="{slugify(vector.name) or "vector"}.safetensors"'}
+        return HttpResponse(data, content_type="application/octet-stream", headers=headers)
+
+
+def _visible(endpoint: Endpoint, id: UUID) -> Vector:
+    return endpoint.one(Vector.objects.visible_to(endpoint.request.user), id)
+
+
+def _own(endpoint: Endpoint, id: UUID) -> Vector:
+    return endpoint.one(Vector.objects.owned_by(endpoint.request.user), id)

@@ -1,0 +1,26 @@
+"""Orders to the processes that hold models."""
+
+from __future__ import annotations
+
+from django.conf import settings
+
+from inference.errors import InvalidRequest
+from steering import gateway
+
+DONE = {
+    "load": "{worker} was asked to load {model}. What runs there finishes first, within 30 s.",
+    "unload": "{worker} was asked to give up its model. What runs there finishes first, within 30 s.",
+    "drain": "{worker} finishes what runs and takes nothing new.",
+    "resume": "{worker} takes new work again.",
+}
+
+
+def worker_ask(worker_id: str, command: str, model: str = "") -> str:
+    """Give an order of `DONE`; the answer is a sentence that says what comes of it. Raises InferenceError."""
+    if command == "load" and model not in settings.STEERBOARD_MODELS:
+        raise InvalidRequest(
+            "model_not_allowed",
+            "Only models that STEERBOARD_MODELS names can be loaded from here. Pick one from the list.",
+        )
+    gateway.call(gateway.inference().control(worker_id, command, model))  # type: ignore[arg-type]
+    return DONE[command].format(worker=worker_id, model=model)
