@@ -221,7 +221,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "webapp.middleware.UploadLimit",
     "webapp.middleware.ExplainErrors",
-    "axes.middleware.AxesMiddleware",
+    "axes.middleware.AxesMiddleware",  # stays last
 ]
 ROOT_URLCONF = "webapp.urls"
 ASGI_APPLICATION = "webapp.asgi.application"
