@@ -74,10 +74,33 @@ class Decoder:
             stores = keys.data_ptr(), values.data_ptr()
             self._norm(rows, x, delta, block.norm, normed)
             qkv = attention.qkv.product(normed)
-            native.rotate(rows, heads, kv_heads, d, qkv.data_ptr(), *turns, *_head_norms(attention), *stores, places,
-                          row_stride, head_stride)
-            native.attend(rows, heads, kv_heads, d, qkv.data_ptr(), *stores, places, row_stride, head_stride,
-                          attention.scaling, block.window, mixed.data_ptr())
+            native.rotate(
+                rows,
+                heads,
+                kv_heads,
+                d,
+                qkv.data_ptr(),
+                *turns,
+                *_head_norms(attention),
+                *stores,
+                places,
+                row_stride,
+                head_stride,
+            )
+            native.attend(
+                rows,
+                heads,
+                kv_heads,
+                d,
+                qkv.data_ptr(),
+                *stores,
+                places,
+                row_stride,
+                head_stride,
+                attention.scaling,
+                block.window,
+                mixed.data_ptr(),
+            )
             self._norm(rows, x, attention.o_proj.product(mixed), block.post_norm, normed)
             gate_up = block.mlp.gate_up.product(normed)  # named, since an address does not keep its tensor alive
             native.gated(rows, inner.shape[1], gate_up.data_ptr(), inner.data_ptr())
@@ -106,7 +129,9 @@ def decoder_of(hf: Any, cache_dir: Path) -> Decoder | None:
     """A decoder for a model that has been fused and packed, or None where one of its parts is another."""
     config = hf.config.get_text_config()
     stack = getattr(hf, "model", None)
-    if not isinstance(getattr(stack, "norm", None), FusedNorm) or not isinstance(getattr(hf, "lm_head", None), PackedLinear):
+    if not isinstance(getattr(stack, "norm", None), FusedNorm) or not isinstance(
+        getattr(hf, "lm_head", None), PackedLinear
+    ):
         return None
     blocks = [
         Block(b.input_layernorm, b.self_attn, b.post_attention_layernorm, b.mlp, window_of(config, i) or 0)

@@ -13,7 +13,6 @@ from django.db import transaction
 from django.test import Client
 from django.urls import reverse
 
-from steering.jobs import runner
 from steering.playground.routing import websocket_urlpatterns
 from tests.fake_inference import FakeInference
 from tests.guards.matrix import CALLERS, METHODS, REFUSED, RULES, SOCKETS, Rule, rule_of
@@ -174,24 +173,3 @@ def test_the_apis_set_no_cookies(world: World, who: str, path: str) -> None:
         client = world.caller(who)
         response = client.generic(method, path, b"{}", content_type="application/json")
         assert not response.cookies, f"{method} {path} by {who} sets {list(response.cookies)}"
-
-
-# ---- nested references: one's own request that names what is somebody else's ----
-
-
-def test_a_build_cannot_read_somebody_elses_dataset(world: World, monkeypatch: Any) -> None:
-    started: list[Any] = []
-    monkeypatch.setattr(runner, "job_start", lambda **settings: started.append(settings))
-    client = world.caller("stranger")
-    for pk in (world.owned["dataset"].pk, "6f0f5d5e-0d5c-4b7e-9d3e-1f1f1f1f1f1f"):
-        response = client.post(reverse("vectors:build"), {"name": "x", "dataset": str(pk), "method": "mean_difference"})
-        assert response.status_code == 200
-        assert "dataset" in response.context["form"].errors
-    assert started == []
-
-
-def test_the_playground_opens_neither_the_vector_nor_the_run_of_somebody_else(world: World) -> None:
-    client = world.caller("stranger")
-    for name, thing in (("vector", "vector"), ("from", "run")):
-        assert client.get(reverse("playground:home"), {name: str(world.owned[thing].pk)}).status_code == 404
-        assert client.get(reverse("playground:home"), {name: str(world.theirs[thing].pk)}).status_code == 200
