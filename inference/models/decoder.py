@@ -1,17 +1,18 @@
 """The decode step of a fused and packed model: packed products, and `native.c` for everything between them.
 
-Same weights, cache and bank as the modules it stands in for, which still read the prompts. What is computed is the same;
-only rounding differs, since less is rounded to bfloat16 on the way.
+Same weights, cache and bank as the modules it stands in for, which still read the prompts. What is computed is the
+same; only rounding differs, since less is rounded to bfloat16 on the way.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from inference.cache import KVCache
 from inference.interventions import EMBEDDING, Bank
@@ -25,16 +26,17 @@ MAX_GROUPS, MAX_WIDTH = 16, 256  # as in native.c
 
 @dataclass(frozen=True)
 class Block:
-    """What one transformer block is made of. `window` 0 is full attention."""
+    """What one transformer block is made of."""
 
     norm: FusedNorm
     attention: FusedAttention
     post_norm: FusedNorm
     mlp: FusedMLP
-    window: int
+    window: int  # 0 is full attention
 
-    @property
-    def products(self) -> tuple[nn.Module, ...]:
+    @cached_property
+    def products(self) -> tuple[Any, ...]:
+        """The packed layers, in the order in which they are needed."""
         return self.attention.qkv, self.attention.o_proj, self.mlp.gate_up, self.mlp.down_proj
 
 
@@ -46,89 +48,57 @@ class Decoder:
         self._final: FusedNorm = hf.model.norm
         self._blocks = blocks
         self._native: Any = native
-        self._dtype: torch.dtype = hf.dtype
 
     def __call__(self, ids: Tensor, positions: Tensor, cache: KVCache, bank: Bank | None) -> Tensor:
         """Logits [rows, vocab] after `ids` [rows, 1] at `positions` [rows, 1]; the cache has been told by `append`."""
         rows = len(ids)
         x = self._embed(ids)
-        cos, sin = (t.contiguous() for t in self._rotary(x, positions))
-        positions = positions.contiguous()
+        turns = tuple(t.contiguous() for t in self._rotary(x, positions))
         if bank and EMBEDDING in bank.sites:
             x = bank.apply(bank.sites[EMBEDDING], x)
         x = x.reshape(rows, -1).contiguous()
-        first = self._blocks[0]
-        heads, kv_heads, d = first.attention.heads, first.attention.kv_heads, first.attention.head_dim
         lines = max(rows, 2)  # a lone row takes another kernel, and so is computed with one of zeros beside it
+        attention, mlp = self._blocks[0].attention, self._blocks[0].mlp
         normed = x.new_zeros(lines, x.shape[1])
-        mixed = x.new_zeros(lines, heads * d)
-        inner = x.new_zeros(lines, first.mlp.down_proj.in_features)
-        turns = cos.data_ptr(), sin.data_ptr()
-        places = positions.data_ptr()
-        native = self._native
-        delta: Tensor | None = None
+        mixed = x.new_zeros(lines, attention.heads * attention.head_dim)
+        inner = x.new_zeros(lines, mlp.down_proj.in_features)
+        delta: Tensor | None = None  # what the last block adds to x
         for i, block in enumerate(self._blocks):
-            attention = block.attention
-            keys, values = cache.stores(i)
-            row_stride, head_stride = keys.stride(0), keys.stride(1)
-            stores = keys.data_ptr(), values.data_ptr()
-            self._norm(rows, x, delta, block.norm, normed)
-            qkv = attention.qkv.product(normed)
-            native.rotate(
-                rows,
-                heads,
-                kv_heads,
-                d,
-                qkv.data_ptr(),
-                *turns,
-                *_head_norms(attention),
-                *stores,
-                places,
-                row_stride,
-                head_stride,
-            )
-            native.attend(
-                rows,
-                heads,
-                kv_heads,
-                d,
-                qkv.data_ptr(),
-                *stores,
-                places,
-                row_stride,
-                head_stride,
-                attention.scaling,
-                block.window,
-                mixed.data_ptr(),
-            )
-            self._norm(rows, x, attention.o_proj.product(mixed), block.post_norm, normed)
-            gate_up = block.mlp.gate_up.product(normed)  # named, since an address does not keep its tensor alive
-            native.gated(rows, inner.shape[1], gate_up.data_ptr(), inner.data_ptr())
-            delta = block.mlp.down_proj.product(inner)
+            qkv, o_proj, gate_up, down_proj = block.products
+            self._norm(x, delta, block.norm, normed)
+            self._attend(block, qkv.product(normed), turns, positions, cache.stores(i), mixed)
+            self._norm(x, o_proj.product(mixed), block.post_norm, normed)
+            self._native.gated(rows, inner.shape[1], gate_up.product(normed), inner)
+            delta = down_proj.product(inner)
             site = bank.sites.get(i) if bank else None
             if bank and site is not None:
-                x = bank.apply(site, (x + delta[:rows])[:, None])[:, 0]
-                delta = None
-        self._norm(rows, x, delta, self._final, normed)
+                x, delta = bank.apply(site, (x + delta[:rows])[:, None])[:, 0], None
+        self._norm(x, delta, self._final, normed)
         return self._head.product(normed)[:rows]
 
-    def _norm(self, rows: int, x: Tensor, delta: Tensor | None, norm: FusedNorm, out: Tensor) -> None:
+    def _norm(self, x: Tensor, delta: Tensor | None, norm: FusedNorm, out: Tensor) -> None:
         """x += delta; out = norm(x)."""
-        added = None if delta is None else delta.data_ptr()
-        self._native.norm(rows, x.shape[1], x.data_ptr(), added, norm.weight.data_ptr(), norm.eps, out.data_ptr())
+        self._native.norm(*x.shape, x, delta, norm.weight, norm.eps, out)
+
+    def _attend(
+        self, block: Block, qkv: Tensor, turns: Sequence[Tensor], at: Tensor, stores: tuple[Tensor, Tensor], out: Tensor
+    ) -> None:
+        part = block.attention
+        sizes = len(at), part.heads, part.kv_heads, part.head_dim
+        strides = stores[0].stride()[:2]
+        self._native.rotate(*sizes, qkv, *turns, *_head_norms(part), *stores, at, *strides)
+        self._native.attend(*sizes, qkv, *stores, at, *strides, part.scaling, block.window, out)
 
 
-def _head_norms(attention: FusedAttention) -> tuple[int | None, int | None, float]:
+def _head_norms(attention: FusedAttention) -> tuple[Tensor | None, Tensor | None, float]:
     q, k = attention.q_norm, attention.k_norm
-    if q is None or k is None:
-        return None, None, 0.0
-    return q.weight.data_ptr(), k.weight.data_ptr(), q.eps
+    return (None, None, 0.0) if q is None or k is None else (q.weight, k.weight, q.eps)
 
 
 def decoder_of(hf: Any, cache_dir: Path) -> Decoder | None:
     """A decoder for a model that has been fused and packed, or None where one of its parts is another."""
     config = hf.config.get_text_config()
-    stack = getattr(hf, "model", None)
+    stack: Any = getattr(hf, "model", None)
     if not isinstance(getattr(stack, "norm", None), FusedNorm) or not isinstance(
         getattr(hf, "lm_head", None), PackedLinear
     ):

@@ -1,4 +1,4 @@
-"""Compiles `native.c` for this machine, once, and calls it. Needs a C compiler; without one there is nothing to call."""
+"""Compiles `native.c` for this machine, once, and calls it. Without a C compiler there is nothing to call."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 log = logging.getLogger(__name__)
 
@@ -23,9 +24,19 @@ FLAGS = (
     *("-fassociative-math", "-fno-signed-zeros", "-fno-trapping-math", "-fno-math-errno"),
 )
 TYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+COMPILERS = ("cc", "gcc", "clang")
 COMPILE_SECONDS = 120
 
-_N, _P, _F = ctypes.c_int64, ctypes.c_void_p, ctypes.c_float
+
+class _Address:
+    """A contiguous tensor, or None for a null pointer. It stays alive during the call, which an address does not."""
+
+    @staticmethod
+    def from_param(tensor: Tensor | None) -> ctypes.c_void_p | None:
+        return None if tensor is None else ctypes.c_void_p(tensor.data_ptr())
+
+
+_N, _P, _F = ctypes.c_int64, _Address, ctypes.c_float
 ARGUMENTS = {
     "norm": (_N, _N, _P, _P, _P, _F, _P),
     "rotate": (_N, _N, _N, _N, _P, _P, _P, _P, _P, _F, _P, _P, _P, _N, _N),
@@ -35,7 +46,7 @@ ARGUMENTS = {
 
 
 class Kernels:
-    """The functions of `native.c` for one dtype; see there for their arguments, which are sizes and addresses."""
+    """The functions of `native.c` for one dtype; see there for their arguments, which are sizes and tensors."""
 
     def __init__(self, library: ctypes.PyDLL, dtype: torch.dtype):
         for name, types in ARGUMENTS.items():
@@ -48,7 +59,7 @@ def kernels(dtype: torch.dtype, cache_dir: Path) -> Kernels | None:
     """Compiled and loaded, or None where this machine cannot; a warning then says why."""
     if dtype not in TYPES:
         return None
-    compiler = shutil.which(os.environ.get("CC", "cc"))
+    compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
     if compiler is None:
         log.warning("There is no C compiler here: decoding takes the slower path. Install gcc for the faster one.")
         return None

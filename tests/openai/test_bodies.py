@@ -151,14 +151,12 @@ changes = st.lists(
 
 @settings(max_examples=120, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(path=st.sampled_from(PATHS), fields=changes)
-def test_no_body_breaks_the_server(path: str, fields: list[tuple[str, Any]], server: Server) -> None:
+def test_no_body_breaks_the_server(path: str, fields: list[tuple[str, Any]], raw: httpx2.Client) -> None:
     """Answered, or refused in the envelope: never a fault of the server. What it takes on is short."""
     body = {"model": "Tiny-Llama", **INPUTS[path], **dict(fields)}
     if _long(body):
         return
-    headers = {"Authorization": f"Bearer {server.key()}", "Content-Type": "application/json"}
-    content = json.dumps(body).encode()
-    answer = httpx2.post(server.url + path, content=content, headers=headers, timeout=120)
+    answer = raw.post(path, content=json.dumps(body).encode(), headers={"Content-Type": "application/json"})
     if answer.status_code != 200:
         envelope(answer, 400, 404)
     elif answer.headers["content-type"] == "text/event-stream":

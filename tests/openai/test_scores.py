@@ -17,7 +17,7 @@ from inference.models.loader import LoadedModel, load
 from tests.openai.server import Server
 from tests.openai.web import CALM_SEED, CALM_STRENGTH
 
-QUESTIONS = Path(__file__).with_name("choices.jsonl")
+QUESTIONS = Path(__file__).with_name("lm_eval") / "choices.jsonl"
 Scored = tuple[float, bool]
 
 

@@ -23,7 +23,7 @@ PARAMS = {"model_not_served": "model", "no_chat_template": "messages", "bad_mess
 STEERING = {"vector_not_found", "vector_model_mismatch", "layer_not_in_vector", "numbers_overflowed", "one_source",
             "no_layer", "bad_window", "no_positions", "too_many_interventions", "preset_not_found", "preset_ambiguous",
             "preset_model_mismatch", "intervention_count", "strength", "positions", "wrong_size",
-            "unknown_layer", "vector_ambiguous", "bad_direction", "no_residual_norm"}  # fmt: skip
+            "layer_out_of_range", "vector_ambiguous", "bad_direction", "no_residual_norm"}  # fmt: skip
 
 
 class ApiError(Exception):

@@ -16,4 +16,4 @@ def in_thread(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
 
     A stream, and the task that watches it, live longer than that; what they ask of the ended thread never comes back.
     """
-    return database_sync_to_async(function, thread_sensitive=False)  # type: ignore[no-any-return]
+    return database_sync_to_async(function, thread_sensitive=False)
