@@ -25,21 +25,24 @@ def evaluate(server: Server, name: str, folder: Path) -> list[list[tuple[float, 
     shutil.copytree(TASK, tasks)
     task = (tasks / "choices.yaml").read_text().replace("CHOICES", str(TASK / "choices.jsonl"))
     (tasks / "choices.yaml").write_text(task)
-    options = (
-        f"model={name},base_url={server.url}/v1/completions,tokenizer={server.model},tokenizer_backend=huggingface"
-    )
+    options = {
+        "model": name,
+        "base_url": f"{server.url}/v1/completions",
+        "tokenizer": str(server.model),
+        "tokenizer_backend": "huggingface",
+        "max_retries": "1",
+        "max_length": "256",
+    }
+    arguments = {
+        "--model": "local-completions",
+        "--model_args": ",".join(f"{option}={value}" for option, value in options.items()),
+        "--tasks": "steerboard_choices",
+        "--include_path": str(tasks),
+        "--batch_size": "4",
+        "--output_path": str(folder / "out"),
+    }
     done = subprocess.run(
-        [
-            *(
-                LM_EVAL,
-                "--model",
-                "local-completions",
-                "--model_args",
-                f"{options},tokenizer_backend=huggingface,max_retries=1,max_length=256",
-            ),
-            *("--tasks", "steerboard_choices", "--include_path", tasks, "--batch_size", "4"),
-            *("--log_samples", "--output_path", folder / "out"),
-        ],
+        [str(LM_EVAL), *(word for pair in arguments.items() for word in pair), "--log_samples"],
         cwd=folder,
         env=os.environ | {"OPENAI_API_KEY": server.key(), "HF_HOME": str(folder), "HF_HUB_OFFLINE": "1"},
         capture_output=True,
