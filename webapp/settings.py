@@ -179,6 +179,7 @@ DEFAULT_LIMITS = {
 INSTALLED_APPS = [
     "webapp",
     "daphne",
+    "unfold",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -191,6 +192,7 @@ INSTALLED_APPS = [
     "allauth.usersessions",
     "axes",
     "steering.accounts",
+    "steering.audit",
     "steering.access",
     "steering.workers",
     "steering.jobs",
@@ -199,10 +201,22 @@ INSTALLED_APPS = [
     "steering.presets",
     "steering.playground",
     "steering.api",
+    "steering.administration",
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
 ]
+UNFOLD = {
+    "SITE_TITLE": "Steerboard",
+    "SITE_HEADER": "Steerboard",
+    "SITE_SUBHEADER": "Administration",
+    "SITE_SYMBOL": "tune",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "/favicon.ico"}],
+    "SHOW_HISTORY": True,
+    "DASHBOARD_CALLBACK": "steering.administration.dashboard.dashboard",
+    "SIDEBAR": {"navigation": "steering.administration.navigation.navigation"},
+    "ACCOUNT": {"navigation": "steering.administration.navigation.account"},
+}
 MIDDLEWARE = [
     "webapp.middleware.RequestId",
     "webapp.middleware.SecurityHeaders",
@@ -214,6 +228,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "steering.accounts.sessions.SeenSessions",
+    "steering.audit.middleware.Acting",
     "webapp.middleware.RequireSignIn",
     "django.contrib.messages.middleware.MessageMiddleware",
     "allauth.account.middleware.AccountMiddleware",
