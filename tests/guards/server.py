@@ -46,7 +46,7 @@ if __name__ == "__main__":
     urls.urlpatterns.append(path("broken/<str:token>/", broken, name="broken"))
     if "hostile" in sys.argv:
         fake_inference.WORDS[:] = [text.encode(errors="replace").decode()[:200] for text in CORPUS.values()]
-    gateway.set_inference(FakeInference(delay=0.001))
+    gateway.set_inference(FakeInference(delay=0.001, payload={"merged": []}))
     user = User.objects.first_account()
     print(SigninLink.objects.issue(user), flush=True)
     print(session_of(user), flush=True)
