@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import logging.config
 import os
 import sys
 from collections.abc import Sequence
@@ -19,10 +20,12 @@ from celery import Celery, bootsteps, signals
 from celery.concurrency.thread import TaskPool
 
 from inference.errors import InferenceError
+from inference.logs import log_settings
 from inference.serving import link
 from inference.serving.node import Node
 
 log = logging.getLogger("inference.worker")
+EACH_REQUEST = ("celery.worker.strategy", "celery.app.trace")  # loggers with a line for each; the node has its own
 
 
 class Serving(bootsteps.StartStopStep):
@@ -103,9 +106,12 @@ def make_app(url: str, *, model: str, name: str, data: str, dtype: str) -> Celer
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
-    logging.basicConfig(level=logging.INFO, format="{asctime} {levelname} {name}: {message}", style="{")
-    logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)  # a line for each request
-    logging.getLogger("celery.app.trace").setLevel(logging.WARNING)
+    try:
+        logging.config.dictConfig(log_settings(options.log_format, quiet=EACH_REQUEST))
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    signals.setup_logging.connect(lambda **_: None, weak=False)  # otherwise Celery sets up its own
     try:
         app = make_app(options.url, model=options.model, name=options.name, data=str(options.data), dtype=options.dtype)
     except InferenceError as error:
@@ -146,6 +152,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--dtype",
         default=environment("STEERBOARD_DTYPE", "auto"),
         help="auto, float32, bfloat16 or float64 (STEERBOARD_DTYPE)",
+    )
+    parser.add_argument(
+        "--log-format",
+        default=environment("LOG_FORMAT", "text"),
+        help="text for people, json for programs that collect log lines (LOG_FORMAT)",
     )
     return parser.parse_args(arguments)
 

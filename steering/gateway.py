@@ -20,6 +20,7 @@ from django.conf import settings
 from inference.client import Inference, connect
 from inference.errors import InferenceError, Unavailable
 from inference.types import ModelInfo
+from steering.metered import metered
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +40,8 @@ def inference() -> Inference:
     with _connecting:
         if _inference is None:
             try:
-                _inference = connect(
-                    settings.INFERENCE_URL, data_dir=settings.DATA_DIR, dtype=settings.STEERBOARD_DTYPE
-                )
+                client = connect(settings.INFERENCE_URL, data_dir=settings.DATA_DIR, dtype=settings.STEERBOARD_DTYPE)
+                _inference = metered(client)
             except InferenceError as error:
                 _problem = error.message
                 raise
@@ -52,7 +52,7 @@ def set_inference(client: Inference | None) -> None:
     """Use `client` from now on; None opens a new one on next use. For tests."""
     global _inference, _problem
     with _connecting:
-        _inference, _problem = client, ""
+        _inference, _problem = metered(client) if client else None, ""
 
 
 @lru_cache(maxsize=1)

@@ -13,7 +13,19 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 # An app may import those on its left.
-APPS = ["accounts", "access", "workers", "jobs", "datasets", "vectors", "presets", "playground", "api"]
+APPS = [
+    "accounts",
+    "audit",
+    "access",
+    "workers",
+    "jobs",
+    "datasets",
+    "vectors",
+    "presets",
+    "playground",
+    "api",
+    "administration",
+]
 FOR_PRODUCT = {"inference.client", "inference.types", "inference.errors"}
 HEAVY = {"torch", "transformers", "safetensors", "gguf", "tokenizers"}
 SHARED = {"redis", "celery", "kombu"}  # what joins several processes; one alone loads none of it

@@ -11,13 +11,16 @@ http = get_asgi_application()  # sets Django up: what is imported below needs it
 
 from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
-from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
 
 from steering.playground.routing import websocket_urlpatterns  # noqa: E402
+from webapp.access import Access, SocketUser  # noqa: E402
+from webapp.origins import OwnOrigin  # noqa: E402
 
-application = ProtocolTypeRouter(
-    {
-        "http": http,
-        "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
-    }
+application = Access(
+    ProtocolTypeRouter(
+        {
+            "http": http,
+            "websocket": OwnOrigin(AuthMiddlewareStack(SocketUser(URLRouter(websocket_urlpatterns)))),
+        }
+    )
 )

@@ -23,6 +23,11 @@ from webapp import sweeper
 app = queue.app()
 
 
+@signals.setup_logging.connect
+def keep_our_log(**kwargs: Any) -> None:
+    """Django has set the log up; where nobody listens here, Celery would set up its own."""
+
+
 @signals.worker_init.connect
 def refuse_what_cannot_work(sender: Any, **kwargs: Any) -> None:
     if not settings.REDIS_URL:

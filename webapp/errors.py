@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 
 from inference.errors import InferenceError
+from steering import metrics
 from steering.access.denied import Denied
 from steering.accounts.mailing import MailNotSent
 from steering.api.openai import errors as openai
@@ -45,6 +46,7 @@ def explain(request: HttpRequest, explanation: Explanation) -> HttpResponse:
     """The error as JSON for programs, as a page for people; below /v1/ as OpenAI's clients expect it."""
     if request.path.startswith(openai.PATH):
         return openai.explained(explanation.status, explanation.code, explanation.what, explanation.why)
+    metrics.errors.labels(explanation.code).inc()
     if wants_json(request):
         message = " ".join(filter(None, (f"{explanation.what}.", explanation.why, explanation.cure)))
         body = {"code": explanation.code, "message": message, "request_id": request_id(request)}

@@ -9,6 +9,7 @@ from django.apps import apps
 from django.http import HttpRequest, JsonResponse
 from django.urls import reverse
 from django.utils.functional import SimpleLazyObject
+from django.views.decorators.http import require_safe
 
 from inference.types import ModelInfo
 from steering.accounts.models import User
@@ -54,6 +55,7 @@ def frame(request: HttpRequest) -> dict[str, Any]:
     }
 
 
+@require_safe
 def status(request: HttpRequest) -> JsonResponse:
     """The model and its load, for the top bar, which asks every few seconds."""
     return JsonResponse(_status(request), headers={"Cache-Control": "no-store"})

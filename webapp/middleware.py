@@ -1,4 +1,4 @@
-"""What every response gets: a request id, a content security policy, and an explanation where something failed."""
+"""What every response gets: a request id, security headers, and an explanation where something failed."""
 
 from __future__ import annotations
 
@@ -11,25 +11,40 @@ from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils.deprecation import MiddlewareMixin
 
-from webapp import errors
-from webapp.request_ids import current
+from inference.logs import cause
+from webapp import access, errors
+from webapp.cors import APIS
 
 
 class RequestId(MiddlewareMixin):
     """Names each request, for the log lines it causes, its response header and the error page."""
 
     def process_request(self, request: HttpRequest) -> None:
-        request.id = f"req_{secrets.token_hex(6)}"  # type: ignore[attr-defined]
-        current.set(request.id)  # type: ignore[attr-defined]
+        visit = access.visit_of(request)
+        request.id = visit.id if visit else f"req_{secrets.token_hex(6)}"  # type: ignore[attr-defined]
+        cause.set(request.id)  # type: ignore[attr-defined]
 
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        access.learn(request)
         response["X-Request-ID"] = errors.request_id(request)
         return response
 
 
-class ContentSecurityPolicy(MiddlewareMixin):
+class SecurityHeaders(MiddlewareMixin):
+    """What browsers may do with our answers: see `settings.SECURITY_HEADERS`, and `webapp.csp` for the reports."""
+
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-        response.setdefault("Content-Security-Policy", settings.CONTENT_SECURITY_POLICY)
+        if request.path.startswith(APIS):
+            response.cookies.clear()  # programs have keys; a cookie there could only leak
+        for name, value in settings.SECURITY_HEADERS.items():
+            response.setdefault(name, value)
+        if (
+            request.is_secure()
+        ):  # only then do browsers take the newer way to report; they ignore the older one beside it
+            response.setdefault("Reporting-Endpoints", f'csp="{settings.CSP_REPORT_PATH}"')
+            policy = response["Content-Security-Policy"]
+            if "report-to" not in policy:
+                response["Content-Security-Policy"] = f"{policy}; report-to csp"
         return response
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import environ
 
 from webapp.databases import database
 from webapp.datadir import open_data_dir, secret_key
+from webapp.logs import logging_settings
 from webapp.public import host_of, mail, origin
 from webapp.quotas import optional_count
 
@@ -54,10 +56,24 @@ CSRF_COOKIE_SAMESITE = "Lax"
 CSRF_FAILURE_VIEW = "webapp.errors.csrf_failure"
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+CSP_REPORT_PATH = "/csp-report"
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "frame-ancestors 'none'; object-src 'none'; base-uri 'none'; form-action 'self'"
+    "frame-src 'none'; frame-ancestors 'none'; object-src 'none'; base-uri 'none'; form-action 'self'; "
+    f"report-uri {CSP_REPORT_PATH}"
 )
+SECURITY_HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "accelerometer=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), "
+    "magnetometer=(), microphone=(), midi=(), payment=(), usb=(), clipboard-read=(), clipboard-write=(self), "
+    "fullscreen=(self)",
+}
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+# Origins of other sites whose scripts may call /v1 and /api with an API key; cookies never travel that way
+CORS_ORIGINS = env.list("CORS_ORIGINS", default=[])
+# What a Prometheus server sends as bearer token to read /metrics; staff may always look
+METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
 AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",  # first: it says no to whoever guessed too often
     "allauth.account.auth_backends.AuthenticationBackend",
@@ -164,6 +180,7 @@ DEFAULT_LIMITS = {
 INSTALLED_APPS = [
     "webapp",
     "daphne",
+    "unfold",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -176,6 +193,7 @@ INSTALLED_APPS = [
     "allauth.usersessions",
     "axes",
     "steering.accounts",
+    "steering.audit",
     "steering.access",
     "steering.workers",
     "steering.jobs",
@@ -184,13 +202,26 @@ INSTALLED_APPS = [
     "steering.presets",
     "steering.playground",
     "steering.api",
+    "steering.administration",
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
 ]
+UNFOLD = {
+    "SITE_TITLE": "Steerboard",
+    "SITE_HEADER": "Steerboard",
+    "SITE_SUBHEADER": "Administration",
+    "SITE_SYMBOL": "tune",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "/favicon.ico"}],
+    "SHOW_HISTORY": True,
+    "DASHBOARD_CALLBACK": "steering.administration.dashboard.dashboard",
+    "SIDEBAR": {"navigation": "steering.administration.navigation.navigation"},
+    "ACCOUNT": {"navigation": "steering.administration.navigation.account"},
+}
 MIDDLEWARE = [
     "webapp.middleware.RequestId",
-    "webapp.middleware.ContentSecurityPolicy",
+    "webapp.middleware.SecurityHeaders",
+    "webapp.cors.CrossOrigin",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -198,6 +229,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "steering.accounts.sessions.SeenSessions",
+    "steering.audit.middleware.Acting",
     "webapp.middleware.RequireSignIn",
     "django.contrib.messages.middleware.MessageMiddleware",
     "allauth.account.middleware.AccountMiddleware",
@@ -280,21 +312,7 @@ TIME_ZONE = "UTC"
 USE_I18N = False
 USE_TZ = True
 
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "filters": {"request_id": {"()": "webapp.request_ids.RequestIdFilter"}},
-    "formatters": {
-        "line": {"format": "{asctime} {levelname} {request_id} {name}: {message}", "style": "{"},
-    },
-    "handlers": {
-        "console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id"]},
-    },
-    "root": {"handlers": ["console"], "level": "INFO"},
-    "loggers": {
-        "django": {"level": "INFO", "handlers": [], "propagate": True},
-        "axes": {"level": "WARNING"},
-        "daphne": {"level": "WARNING"},
-        "httpx": {"level": "WARNING"},
-    },
-}
+# Log lines on the console: text for people, json for programs that collect them
+LOG_FORMAT = env.str("LOG_FORMAT", default="text")
+LOGGING = logging_settings(LOG_FORMAT)
+logging.captureWarnings(True)

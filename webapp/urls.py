@@ -9,7 +9,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from steering.accounts.views import admin_signin
-from webapp import errors, frame, health
+from webapp import csp, errors, frame, health, metrics
 
 urlpatterns = [
     path("", include("steering.playground.urls")),
@@ -17,12 +17,14 @@ urlpatterns = [
     path("accounts/", include("steering.accounts.urls")),
     path("admin/login/", admin_signin, name="admin_signin"),
     path("admin/", admin.site.urls),
+    path("csp-report", csp.report, name="csp-report"),
     path("api/", include("steering.api.urls")),
     path("datasets/", include("steering.datasets.urls")),
     path("favicon.ico", login_not_required(RedirectView.as_view(url=static("favicon.svg")))),
     path("jobs/", include("steering.jobs.urls")),
     path("keys/", include("steering.access.urls")),
     path("livez", health.livez, name="livez"),
+    path("metrics", metrics.show, name="metrics"),
     path("models/", include("steering.workers.urls")),
     path("presets/", include("steering.presets.urls")),
     path("readyz", health.readyz, name="readyz"),

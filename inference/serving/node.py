@@ -17,6 +17,7 @@ from typing import Any
 
 from inference.engine import Engine
 from inference.errors import EngineFault, InferenceError
+from inference.logs import cause
 from inference.serving import link
 from inference.serving.host import DRAIN_SECONDS, ModelHost, memory_bytes
 from inference.serving.leases import Leases
@@ -37,6 +38,7 @@ from inference.types import (
 
 log = logging.getLogger(__name__)
 
+MAX_CAUSE = 40  # characters of the id of the request that a piece of work is for
 REQUESTS: dict[str, type[GenerationRequest | JobRequest]] = {
     "generate": GenerationRequest,
     "create_vector": CreateVector,
@@ -85,6 +87,7 @@ class Node:
 
     def serve(self, message: dict[str, Any]) -> None:
         """Take one request from a queue: claim it, check it, hand it to the engine. Returns at once."""
+        cause.set(str(message.get("cause", "-"))[:MAX_CAUSE])
         attempt, address, model = message["attempt"], message["address"], message["request"]["model"]
         info = self.host.describe()
         if self.host.state != "ready" or self._rival or not info or info.id != model:
@@ -95,6 +98,8 @@ class Node:
             log.info("attempt %s is not ours to take", attempt)
             return
         self._outbox.begin(attempt)
+        about = {"kind": message["kind"], "model": model, "attempt": attempt, "work": message["request"]["id"]}
+        log.info("took %s %s", message["kind"], about["work"], extra={"facts": about})
         try:
             request = REQUESTS[message["kind"]].from_wire(message["request"])
             self.host.submit(replace(request, id=attempt), lambda event: self._emit(address, event))

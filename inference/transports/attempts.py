@@ -7,6 +7,7 @@ import secrets
 import time
 from dataclasses import dataclass, field
 
+from inference.logs import cause
 from inference.types import CheckPairs, CreateVector, Event, GenerationRequest, JobRequest
 
 
@@ -28,6 +29,7 @@ class Attempt:
     model: str = ""
     seq: int = 0
     worker: str = ""  # who took it, once that is known
+    cause: str = field(default_factory=cause.get)  # whose log lines on the worker's side name it
     tries: int = 0
     opened: float = field(default_factory=time.monotonic)
     sent: float = 0.0

@@ -216,6 +216,7 @@ class Hub:
             "attempt": attempt.key,
             "address": self._address,
             "kind": attempt.kind,
+            "cause": attempt.cause,
             "request": replace(attempt.request, model=attempt.model).to_wire(),
         }
         attempt.sent = attempt.heard = time.monotonic()

@@ -45,7 +45,7 @@ class Chart:
     bottom: int = HEIGHT - BOTTOM
 
 
-def stacked(points: Iterable[tuple[date, str, int]], days: list[date]) -> Chart:
+def stacked(points: Iterable[tuple[date, str, int]], days: list[date], unit: str = "tokens") -> Chart:
     """One column per day; `points` are (day, name, value), each pair of day and name once or more."""
     points = [(day, name, value) for day, name, value in points if value]
     names = _largest(points)
@@ -62,7 +62,7 @@ def stacked(points: Iterable[tuple[date, str, int]], days: list[date]) -> Chart:
             height = down * value / top
             base -= height
             if value:
-                title = f"{day:%-d %b}: {names[series]}, {value:,} tokens"
+                title = f"{day:%-d %b}: {names[series]}, {value:,} {unit}"
                 x = LEFT + room * (place + 0.12)
                 bars.append(Bar(_px(x), _px(base), _px(room * 0.76), _px(height), series + 1, title))
     rows = tuple(Tick(_px(HEIGHT - BOTTOM - down * n * step / top), _short(n * step)) for n in range(top // step + 1))

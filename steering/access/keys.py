@@ -15,11 +15,14 @@ from django.views.decorators.debug import sensitive_variables
 
 from steering.access.denied import Denied
 from steering.access.models import SECRET_START, ApiKey
+from steering.audit.models import AuditEntry
+from steering.audit.trail import record
 
 PREFIX_BYTES = 5
 SECRET_BYTES = 24
 USED_SECONDS = 60  # how often the time of last use is written at most
 NOBODYS = "0" * 64
+Action = AuditEntry.Action
 
 key_revoked = Signal()  # after a key was revoked or rotated; `key` is the ApiKey
 
@@ -29,6 +32,7 @@ def create_key(*, owner: Any, name: str, scopes: list[str], **fields: Any) -> tu
     prefix, secret, digest = _mint()
     key = ApiKey(owner=owner, name=name, scopes=list(scopes), prefix=prefix, digest=digest, **fields)
     key.save(force_insert=True)
+    record(Action.KEY_CREATED, _named(key), actor=owner, scopes=key.scopes)
     return key, secret
 
 
@@ -41,6 +45,7 @@ def rotate_key(key: ApiKey) -> str:
     if not ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(prefix=prefix, digest=digest):
         raise Denied(404, "revoked_key", f"“{key.name}” was revoked, so it gets no new secret. Make a new key instead.")
     key.refresh_from_db()
+    record(Action.KEY_ROTATED, _named(key), actor=key.owner)
     key_revoked.send(ApiKey, key=key)
     return secret
 
@@ -49,6 +54,7 @@ def revoke_key(key: ApiKey) -> None:
     """End a key for good, and what runs with it. Harmless when it was revoked before."""
     if ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now()):
         key.refresh_from_db()
+        record(Action.KEY_REVOKED, _named(key), actor=key.owner)
         key_revoked.send(ApiKey, key=key)
 
 
@@ -74,6 +80,11 @@ def note_use(key: ApiKey) -> None:
 @sensitive_variables("secret")
 def digest_of(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _named(key: ApiKey) -> str:
+    """For the audit log, which holds no more of a secret than its prefix."""
+    return f"{key.name} ({key.shown}) of {key.owner.email}"
 
 
 def _mint() -> tuple[str, str, str]:

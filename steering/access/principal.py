@@ -58,6 +58,12 @@ def principal_of(request: HttpRequest) -> Principal:
 
     Raises Denied: 401 without a valid key or session; 403 "csrf" for a session's change without the form's token.
     """
+    found = _found(request)
+    request.principal = found  # type: ignore[attr-defined]  # for the log's line on this request
+    return found
+
+
+def _found(request: HttpRequest) -> Principal:
     secret = _secret_of(request)
     if secret is not None:
         return Principal(*_opened_by(secret))

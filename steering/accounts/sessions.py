@@ -21,6 +21,7 @@ class SeenSessions(MiddlewareMixin):
         if response.status_code < 500 and user is not None and user.is_authenticated and _is_due(request):
             try:
                 request.session[SEEN_KEY] = time.time()
+                request.user = user  # a view may have put another one, or none, in its place
                 UserSession.objects.create_from_request(request)
             except DatabaseError:  # the page matters more than the note
                 pass
@@ -28,7 +29,7 @@ class SeenSessions(MiddlewareMixin):
 
 
 def _is_due(request: HttpRequest) -> bool:
-    return bool(request.user.is_authenticated and time.time() - request.session.get(SEEN_KEY, 0) > SEEN_SECONDS)
+    return bool(time.time() - request.session.get(SEEN_KEY, 0) > SEEN_SECONDS)
 
 
 def end_all(user_id: int) -> None:

@@ -21,6 +21,7 @@ from django.conf import settings
 from django.db import Error as DatabaseTrouble
 
 from inference.errors import InferenceError, InvalidRequest
+from steering import metrics
 from steering.playground import runner
 from steering.playground.messages import (
     SUBPROTOCOL,
@@ -195,6 +196,7 @@ class PlaygroundConsumer(AsyncWebsocketConsumer):
         return False
 
     async def _refuse(self, error: InferenceError, about: dict[str, Any]) -> None:
+        metrics.errors.labels(error.code).inc()
         facts = {"code": error.code, "message": error.message, "retry_after": error.retry_after}
         await self._say({"t": "error", **about, **facts})
 

@@ -19,6 +19,7 @@ from steering.playground.schema import (
 from steering.playground.starters import lanes_for, mode_for
 from steering.presets.models import Preset
 from steering.presets.sampling import MAX_TOKENS
+from steering.presets.words import example_of
 from steering.vectors.models import Vector
 from steering.vectors.uses import MAX_USES
 from steering.workers.choice import Served
@@ -47,8 +48,8 @@ def preset_page(served: Served, preset: Preset, draft: str) -> dict[str, Any]:
     base, _, steered = default_lanes()
     lane = Lane("B", preset.name, steered.colour, content.system_prompt, content.uses)
     sampling = SamplingParams.from_wire(default_sampling().to_wire() | content.sampling)
-    fresh = RunSettings(lanes=(base, lane), sampling=sampling, model=served.name)
-    settings = fresh if _chats(served) else dataclasses.replace(fresh, mode="completion")
+    mode = example_of(preset)[0] if _chats(served) else "completion"
+    settings = RunSettings(mode=mode, lanes=(base, lane), sampling=sampling, model=served.name)
     return _page(served, settings) | {"draft": draft[:MAX_CHARS], "run": None, "turns": []}
 
 

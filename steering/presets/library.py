@@ -31,7 +31,7 @@ MAX_PRESETS = 500  # of one person
 
 def listed(user: Any, model_id: str = "") -> QuerySet[Preset]:
     """All versions of all presets that `user` may use, of one model or of all."""
-    found = Preset.objects.listed_for(user).select_related("owner")
+    found = Preset.objects.visible_to(user).select_related("owner")
     return found.for_model(model_id) if model_id else found
 
 

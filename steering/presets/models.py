@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Self
 
 from django.conf import settings
+from django.contrib.auth.models import AnonymousUser
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Lower
@@ -25,8 +26,10 @@ BUILT_IN = "steerboard"  # stands where an owner is named
 
 
 class PresetQuerySet(OwnedQuerySet):
-    def listed_for(self, user: User) -> Self:
+    def visible_to(self, user: User | AnonymousUser) -> Self:
         """What a person may use: their own, those that come with Steerboard, and what others share."""
+        if not user.is_authenticated:
+            return self.none()
         return self.filter(Q(owner=user.pk) | Q(owner=None) | Q(shared=True))
 
     def for_model(self, model_id: str) -> Self:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+from django.contrib.auth.models import AnonymousUser
 
 from inference.types import Positions
 from steering.accounts.models import User
@@ -32,7 +34,9 @@ SAMPLING = {
     "seed": "Seed",
     "stop": "Stop at",
 }
+Mode = Literal["chat", "completion"]
 KEY = "STEERBOARD_API_KEY"
+TOKENS = 60
 PROMPT = "My neighbour parked in my spot again."
 
 
@@ -50,12 +54,12 @@ class UseInWords:
     places: str
 
 
-def uses_in_words(preset: Preset, reader: User) -> list[UseInWords]:
+def uses_in_words(preset: Preset, reader: User | AnonymousUser) -> list[UseInWords]:
     vectors = {str(vector.pk): vector for vector in preset.vectors.all()}
     return [_use(use, vectors[use.vector], reader) for use in preset.parsed.uses if use.vector in vectors]
 
 
-def _use(use: VectorUse, vector: Vector, reader: User) -> UseInWords:
+def _use(use: VectorUse, vector: Vector, reader: User | AnonymousUser) -> UseInWords:
     return UseInWords(
         name=vector.name,
         url=vector.get_absolute_url() if vector.owner_id in (None, reader.pk) else "",
@@ -98,7 +102,7 @@ def _value(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Call:
-    """The same request from two places. `says` tells which of the two kinds of request it is, and why."""
+    """The same request from two places: a chat, or else a text to continue."""
 
     curl: str
     python: str
@@ -107,17 +111,15 @@ class Call:
 
 def call_of(preset: Preset, model_name: str, base_url: str) -> Call:
     """How a program uses the preset, with a message that shows its effect."""
-    mode, prompt = _example(preset)
+    mode, prompt = example_of(preset)
     chat = mode == "chat"
-    body = {
-        "model": model_name,
-        **({"messages": [{"role": "user", "content": prompt}]} if chat else {"prompt": prompt}),
-    }
+    said = {"messages": [{"role": "user", "content": prompt}]} if chat else {"prompt": prompt}
+    body: dict[str, Any] = {"model": model_name, **said, "max_tokens": TOKENS}
     address = f"{base_url}/{'chat/completions' if chat else 'completions'}"
     return Call(_curl(address, body), _python(base_url, model_name, prompt, chat), chat)
 
 
-def _example(preset: Preset) -> tuple[str, str]:
+def example_of(preset: Preset) -> tuple[Mode, str]:
     """The mode and the prompt with which the first starter vector in it was shown to work."""
     vectors = {str(vector.pk): vector for vector in preset.vectors.all() if vector.is_starter}
     for use in preset.parsed.uses:
@@ -141,6 +143,6 @@ def _python(base_url: str, model_name: str, prompt: str, chat: bool) -> str:
     return (
         "import os\n\nfrom openai import OpenAI\n\n"
         f'client = OpenAI(base_url="{base_url}", api_key=os.environ["{KEY}"])\n'
-        f"answer = client.{verb}.create(\n    model={model_name!r},\n    {given},\n)\n"
+        f"answer = client.{verb}.create(\n    model={model_name!r},\n    {given},\n    max_tokens={TOKENS},\n)\n"
         f"print(answer.choices[0].{answer})\n"
     )

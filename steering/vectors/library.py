@@ -81,7 +81,7 @@ def vector_delete(vector: Vector) -> None:
 
 def users_of(vector: Vector) -> list[Any]:
     """The presets that would not work without it."""
-    return list(vector.presets.all())  # type: ignore[attr-defined]  # of an app further right
+    return list(vector.presets.all())  # of an app further right
 
 
 def _dataset_of(stored: SteeringVector, owner: Any) -> Dataset | None:

@@ -19,6 +19,7 @@ PAGES = [
     "/vectors/",
     "/vectors/build/",
     "/vectors/upload/",
+    "/presets/",
     "/jobs/",
     "/accounts/profile/",
     "/accounts/password/set/",

@@ -302,4 +302,6 @@ def test_a_starter_preset_belongs_to_nobody(mine: Client, person: User) -> None:
     [preset] = load_starter_presets()
     assert "comes with Steerboard" in page(mine, "presets:detail", preset.pk)
     assert "http://testserver/v1/completions" in page(mine, "presets:detail", preset.pk)
+    opened = mine.get(f"{reverse('playground:home')}?preset={preset.pk}").context["page"]
+    assert opened["settings"]["mode"] == "completion"
     assert mine.post(reverse("presets:delete", args=[preset.pk])).status_code == 404

@@ -7,6 +7,8 @@ const NEUTRAL = { temperature: 1, top_p: 1, top_k: 0, min_p: 0, repetition_penal
 const MAX_NAME = 40;
 
 export class SavePreset {
+  #names = new WeakMap(); // of lanes that were saved
+
   constructor(library) {
     this.library = library;
     this.name = el('input', { class: 'form-control', id: 'preset-name', maxlength: MAX_NAME, required: true, autocomplete: 'off', spellcheck: 'false', 'aria-describedby': 'preset-name-hint' });
@@ -42,7 +44,7 @@ export class SavePreset {
   /** Ask how to keep `lane`; `saved` is called with what the server says of it. */
   ask(lane, settings, saved) {
     Object.assign(this, { lane, settings, saved });
-    this.name.value = slug(lane.name === 'Steered' ? this.#vectorName(lane) : lane.name);
+    this.name.value = this.#names.get(lane) ?? slug(lane.name === 'Steered' ? this.#vectorName(lane) : lane.name);
     this.version.value = this.#nextVersion();
     this.description.value = '';
     this.kept = sampling(settings.sampling);
@@ -94,6 +96,7 @@ export class SavePreset {
       const answer = await response.json();
       if (!response.ok) return this.#complain(answer.error.message);
       this.dialog.close();
+      this.#names.set(this.lane, body.name);
       this.saved(answer);
     } catch {
       this.#complain('The server did not answer. Try again in a moment.');

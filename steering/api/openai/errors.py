@@ -8,6 +8,7 @@ from typing import Any
 from django.http import JsonResponse
 
 from inference.errors import InferenceError
+from steering import metrics
 from steering.access.denied import Denied
 
 PATH = "/v1/"
@@ -50,6 +51,7 @@ class ApiError(Exception):
         return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
 
     def response(self) -> JsonResponse:
+        metrics.errors.labels(self.code or str(self.status)).inc()
         return JsonResponse(self.body(), status=self.status, headers=self.headers)
 
 

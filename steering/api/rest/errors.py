@@ -11,6 +11,7 @@ from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
 from inference.errors import InferenceError
+from steering import metrics
 from steering.access.principal import Denied
 from steering.api.idempotency import RETRY_SECONDS, KeyReused, StillRunning
 
@@ -42,10 +43,16 @@ class Refused(Exception):
 def error_body(request: HttpRequest, error: Refused) -> dict[str, Any]:
     body: dict[str, Any] = {
         "code": error.code,
-        "message": error.message,
+        "message": _text(error.message),
         "request_id": getattr(request, "id", "-"),
     }
-    return {"error": body | ({"fields": error.fields} if error.fields else {})}
+    fields = {_text(name): _text(said) for name, said in error.fields.items()}
+    return {"error": body | ({"fields": fields} if fields else {})}
+
+
+def _text(said: str) -> str:
+    """Refusals may quote half a pair of surrogates, which no answer can carry."""
+    return said.encode(errors="replace").decode()
 
 
 def handle(error: Exception, context: dict[str, Any]) -> Response | None:
@@ -54,6 +61,7 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
     if known is None:
         return None
     set_rollback()
+    metrics.errors.labels(known.code).inc()
     headers = dict(getattr(error, "headers", None) or {})
     if known.status == 401:
         headers.setdefault("WWW-Authenticate", 'Bearer realm="steerboard"')

@@ -1,0 +1,278 @@
+"""What each route answers to each caller. A route that is not in here fails `test_matrix.py`.
+
+To add a route, add a line to RULES. `own("dataset")` is a page about one thing of one person: the stranger and staff
+are told that there is nothing. A method that a rule does not name must be refused to everybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.guards.world import World
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+CALLERS = ("anonymous", "key", "stranger", "staff", "owner")  # the owner last: what they do may take the thing away
+Statuses = frozenset[int]
+
+
+def any_of(*statuses: int) -> Statuses:
+    return frozenset(statuses)
+
+
+DONE = any_of(200, 201, 202, 204, 302)
+TAKEN = DONE | {400, 403, 409, 410, 422, 429}  # let in, and perhaps told what is wrong with an empty form
+GONE = any_of(404)
+SIGN_IN = any_of(302)  # to the sign-in page
+NO_KEY = any_of(401)
+NO_SCOPE = any_of(403)
+MODEL = "SmolLM2-135M-Instruct"
+REFUSED = any_of(302, 401, 403, 404, 405, 429)  # for methods that a route does not know
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Statuses by caller for the methods named; `methods` maps each to what it sends as form or JSON."""
+
+    methods: dict[str, Any]
+    anonymous: Statuses
+    key: Statuses
+    stranger: Statuses
+    staff: Statuses
+    owner: Statuses
+    values: dict[str, Callable[[World], Any]] = field(default_factory=dict)  # of the address
+    json: bool = False
+    open: bool = False  # asks nobody who they are, so redirects may lead anywhere
+    csrf_exempt: str = ""  # why a form without its token is taken
+
+
+def _methods(said: tuple[str, ...], forms: dict[str, Any]) -> dict[str, Any]:
+    return dict.fromkeys(said, None) | forms
+
+
+# ---- pages: for people with a session; a key opens none of them ----
+
+
+def page(*methods: str, owner: Statuses = TAKEN, **values: Any) -> Rule:
+    """For everyone who is signed in, about their own things."""
+    return Rule(_methods(methods or ("GET",), {}), SIGN_IN, SIGN_IN, owner, owner, owner, _constant(values))
+
+
+def own(thing: str, *methods: str, owner: Statuses = TAKEN, forms: dict[str, Any] | None = None, **values: Any) -> Rule:
+    """About one thing of one person, named in the address by its id."""
+    named = {"pk": lambda world: world.owned[thing].pk, **_constant(values)}
+    said = _methods(methods or (() if forms else ("GET",)), forms or {})
+    return Rule(said, SIGN_IN, SIGN_IN, GONE, GONE, owner, named)
+
+
+def for_staff(*methods: str, staff: Statuses = TAKEN, outside: Statuses = GONE, **values: Any) -> Rule:
+    named = {name: value if callable(value) else _always(value) for name, value in values.items()}
+    return Rule(_methods(methods or ("GET",), {}), SIGN_IN, SIGN_IN, outside, staff, outside, named)
+
+
+def for_all(*methods: str, statuses: Statuses = TAKEN, csrf_exempt: str = "", **values: Any) -> Rule:
+    """Open without an account."""
+    said = _methods(methods or ("GET",), {})
+    five = (statuses,) * 5
+    return Rule(said, *five, values=_constant(values), open=True, csrf_exempt=csrf_exempt)
+
+
+# ---- APIs: for keys and sessions; no session, no key: 401; a key that lacks the scope: 403 ----
+
+
+def api(*methods: str, forms: dict[str, Any] | None = None, owner: Statuses = TAKEN, **values: Any) -> Rule:
+    """For everyone with a key, about their own things."""
+    said = _methods(methods or (() if forms else ("GET",)), forms or {})
+    return Rule(said, NO_KEY, NO_SCOPE, owner, owner, owner, _constant(values), json=True)
+
+
+def api_own(thing: str, *methods: str, forms: dict[str, Any] | None = None, by: str = "id", **values: Any) -> Rule:
+    named = {by: lambda world: world.owned[thing].pk, **_constant(values)}
+    said = _methods(methods or (() if forms else ("GET",)), forms or {})
+    return Rule(said, NO_KEY, NO_SCOPE, GONE, GONE, TAKEN, named, json=True)
+
+
+def api_for_any_key(**values: Any) -> Rule:
+    """What every key may know, whatever its scopes."""
+    five = (NO_KEY, *(any_of(200),) * 4)
+    return Rule({"GET": None}, *five, values=_constant(values), json=True)
+
+
+def api_for_staff(*methods: str, **values: Any) -> Rule:
+    """Others are told that there is nothing."""
+    return Rule(_methods(methods, {}), NO_KEY, GONE, GONE, TAKEN, GONE, _constant(values), json=True)
+
+
+def _constant(values: dict[str, Any]) -> dict[str, Callable[[World], Any]]:
+    return {name: value if callable(value) else _always(value) for name, value in values.items()}
+
+
+def _always(value: Any) -> Callable[[World], Any]:
+    return lambda world: value
+
+
+FORM = ("GET", "POST", "PUT")  # class-based forms take PUT for POST
+ACCOUNT_PAGE = page(*FORM)
+RULES: dict[str, Rule] = {
+    # the frame
+    "csp-report": for_all("POST", statuses=any_of(400), csrf_exempt="browsers send reports without a form"),
+    "None": for_all("GET", statuses=any_of(302)),  # favicon.ico
+    "livez": for_all(),
+    "readyz": for_all(statuses=any_of(200, 503)),
+    "status": page(owner=any_of(200)),
+    "metrics": Rule({"GET": None}, NO_KEY, NO_KEY, GONE, any_of(200), GONE),
+    # accounts: allauth's pages, then ours
+    "account_login": for_all(*FORM),
+    "account_logout": page("POST", owner=any_of(302)),
+    "account_signup": for_all(*FORM),
+    "account_inactive": for_all(),
+    "account_reauthenticate": ACCOUNT_PAGE,
+    "account_email": ACCOUNT_PAGE,
+    "account_email_verification_sent": for_all(),
+    "account_confirm_email": for_all("GET", "POST", statuses=any_of(200, 404), key="wrong"),
+    "account_change_password": ACCOUNT_PAGE,
+    "account_set_password": ACCOUNT_PAGE,
+    "account_reset_password": for_all(*FORM),
+    "account_reset_password_done": for_all(),
+    "account_reset_password_from_key_done": for_all(),
+    "account_reset_password_from_key": for_all(*METHODS, uidb36="1", key="wrong-key"),
+    "usersessions_list": ACCOUNT_PAGE,
+    "mfa_index": page(),
+    "mfa_authenticate": for_all(*FORM),
+    "mfa_reauthenticate": ACCOUNT_PAGE,
+    "mfa_activate_totp": ACCOUNT_PAGE,
+    "mfa_deactivate_totp": page(*FORM, owner=TAKEN | {404}),  # 404: there is none to switch off
+    "mfa_view_recovery_codes": page(owner=TAKEN | {404}),
+    "mfa_generate_recovery_codes": page(*FORM, owner=TAKEN | {404}),
+    "mfa_download_recovery_codes": page(owner=TAKEN | {404}),
+    "accounts:link": for_all(token="x" * 43, statuses=any_of(410)),
+    "accounts:profile": page("GET", "POST"),
+    "accounts:end_session": Rule(
+        {"POST": None}, SIGN_IN, SIGN_IN, GONE, GONE, DONE, {"pk": lambda world: world.session_of_owner().pk}
+    ),
+    "accounts:invitations": for_staff("GET", "POST", outside=NO_SCOPE),
+    "accounts:take_back": for_staff("POST", outside=NO_SCOPE, pk=lambda world: world.invitation.pk),
+    "accounts:invitation": for_all(token="x" * 43, statuses=any_of(410)),
+    "accounts:delete": page("GET", "POST"),
+    "admin_signin": for_all(statuses=any_of(302, 403)),
+    # keys and presets
+    "access:keys": page(),
+    "access:new": page("GET", "POST"),
+    "access:key": own("key"),
+    "access:rotate": own("key", "GET", "POST"),
+    "access:revoke": own("key", "GET", "POST"),
+    "presets:list": page(),
+    "presets:library": page(),
+    "presets:save": page("POST"),
+    "presets:detail": own("preset"),
+    "presets:edit": own("preset", "GET", "POST"),
+    "presets:version": own("preset", "GET", "POST"),
+    "presets:share": own("preset", "POST"),
+    "presets:delete": own("preset", "GET", "POST"),
+    # datasets
+    "datasets:list": page(),
+    "datasets:new": page("GET", "POST"),
+    "datasets:import": page("GET", "POST"),
+    "datasets:preview": own("draft", "GET", "POST"),
+    "datasets:detail": own("dataset"),
+    "datasets:edit": own("dataset", "GET", "POST"),
+    "datasets:duplicate": own("dataset", "POST"),
+    "datasets:lint": own("dataset"),
+    "datasets:export": own("dataset", ending="csv"),
+    "datasets:delete": own("dataset", "GET", "POST"),
+    # jobs
+    "jobs:list": page(),
+    "jobs:detail": own("job"),
+    "jobs:status": own("job"),
+    "jobs:cancel": own("job", "POST"),
+    # models and workers
+    "workers:list": for_staff(),
+    "workers:table": for_staff(),
+    "workers:choose": page("POST"),
+    "workers:control": for_staff("POST", worker_id="fake", command="resume"),
+    # playground
+    "playground:welcome": page(),
+    "playground:home": page(),
+    "playground:runs": page(),
+    "playground:run": own("run"),
+    "playground:rename": own("run", "POST"),
+    "playground:stop": own("run", "POST"),
+    "playground:delete": own("run", "POST"),
+    # vectors
+    "vectors:list": page(),
+    "vectors:library": page(),
+    "vectors:build": page("GET", "POST"),
+    "vectors:building": own("job"),
+    "vectors:upload": page("GET", "POST"),
+    "vectors:detail": own("vector"),
+    "vectors:download": own("vector"),
+    "vectors:json": own("vector"),
+    "vectors:rename": own("vector", "GET", "POST"),
+    "vectors:delete": own("vector", "GET", "POST"),
+    # OpenAI's API
+    "openai:models": api("GET"),
+    "openai:model": api("GET", name=MODEL),
+    "openai:chat": api(forms={"POST": {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}}),
+    "openai:completions": api(forms={"POST": {"model": MODEL, "prompt": "Hi"}}),
+    "openai:responses": api(forms={"POST": {"model": MODEL, "input": "Hi"}}),
+    # REST
+    "api-docs": page(),
+    "rest:schema": for_all(),
+    "rest:no-such-address": for_all(*METHODS, statuses=GONE, csrf_exempt="there is nothing"),
+    "rest:datasets": api("GET", "POST"),
+    "rest:dataset-import": api("POST"),
+    "rest:dataset": api_own("dataset", "GET", "PATCH", "DELETE"),
+    "rest:dataset-pairs": api_own("dataset", "GET", "PUT"),
+    "rest:dataset-copy": api_own("dataset", "POST"),
+    "rest:dataset-export": api_own("dataset"),
+    "rest:dataset-findings": api_own("dataset"),
+    "rest:vectors": api("GET"),
+    "rest:vector-build": api("POST"),
+    "rest:vector-import": api("POST", owner=TAKEN | {415}),
+    "rest:vector": api_own("vector", "GET", "PATCH", "DELETE"),
+    "rest:vector-download": api_own("vector"),
+    "rest:presets": api("GET", "POST"),
+    "rest:preset": api_own("preset", "GET", "PATCH", "DELETE"),
+    "rest:runs": api("GET", "POST"),
+    "rest:run": api_own("run", "GET", "PATCH", "DELETE"),
+    "rest:run-events": api_own("run"),
+    "rest:run-stop": api_own("run", "POST"),
+    "rest:jobs": api("GET"),
+    "rest:job": api_own("job"),
+    "rest:job-cancel": api_own("job", "POST"),
+    "rest:job-events": api_own("job"),
+    "rest:models": api_for_any_key(),
+    "rest:default-model": api_for_any_key(),
+    "rest:model": api_for_any_key(id=MODEL),
+    "rest:workers": api_for_staff("GET"),
+    "rest:worker-load": api_for_staff("POST", id="fake"),
+    "rest:worker-command": api_for_staff("POST", id="fake", command="resume"),
+    "rest:keys": api("GET", "POST"),
+    "rest:key": api_own("key", "GET", "DELETE"),
+    "rest:usage": api(),
+    "rest:key-rotate": api_own("key", "POST"),
+}
+
+# Django's admin: every route of it, by one rule each for reading and for what its site offers to all.
+ADMIN = Rule(
+    dict.fromkeys(METHODS), SIGN_IN, SIGN_IN, any_of(302, 403, 404, 405), TAKEN | {404, 405},
+    any_of(302, 403, 404, 405),
+    values={name: _always(value) for name, value in {
+        "object_id": "1", "content_type_id": 1, "app_label": "accounts", "url": "nothing/",
+    }.items()},
+)  # fmt: skip
+ADMIN_OPEN = for_all("GET", "POST", statuses=TAKEN | {404, 405})  # sign-in and sign-out pages hold nothing
+
+
+def rule_of(name: str) -> Rule | None:
+    if name in RULES:
+        return RULES[name]
+    if name in ("admin:login", "admin:logout"):
+        return ADMIN_OPEN
+    return ADMIN if name.startswith("admin:") else None
+
+
+# ---- websockets ----
+
+SOCKETS = {"ws/playground/"}  # each is driven by tests/guards/test_sockets.py

@@ -1,0 +1,139 @@
+"""One person who owns one of everything, and the others who come to look: a stranger, staff, a key without scopes."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from allauth.usersessions.models import UserSession
+from django.apps import apps
+from django.conf import settings
+from django.db.models import Model
+from django.test import Client
+from django.test.client import ClientHandler
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from inference.types import ModelInfo, Pair
+from steering import gateway
+from steering.access.keys import create_key
+from steering.access.models import ApiKey
+from steering.accounts.models import Invitation, User
+from steering.datasets.library import dataset_create
+from steering.datasets.models import Dataset, ImportDraft
+from steering.jobs.models import Job
+from steering.playground.models import LaneOutput, Run
+from steering.presets import library as presets
+from steering.presets.content import PresetContent
+from steering.presets.models import Preset
+from steering.vectors import builds
+from steering.vectors.models import Vector
+from steering.vectors.uses import VectorUse
+from tests.fake_inference import FakeInference
+from tests.steering.play import a_run, keep_vector
+from tests.steering.vector_files import file_of, make_vector
+
+PAIRS = [Pair(f"Calm {n}.", f"Angry {n}!", "How are you?") for n in range(6)]
+
+HANDLERS = {csrf: ClientHandler(enforce_csrf_checks=csrf) for csrf in (False, True)}  # middleware is loaded once
+OWNED: list[Any] = [Dataset, Vector, Job, Run, Preset, ImportDraft, ApiKey]
+
+
+@dataclass(frozen=True)
+class Route:
+    """`name` with its namespaces, `pattern` as in the URL configuration, `names` of what an address must say."""
+
+    name: str
+    pattern: str
+    names: tuple[str, ...]
+
+
+def routes(patterns: Any = None, prefix: str = "", namespace: str = "") -> Iterator[Route]:
+    """Every route there is, nested ones included."""
+    for entry in get_resolver().url_patterns if patterns is None else patterns:
+        text = prefix + str(entry.pattern)
+        if isinstance(entry, URLResolver):
+            yield from routes(entry.url_patterns, text, ":".join(filter(None, (namespace, entry.namespace))))
+        elif isinstance(entry, URLPattern):
+            regex = entry.pattern.regex
+            name = f"{namespace}:{entry.name}" if namespace else str(entry.name)
+            yield Route(name, text, tuple(regex.groupindex))
+
+
+class World:
+    """Everything of `owner`'s, by the name that the matrix uses for it."""
+
+    def __init__(self, fake: FakeInference):
+        self.owner = User.objects.create_user("owner@example.org", name="Mira")
+        self.stranger = User.objects.create_user("stranger@example.org", name="Charlie")
+        self.staff = User.objects.create_superuser("staff@example.org")
+        self.key, self.secret = create_key(owner=self.owner, name="Notebook", scopes=[])
+        owned = self.things_of(self.owner, fake)
+        self.owned: dict[str, Model] = {**owned, "key": self.key}
+        self.theirs = self.things_of(self.stranger, fake, seed=1)
+        _, secret = create_key(owner=self.owner, name="No scopes at all", scopes=[])
+        self.scopeless = secret
+        self.sessions = {who: _session_of(getattr(self, who)) for who in ("owner", "stranger", "staff")}
+        self.invitation, _ = Invitation.objects.issue("new@example.org", self.staff)
+
+    def things_of(self, owner: User, fake: FakeInference, seed: int = 0) -> dict[str, Any]:
+        vector = keep_vector(owner, seed=seed)
+        fake.vectors[vector.content_id] = file_of(make_vector(seed=seed))
+        dataset = dataset_create(owner=owner, name="Moods", description="", rows=PAIRS)
+        run = Run.objects.create(
+            owner=owner, idem=uuid.uuid4(), title="A run", input="Hi", settings=a_run().to_wire(), state="finished"
+        )
+        LaneOutput.objects.create(run=run, key="A", state="finished", text="Hello")
+        job = Job.objects.create(
+            owner=owner, kind=builds.KIND, title="Build", state=Job.State.RUNNING, request=_build(dataset)
+        )
+        draft = ImportDraft.objects.create(owner=owner, source="pairs.jsonl", text='{"positive":"a","negative":"b"}')
+        use = VectorUse(vector=str(vector.pk), strength=0.3)
+        preset = presets.save(owner, name="calm", version="1.0", model=_model(fake), content=PresetContent(uses=(use,)))
+        return {"vector": vector, "dataset": dataset, "run": run, "job": job, "draft": draft, "preset": preset}
+
+    def caller(self, who: str, *, csrf: bool = False) -> Client:
+        """A test client of its own, with the one session of this caller."""
+        client = Client(enforce_csrf_checks=csrf, raise_request_exception=False)
+        client.handler = HANDLERS[csrf]
+        if who == "key":
+            client.defaults["HTTP_AUTHORIZATION"] = f"Bearer {self.scopeless}"
+        elif who != "anonymous":
+            client.cookies[settings.SESSION_COOKIE_NAME] = self.sessions[who]
+        return client
+
+    def session_of_owner(self) -> UserSession:
+        return UserSession.objects.create(
+            user=self.owner, session_key="0" * 32, ip="127.0.0.1", user_agent="x", data={}
+        )
+
+    def kept(self) -> dict[str, Any]:
+        """What is the owner's, row by row, to be compared before and after others came."""
+        rows = {m.__name__: list(m.objects.filter(owner=self.owner).order_by("pk").values()) for m in OWNED}
+        for row in rows["ApiKey"]:
+            row.pop("last_used_at")
+        return rows | {"User": list(User.objects.filter(pk=self.owner.pk).values("email", "name", "is_staff"))}
+
+
+def _session_of(user: User) -> str:
+    client = Client()
+    client.force_login(user)
+    return str(client.cookies[settings.SESSION_COOKIE_NAME].value)
+
+
+def _build(dataset: Dataset) -> dict[str, Any]:
+    return {"dataset": str(dataset.pk), "name": "x", "method": "caa", "pooling": "mean", "span": "answer"} | {
+        "chat": False,
+        "layers": [],
+    }
+
+
+def _model(fake: FakeInference) -> ModelInfo:
+    return gateway.call(fake.describe())
+
+
+def owned_models() -> set[str]:
+    """The names of all our models whose rows belong to somebody."""
+    ours = (model for model in apps.get_models() if model.__module__.startswith("steering."))
+    return {m.__name__ for m in ours if any(f.name == "owner" for f in m._meta.get_fields())}
