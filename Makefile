@@ -12,7 +12,7 @@ NEEDS_PYTHON = command -v $(PYTHON) >/dev/null 2>&1 || { \
 	echo "Steerboard needs Python 3.11, and $(PYTHON) was not found. Install it (Debian, Ubuntu: apt install python3.11 python3.11-venv; macOS: brew install python@3.11), or name yours: make run PYTHON=/path/to/python3.11" >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help run stack stack-stop demo test check format size bench bench-peers starters clean install install-dev
+.PHONY: help run stack stack-stop demo test check format audit doctor size bench bench-peers clients starters clean install install-dev
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,12 @@ format: install-dev ## let ruff sort imports and format
 starters: install ## build the starter vectors again and measure what they do, which takes long (SLUGS="calm brevity")
 	@$(VENV_PYTHON) -m scripts.starters $(SLUGS)
 
+audit: install-dev ## ask the advisory databases about every installed and vendored package (needs npm and the net)
+	@$(VENV_PYTHON) -m scripts.audit
+
+doctor: install ## look at everything this installation stands on, with a cure for what is wrong
+	@$(VENV_PYTHON) manage.py doctor
+
 size: ## lines per folder
 	@$(NEEDS_PYTHON)
 	@$(PYTHON) scripts/size.py
@@ -56,6 +62,10 @@ bench: install-dev ## run the benchmarks, half an hour; results go to benchmarks
 bench-peers: ## install what the benchmarks compare with and that needs venvs of its own: vLLM and repeng
 	@$(NEEDS_PYTHON)
 	@$(PYTHON) scripts/peers.py
+
+clients: ## install what tests drive as clients of the API: lm-eval and OpenAI's JavaScript package
+	@$(NEEDS_PYTHON)
+	@$(PYTHON) scripts/clients.py
 
 clean: ## remove .venv and caches; the data folder stays
 	@rm -rf .venv .venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis staticfiles

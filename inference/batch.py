@@ -126,8 +126,16 @@ class Batch:
         visible = round_up(max(len(r.tokens) for r in rows))
         self.cache.append(len(rows), positions[:, 0], visible)
         no, yes = torch.zeros_like(ids, dtype=torch.bool), torch.ones_like(ids, dtype=torch.bool)
-        logits = self._forward(ids, positions, visible, self._bank, in_prompt=no, real=yes, keep=1)
-        return self._choose(rows, logits[:, 0])
+        decode = self.model.decoder
+        if decode is None:
+            logits = self._forward(ids, positions, visible, self._bank, in_prompt=no, real=yes, keep=1)
+            return self._choose(rows, logits[:, 0])
+        if self._bank:
+            self._bank.begin(Step(positions, no, self._special[ids], yes))
+        logits = decode(ids, positions, self.cache, self._bank)
+        if self._bank:
+            self._bank.end()
+        return self._choose(rows, logits)
 
     def _forward(
         self,

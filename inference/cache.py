@@ -44,9 +44,10 @@ class KVCache:
 
     def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         """Store new keys and values [n, heads, t, d_head]; return all that the rows of this pass may look at."""
-        self._make_room(layer_idx, keys, values)
+        if layer_idx == len(self.layers):
+            self.layers.append((keys.new_zeros(0, *keys.shape[1:]), values.new_zeros(0, *values.shape[1:])))
         out = []
-        for store, new in zip(self.layers[layer_idx], (keys, values), strict=True):
+        for store, new in zip(self.stores(layer_idx), (keys, values), strict=True):
             if self._positions is None:
                 store[self._rows, :, self._start : self._stop] = new
             else:
@@ -64,17 +65,16 @@ class KVCache:
         """Give the memory back."""
         self.layers = []
 
-    def _make_room(self, layer_idx: int, keys: Tensor, values: Tensor) -> None:
-        if layer_idx == len(self.layers):
-            self.layers.append((keys.new_zeros(0, *keys.shape[1:]), values.new_zeros(0, *values.shape[1:])))
+    def stores(self, layer_idx: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of a layer that was written to before, with room for the pass at hand."""
         have_rows, _, have_tokens, _ = self.layers[layer_idx][0].shape
-        if have_rows >= self._rows.stop and have_tokens >= self._visible:
-            return
-        rows = have_rows if have_rows >= self._rows.stop else max(self._rows.stop, 2 * have_rows)
-        grown = max(self._visible, have_tokens + have_tokens // 2)
-        tokens = have_tokens if have_tokens >= self._visible else round_up(grown)
-        pair = self.layers[layer_idx]
-        self.layers[layer_idx] = (_grown(pair[0], rows, tokens), _grown(pair[1], rows, tokens))
+        if have_rows < self._rows.stop or have_tokens < self._visible:
+            rows = have_rows if have_rows >= self._rows.stop else max(self._rows.stop, 2 * have_rows)
+            grown = max(self._visible, have_tokens + have_tokens // 2)
+            tokens = have_tokens if have_tokens >= self._visible else round_up(grown)
+            keys, values = self.layers[layer_idx]
+            self.layers[layer_idx] = (_grown(keys, rows, tokens), _grown(values, rows, tokens))
+        return self.layers[layer_idx]
 
 
 def round_up(tokens: int) -> int:

@@ -270,8 +270,9 @@ class Engine:
             self._recent.append((time.monotonic(), len(choices)))
         for row in [r for r in self.batch.rows if r.read]:
             self._deliver_prompt(self._running[row])
-        for choice in choices:
-            self._deliver(self._running[choice.row], choice)
+        texts = [self._text_of(choice) for choice in choices]
+        for choice, text in zip(choices, texts, strict=True):  # all at once: who listens wakes once, not per row
+            self._deliver(self._running[choice.row], choice, text)
 
     def _deliver_prompt(self, run: Run) -> None:
         row, pieces = run.prepared.row, run.prepared.prompt_pieces
@@ -288,17 +289,23 @@ class Engine:
         vocabulary = self.batch.model.vocabulary
         return tuple(Alternative(vocabulary.text(i), value, vocabulary.torn(i)) for i, value in top)
 
-    def _deliver(self, run: Run, choice: Choice) -> None:
+    def _text_of(self, choice: Choice) -> str:
+        silent = choice.token == NO_TOKEN or self._ends(choice)
+        return "" if silent else self._running[choice.row].prepared.text.push(choice.token)
+
+    def _ends(self, choice: Choice) -> bool:
+        return choice.token in self.batch.model.eos_ids and not choice.row.state.params.ignore_eos
+
+    def _deliver(self, run: Run, choice: Choice, text: str) -> None:
         if choice.token == NO_TOKEN:
             self._fail_run(run, _OVERFLOW)
             return
-        model, params = self.batch.model, choice.row.state.params
+        params = choice.row.state.params
         if params.max_tokens == 0:  # only the prompt was to be read
             choice.row.tokens.pop()
             self._finish(run, "length")
             return
-        ended = choice.token in model.eos_ids and not params.ignore_eos
-        text = "" if ended else run.prepared.text.push(choice.token)
+        ended = self._ends(choice)
         own = self._own_text(run, choice, ended) if params.logprobs else {}
         run.send(Token, token_id=choice.token, text=text, logprob=choice.logprob, **own)
         if ended or run.prepared.text.stopped:

@@ -25,5 +25,13 @@ def attention_masks(config: Any, positions: Tensor, visible: int, dtype: torch.d
     return _additive(near, dtype)
 
 
+def window_of(config: Any, layer: int) -> int | None:
+    """How many tokens, itself included, a token sees in this layer; None is all before it."""
+    kinds = getattr(config, "layer_types", None)
+    if kinds and kinds[layer] != "sliding_attention":
+        return None
+    return getattr(config, "sliding_window", None)
+
+
 def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(~allowed, torch.finfo(dtype).min)

@@ -14,7 +14,7 @@ from collections.abc import Coroutine
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from asgiref.sync import SyncToAsync
+from asgiref.sync import AsyncToSync, SyncToAsync
 from django.conf import settings
 
 from inference.client import Inference, connect
@@ -70,9 +70,15 @@ def submit(coro: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
     once the request has ended, and for ever while the request waits for the answer in it.
     """
     context = contextvars.copy_context()
-    context.run(SyncToAsync.thread_sensitive_context.set, None)  # type: ignore[arg-type]
-    context.run(SyncToAsync.deadlock_context.set, False)
+    context.run(_forget_thread)
     return context.run(asyncio.run_coroutine_threadsafe, coro, loop())
+
+
+def _forget_thread() -> None:
+    """The three places in which asgiref remembers where synchronous code is to run."""
+    AsyncToSync.executors.current = None
+    SyncToAsync.thread_sensitive_context.set(None)  # type: ignore[arg-type]
+    SyncToAsync.deadlock_context.set(False)
 
 
 def spawn(coro: Coroutine[Any, Any, Any]) -> concurrent.futures.Future[Any]:

@@ -35,7 +35,10 @@ NAVIGATION = {
         Place("Presets", "presets:list", "i-save", "g e", "presets.Preset"),
         Place("Datasets", "datasets:list", "i-data", "g d", "datasets.Dataset"),
     ),
-    "Serve": (Place("Keys & usage", "access:keys", "i-key", "g k"),),
+    "Serve": (
+        Place("Keys & usage", "access:keys", "i-key", "g k"),
+        Place("API docs", "api-docs", "i-code", "g a"),
+    ),
     "System": (Place("Jobs", "jobs:list", "i-job", "g j"),),
 }
 VERSION = "0.1.0"

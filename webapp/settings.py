@@ -236,7 +236,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "webapp.middleware.UploadLimit",
     "webapp.middleware.ExplainErrors",
-    "axes.middleware.AxesMiddleware",
+    "axes.middleware.AxesMiddleware",  # stays last
 ]
 ROOT_URLCONF = "webapp.urls"
 ASGI_APPLICATION = "webapp.asgi.application"
@@ -262,7 +262,6 @@ REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [],
     "DEFAULT_PERMISSION_CLASSES": [],
     "URL_FORMAT_OVERRIDE": None,
-    "UNAUTHENTICATED_USER": None,
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "Steerboard",

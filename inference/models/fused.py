@@ -29,7 +29,9 @@ class FusedAttention(nn.Module):
         self.kv_heads = source.k_proj.out_features // self.head_dim
         self.heads = self.kv_heads * self.groups
         self.qkv = joined([source.q_proj, source.k_proj, source.v_proj])
-        self.q_norm, self.k_norm = getattr(source, "q_norm", None), getattr(source, "k_norm", None)
+        has_norms = hasattr(source, "q_norm")
+        self.q_norm = FusedNorm(source.q_norm) if has_norms else None
+        self.k_norm = FusedNorm(source.k_norm) if has_norms else None
         self.o_proj = joined([source.o_proj])
 
     def forward(

@@ -39,8 +39,11 @@ class PackedLinear(nn.Module):
         if len(rows) == 0:
             return input.new_zeros(*input.shape[:-1], self.out_features)
         lines = torch.cat((rows, rows)) if len(rows) == 1 else rows
-        product = torch.ops.mkldnn._linear_pointwise(lines, self._packed, self.bias, "none", [], "")
-        return product[: len(rows)].view(*input.shape[:-1], self.out_features)
+        return self.product(lines)[: len(rows)].view(*input.shape[:-1], self.out_features)
+
+    def product(self, lines: Tensor) -> Tensor:
+        """[n, in_features] to [n, out_features], for two rows or more."""
+        return torch.ops.mkldnn._linear_pointwise(lines, self._packed, self.bias, "none", [], "")
 
 
 def joined(layers: Sequence[nn.Linear]) -> nn.Module:

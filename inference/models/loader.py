@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from inference.errors import InferenceError, InvalidRequest, NotFound, Unavailable
 from inference.interventions import ResidualHooks
+from inference.models.decoder import Decoder, decoder_of
 from inference.models.fused import fuse
 from inference.models.linear import pack_linears
 from inference.text import Vocabulary
@@ -26,7 +27,8 @@ from inference.types import Message
 
 DEFAULT_ID = "SmolLM2-135M-Instruct"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
-SPEED_PATHS = {"fuse": fuse, "pack": pack_linears}  # in this order
+IMPROVEMENTS = {"fuse": fuse, "pack": pack_linears}  # in this order
+SPEED_PATHS = (*IMPROVEMENTS, "native")
 BLOCK_PATHS = ("model.layers", "transformer.h", "gpt_neox.layers")
 
 
@@ -51,6 +53,7 @@ class LoadedModel:
         self.special_ids = _special_ids(tokenizer, self.vocab_size)
         self.vocabulary = Vocabulary(tokenizer)
         self.hooks = ResidualHooks(self.layers)
+        self.decoder: Decoder | None = None  # a faster way to take one step, where there is one
         self.cache_bytes_per_token = _cache_bytes_per_token(config, self.n_layers, self.dtype)
         self.load_seconds = 0.0
 
@@ -148,6 +151,8 @@ def load(
     started = time.monotonic()
     folder, id, revision = resolve(name, cache_dir)
     model = _load_folder(folder, id, revision, wanted, where, paths)
+    if "native" in paths:
+        model.decoder = decoder_of(model.hf, cache_dir)
     model.load_seconds = time.monotonic() - started
     return model
 
@@ -289,7 +294,7 @@ def _load_folder(
     if dtype == torch.float64 and hasattr(config.get_text_config(), "num_local_experts"):
         hf.set_experts_implementation("eager")  # the grouped kernel has no float64
     hf = hf.to(device)
-    for path, improve in SPEED_PATHS.items():
+    for path, improve in IMPROVEMENTS.items():
         if path in paths:
             improve(hf)
     return LoadedModel(hf, tokenizer, id=id, revision=revision)

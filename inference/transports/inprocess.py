@@ -7,8 +7,10 @@ import contextlib
 import os
 import socket
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from inference.engine import Engine, Limits
 from inference.errors import InferenceError
@@ -30,6 +32,29 @@ from inference.types import (
 WORKER_ID = "inprocess"
 
 
+class Courier:
+    """Carries events from the engine's thread to one event loop: many at a time, since each wake-up costs both."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop):
+        self._loop = loop
+        self._carried: deque[tuple[asyncio.Queue[Event], Event]] = deque()
+        self._called = False
+
+    def carry(self, inbox: asyncio.Queue[Event], event: Event) -> None:
+        """From any thread."""
+        self._carried.append((inbox, event))
+        if not self._called:
+            self._called = True
+            with contextlib.suppress(RuntimeError):  # the listener's loop is gone, and the listener with it
+                self._loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        self._called = False  # before looking: what comes from now on calls again
+        while self._carried:
+            inbox, event = self._carried.popleft()
+            inbox.put_nowait(event)
+
+
 class InProcess:
     """`inference.client.Inference` over an engine that loads `name` in the background. May be used from many loops."""
 
@@ -37,6 +62,13 @@ class InProcess:
         self.vectors = VectorStore(data_dir / "vectors")
         self.host = ModelHost(name, vectors=self.vectors, cache_dir=data_dir / "models", dtype=dtype, limits=limits)
         self._started = time.time()
+        self._couriers: WeakKeyDictionary[asyncio.AbstractEventLoop, Courier] = WeakKeyDictionary()
+
+    def _courier_to(self, loop: asyncio.AbstractEventLoop) -> Courier:
+        courier = self._couriers.get(loop)
+        if courier is None:
+            courier = self._couriers[loop] = Courier(loop)
+        return courier
 
     @property
     def engine(self) -> Engine:
@@ -52,12 +84,11 @@ class InProcess:
             yield event
 
     async def _events(self, request: GenerationRequest | JobRequest) -> AsyncIterator[Event]:
-        loop = asyncio.get_running_loop()
+        courier = self._courier_to(asyncio.get_running_loop())
         inbox: asyncio.Queue[Event] = asyncio.Queue()
 
         def emit(event: Event) -> None:
-            with contextlib.suppress(RuntimeError):  # the listener's loop is gone, and the listener with it
-                loop.call_soon_threadsafe(inbox.put_nowait, event)
+            courier.carry(inbox, event)
 
         ended = False
         try:

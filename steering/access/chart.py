@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date
 
 WIDTH, HEIGHT = 960, 220
-LEFT, RIGHT, TOP, BOTTOM = 52, 8, 10, 24
+LEFT, RIGHT, TOP, BOTTOM = 52, 20, 10, 24
 MOST_SERIES = 6  # as many colours as there are; what is smaller goes together
 OTHERS = "others"
 GRID_LINES = 4

@@ -13,6 +13,7 @@ from django.dispatch import Signal
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
+from steering.access.denied import Denied
 from steering.access.models import SECRET_START, ApiKey
 from steering.audit.models import AuditEntry
 from steering.audit.trail import record
@@ -36,9 +37,13 @@ def create_key(*, owner: Any, name: str, scopes: list[str], **fields: Any) -> tu
 
 
 def rotate_key(key: ApiKey) -> str:
-    """A new secret for the same key. The old one stops at once, and so does what runs with it."""
+    """A new secret for the same key. The old one stops at once, and so does what runs with it.
+
+    Raises Denied(404) for a key that was revoked, be it a moment ago.
+    """
     prefix, secret, digest = _mint()
-    ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(prefix=prefix, digest=digest)
+    if not ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(prefix=prefix, digest=digest):
+        raise Denied(404, "revoked_key", f"“{key.name}” was revoked, so it gets no new secret. Make a new key instead.")
     key.refresh_from_db()
     record(Action.KEY_ROTATED, _named(key), actor=key.owner)
     key_revoked.send(ApiKey, key=key)

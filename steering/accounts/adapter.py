@@ -61,7 +61,7 @@ class AccountAdapter(DefaultAccountAdapter):
 
     def is_safe_url(self, url: str) -> bool:
         """Only addresses on this server, without naming it: no list of hosts can be tricked."""
-        return url_has_allowed_host_and_scheme(url, allowed_hosts=None)
+        return url.startswith("/") and url_has_allowed_host_and_scheme(url, allowed_hosts=None)
 
     def is_ajax(self, request: HttpRequest) -> bool:
         return False  # pages only; programs use keys

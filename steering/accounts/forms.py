@@ -8,7 +8,7 @@ from allauth.account import forms as account
 from allauth.mfa.base import forms as mfa
 from allauth.mfa.totp import forms as totp
 from django import forms
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.http import HttpRequest, HttpResponse
 
 from steering.accounts import signup
@@ -52,6 +52,7 @@ class SignUpForm(Styled, account.SignupForm):
     labels = {"email": "E-mail", "password1": "Password", "password2": "The same again"}
     hints = {"password1": PASSWORD_HINT}
     invitation: Invitation | None = None
+    account_already_exists: bool
 
     def __init__(self, *args: Any, invitation: Invitation | None = None, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -67,14 +68,22 @@ class SignUpForm(Styled, account.SignupForm):
         return email
 
     def try_save(self, request: HttpRequest) -> tuple[User | None, HttpResponse | None]:
-        if self.account_already_exists:
-            User().set_password(self.cleaned_data["password1"])  # takes as long as it does for a new address
-        with transaction.atomic():
-            if self.invitation:
-                if not Invitation.objects.redeem(self.invitation):
-                    raise signup.InvitationSpent
-                signup.use(request, self.invitation)
-            return super().try_save(request)
+        """The account and its address, and the invitation used up, or none of it. Raises InvitationSpent."""
+        if not self.account_already_exists:
+            try:
+                with transaction.atomic():
+                    self._use_invitation(request)
+                    return super().try_save(request)
+            except IntegrityError:  # the same address signed up at the same moment
+                self.account_already_exists = True
+        User().set_password(self.cleaned_data["password1"])  # takes as long as it does for a new address
+        return super().try_save(request)
+
+    def _use_invitation(self, request: HttpRequest) -> None:
+        if self.invitation:
+            if not Invitation.objects.redeem(self.invitation):
+                raise signup.InvitationSpent
+            signup.use(request, self.invitation)
 
 
 class EmailForm(Styled, account.AddEmailForm):

@@ -6,12 +6,12 @@ from django.contrib import messages
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from steering.jobs import runner
 from steering.jobs.models import Job
+from steering.returning import page_before
 
 PAGE = 30
 
@@ -48,6 +48,4 @@ def job_cancel(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
         return JsonResponse(job.status())
     if not cancelled:
         messages.info(request, f"“{job.title}” had already ended: {job.get_state_display().lower()}.")
-    back = request.POST.get("next", "")
-    safe = url_has_allowed_host_and_scheme(back, {request.get_host()}, request.is_secure())
-    return redirect(back if safe else job.get_absolute_url())
+    return redirect(page_before(request, job.get_absolute_url()))

@@ -6,7 +6,6 @@ from django.conf import settings
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
@@ -14,6 +13,7 @@ from inference.errors import InferenceError
 from inference.types import WorkerInfo
 from steering import gateway
 from steering.accounts import totp
+from steering.returning import page_before
 from steering.workers.choice import choose
 from steering.workers.control import DONE, worker_ask
 
@@ -53,8 +53,7 @@ def worker_control(request: HttpRequest, worker_id: str, command: str) -> HttpRe
 def model_choose(request: HttpRequest) -> HttpResponse:
     """Work with another of the served models from now on."""
     choose(request, request.POST.get("model", "")[:MAX_NAME])
-    back = request.POST.get("next", "")
-    return redirect(back if url_has_allowed_host_and_scheme(back, {request.get_host()}, request.is_secure()) else "/")
+    return redirect(page_before(request, "/"))
 
 
 def _require_staff(request: HttpRequest) -> None:

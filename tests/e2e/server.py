@@ -21,6 +21,7 @@ class LiveServer:
     """Starts on entering; `link` signs the first account in once."""
 
     def __init__(self, data: Path):
+        self.data = data
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.said: list[str] = []

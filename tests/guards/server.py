@@ -1,6 +1,7 @@
-"""A web process with a fake model and one route that breaks: `python -m tests.guards.server PORT`.
+"""A web process with a fake model and one route that breaks: `python -m tests.guards.server PORT [hostile]`.
 
-Prints a sign-in token and the key of a session of the first account.
+Prints a sign-in token and the key of a session of the first account. With `hostile` the model writes what would hurt a
+page that took it for markup.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from django.urls import path
 
 from steering import gateway
 from steering.accounts.models import SigninLink, User
+from tests import fake_inference
 from tests.fake_inference import FakeInference
+from tests.guards.hostile import CORPUS
 from webapp import urls
 from webapp.webserver import serve
 
@@ -33,7 +36,7 @@ def broken(request: HttpRequest, token: str) -> HttpResponse:
 def session_of(user: User) -> str:
     session = SessionStore()
     session[SESSION_KEY] = str(user.pk)
-    session[BACKEND_SESSION_KEY] = django.conf.settings.AUTHENTICATION_BACKENDS[0]
+    session[BACKEND_SESSION_KEY] = django.conf.settings.AUTHENTICATION_BACKENDS[-1]
     session[HASH_SESSION_KEY] = user.get_session_auth_hash()
     session.save()
     return str(session.session_key)
@@ -41,7 +44,9 @@ def session_of(user: User) -> str:
 
 if __name__ == "__main__":
     urls.urlpatterns.append(path("broken/<str:token>/", broken, name="broken"))
-    gateway.set_inference(FakeInference(delay=0.001))
+    if "hostile" in sys.argv:
+        fake_inference.WORDS[:] = [text.encode(errors="replace").decode()[:200] for text in CORPUS.values()]
+    gateway.set_inference(FakeInference(delay=0.001, payload={"merged": []}))
     user = User.objects.first_account()
     print(SigninLink.objects.issue(user), flush=True)
     print(session_of(user), flush=True)

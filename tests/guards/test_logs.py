@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
-import subprocess
 import sys
-import urllib.error
-import urllib.request
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from websockets.sync.client import connect
 
 from inference.logs import Cause, JsonLines, TextLines, cause, log_settings, redacted
-from scripts.servers import free_port
-from tests.processes.several import until
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.guards.running import Server
 
 SECRETS = [
     ("Authorization: Bearer sk-sb-ab12cd34-Zm9vYmFyYmF6", "Zm9vYmFyYmF6"),
@@ -90,57 +82,16 @@ KEY = "sk-sb-planted0-plantedkeyplantedkey"
 QUERY = "plantedquery"
 
 
-class Server:
-    def __init__(self, folder: Path, form: str):
-        self.port, self.log = free_port(), folder / "log"
-        env = os.environ | {
-            "DJANGO_SETTINGS_MODULE": "webapp.settings",
-            "STEERBOARD_DATA": str(folder / "data"),
-            "DATABASE_URL": "",
-            "REDIS_URL": "",
-            "INFERENCE_URL": "inprocess://default",
-            "LOG_FORMAT": form,
-            "PYTHONPATH": str(ROOT),
-        }
-        migrate = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
-        subprocess.run(migrate, cwd=ROOT, env=env, check=True)
-        with self.log.open("w") as log:
-            command = [sys.executable, "-m", "tests.guards.server", str(self.port)]
-            self.process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=log, text=True)
-        assert self.process.stdout
-        self.token = self.process.stdout.readline().strip()
-        self.cookie = self.process.stdout.readline().strip()
-        until(lambda: self.get("/livez")[0] == 200, 60)
-
-    def get(self, path: str, **headers: str) -> tuple[int, str]:
-        """Status and request id."""
-        sent = {"Cookie": f"sessionid={self.cookie}"} | {k.replace("_", "-"): v for k, v in headers.items()}
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=sent)
-        try:
-            with urllib.request.urlopen(request, timeout=20) as response:
-                return response.status, response.headers["X-Request-ID"]
-        except urllib.error.HTTPError as error:
-            return error.code, error.headers["X-Request-ID"]
-        except OSError:
-            return 0, ""
-
-    def run(self, vector: str | None = None) -> None:
-        origin = f"http://127.0.0.1:{self.port}"
-        lanes = [{"key": "A", "name": "Base", "system_prompt": SYSTEM}]
-        settings = {"input": PROMPT, "lanes": lanes}
-        headers = {"Cookie": f"sessionid={self.cookie}"}
-        url = f"ws://127.0.0.1:{self.port}/ws/playground/"
-        with connect(url, additional_headers=headers, origin=origin) as socket:  # type: ignore[arg-type]
-            socket.send(json.dumps({"t": "run", "idem": str(uuid.uuid4()), "settings": settings}))
-            heard = ""
-            while "run_finished" not in heard:
-                heard += str(socket.recv(timeout=20))
-            assert ANSWER in "".join(e["s"] for e in _tokens(heard))
-
-    def stop(self) -> str:
-        self.process.terminate()
-        self.process.wait(60)
-        return self.log.read_text()
+def run(server: Server) -> None:
+    """A run on the playground, to its end."""
+    settings = {"input": PROMPT, "lanes": [{"key": "A", "name": "Base", "system_prompt": SYSTEM}]}
+    headers, url = {"Cookie": f"sessionid={server.cookie}"}, f"ws://127.0.0.1:{server.port}/ws/playground/"
+    with connect(url, additional_headers=headers, origin=server.url) as socket:  # type: ignore[arg-type]
+        socket.send(json.dumps({"t": "run", "idem": str(uuid.uuid4()), "settings": settings}))
+        heard = ""
+        while "run_finished" not in heard:
+            heard += str(socket.recv(timeout=20))
+        assert ANSWER in "".join(e["s"] for e in _tokens(heard))
 
 
 def _tokens(heard: str) -> Iterator[dict[str, Any]]:
@@ -165,7 +116,7 @@ def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             "static": server.get("/static/favicon.svg"),
             "broken": server.get(f"/broken/{server.token}/?prompt={PROMPT}"),
         }
-        server.run()
+        run(server)
         text = server.stop()
     finally:
         server.process.kill()

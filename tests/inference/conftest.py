@@ -11,6 +11,8 @@ from inference.models.loader import LoadedModel, load
 from inference.store import VectorStore
 from tests.inference import tiny
 
+CACHE = Path(__file__).resolve().parents[2] / "data" / "models"  # where `make run` too keeps what it compiled
+
 torch.set_num_threads(1)  # tiny models lose more to waiting for a second thread than it brings
 
 
@@ -29,15 +31,13 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
 @pytest.fixture(scope="session")
 def tiny_model(tiny_folder: Callable[[str], Path]) -> Callable[[str], LoadedModel]:
     """Load a tiny model in float64. A new object each time: hooks belong to one owner."""
-    return lambda family: load(str(tiny_folder(family)), cache_dir=Path("unused"), dtype="float64", device="cpu")
+    return lambda family: load(str(tiny_folder(family)), cache_dir=CACHE, dtype="float64", device="cpu")
 
 
 @pytest.fixture(scope="session")
 def plain_model(tiny_folder: Callable[[str], Path]) -> Callable[[str], LoadedModel]:
     """As `tiny_model`, with transformers' own modules only."""
-    return lambda family: load(
-        str(tiny_folder(family)), cache_dir=Path("unused"), dtype="float64", device="cpu", speed=()
-    )
+    return lambda family: load(str(tiny_folder(family)), cache_dir=CACHE, dtype="float64", device="cpu", speed=())
 
 
 @pytest.fixture

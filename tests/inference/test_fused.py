@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
 from inference.errors import InvalidRequest
 from inference.models.fused import FusedAttention, FusedMLP, FusedNorm
 from inference.models.loader import load, speed_paths
+from tests.inference.conftest import CACHE
 from tests.inference.test_isolation import decode_logits
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
@@ -33,7 +32,7 @@ def test_without_a_mask_attention_is_causal(tiny_model, plain_model, family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_packed_and_fused_parts_stay_near_the_plain_model(tiny_folder, family, dtype):
     fast, plain = (
-        load(str(tiny_folder(family)), cache_dir=Path("unused"), dtype=dtype, device="cpu", speed=speed)
+        load(str(tiny_folder(family)), cache_dir=CACHE, dtype=dtype, device="cpu", speed=speed)
         for speed in (("fuse", "pack"), ())
     )
     a, b = decode_logits(fast, ROWS[:1])[:, 0].double(), decode_logits(plain, ROWS[:1])[:, 0].double()
@@ -45,7 +44,7 @@ def test_a_row_has_the_same_logits_alone_and_in_company(tiny_folder):
     """To the bit where the machine's products allow it; benchmarks/isolation.py counts whether they do."""
 
     def logits(rows):
-        model = load(str(tiny_folder("llama")), cache_dir=Path("unused"), dtype="float32", device="cpu")
+        model = load(str(tiny_folder("llama")), cache_dir=CACHE, dtype="float32", device="cpu")
         return decode_logits(model, rows)[0, 1:]  # the steps; a group's prefill ends with its longest prompt
 
     row = (list(range(10, 22)), [])
@@ -56,11 +55,11 @@ def test_a_row_has_the_same_logits_alone_and_in_company(tiny_folder):
 
 def test_speed_paths_are_named_in_the_environment(monkeypatch):
     monkeypatch.delenv("STEERBOARD_SPEED", raising=False)
-    assert speed_paths() == ("fuse", "pack")
+    assert speed_paths() == ("fuse", "pack", "native")
     monkeypatch.setenv("STEERBOARD_SPEED", "pack")
     assert speed_paths() == ("pack",)
     monkeypatch.setenv("STEERBOARD_SPEED", "")
     assert speed_paths() == ()
     monkeypatch.setenv("STEERBOARD_SPEED", "warp")
-    with pytest.raises(InvalidRequest, match="fuse, pack"):
+    with pytest.raises(InvalidRequest, match="fuse, pack, native"):
         speed_paths()

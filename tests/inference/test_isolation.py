@@ -77,8 +77,13 @@ def test_strength_zero_is_base_bit_for_bit(tiny_model, operation):
 def decode_logits(model, rows):
     """The logits [rows, steps, vocab] that one batch chooses from."""
     seen = []
-    batch = Batch(model)
-    model.hf.register_forward_hook(lambda m, a, out: seen.append(out.logits[:, -1].clone()))
+
+    class Watched(Batch):
+        def _choose(self, rows, logits):
+            seen.append(logits.clone())
+            return super()._choose(rows, logits)
+
+    batch = Watched(model)
     made = []
     for ids, edits in rows:
         params = SamplingParams(max_tokens=8, temperature=0.0)

@@ -49,3 +49,15 @@ def test_a_job_whose_worker_is_killed_fails_with_a_cure(wreck: Wreck, webs: tupl
     assert time.monotonic() - wreck.killed < PATIENCE
     assert (lost["state"], lost["error_code"]) == ("failed", "worker_lost")
     assert "Start it again" in lost["error_message"]
+
+
+def test_what_both_had_reserved_is_given_back(wreck: Wreck, several: Several, webs: tuple[Web, Web]) -> None:
+    webs[0].ended(wreck.job)
+    look = (
+        "from steering.access.models import LedgerEntry as E\n"
+        f"print([(e.state, e.used_tokens > 0) for w in ('run:{wreck.run}', 'job:{wreck.job}')"
+        " for e in E.objects.filter(work=w)])"
+    )
+    found = several.run("manage.py", "shell", "--no-imports", "-c", look).strip()
+    assert found == "[('settled', True), ('refunded', False)]"
+    assert "agrees" in several.run("manage.py", "recount", "--check")

@@ -11,7 +11,7 @@ from django.contrib.auth.models import AnonymousUser, Group
 from django.test import RequestFactory
 from django.utils import timezone
 
-from steering.access import admission
+from steering.access import admission, keys
 from steering.access.admission import refund, reserve, settle
 from steering.access.denied import Denied
 from steering.access.keys import create_key, revoke_key, rotate_key
@@ -105,6 +105,27 @@ def test_rotating_ends_the_old_secret_and_keeps_the_key(person: User) -> None:
         principal_of(asked(old))
     assert not still_valid(before)
     assert still_valid(principal_of(asked(new)))
+
+
+def test_a_revoked_key_gets_no_new_secret(person: User) -> None:
+    key, _ = key_of(person)
+    stale = ApiKey.objects.get(pk=key.pk)
+    revoke_key(key)
+    with pytest.raises(Denied, match="was revoked"):
+        rotate_key(stale)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_secrets_are_compared_in_the_same_time_whatever_they_are(
+    person: User, known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Digests of one length, by hmac.compare_digest, also where no key has the prefix."""
+    _, secret = key_of(person)
+    compared: list[tuple[str, str]] = []
+    monkeypatch.setattr(keys.hmac, "compare_digest", lambda a, b: compared.append((a, b)) or False)
+    assert keys.find_key(secret if known else "sk-sb-0000000000-1") is None
+    ((kept, shown),) = compared
+    assert len(kept) == len(shown) == 64
 
 
 def test_what_began_with_a_key_notices_that_it_ended(person: User) -> None:

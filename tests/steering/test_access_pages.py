@@ -20,9 +20,11 @@ from steering.access.chart import stacked
 from steering.access.keys import create_key, find_key
 from steering.access.models import ApiKey, LedgerEntry, Limit
 from steering.access.principal import Principal
-from steering.access.snippets import Example, chat_snippets, list_snippets
+from steering.access.snippets import Example, chat_snippets, example_on, list_snippets
 from steering.access.usage import last_days, today
 from steering.accounts.models import User
+from steering.datasets.starter_catalog import load_starter_datasets
+from steering.vectors.starters import load_starter_vectors
 from tests.fake_inference import MODEL, FakeInference
 
 pytestmark = pytest.mark.django_db
@@ -187,3 +189,11 @@ def test_the_programs_are_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert body["messages"][0]["content"] == hostile.prompt
     assert body["steering"] == hostile.steering
     compile(list_snippets("http://here/api/v1/datasets/", "sk-sb-a-b")[1].code, "snippet", "exec")
+
+
+def test_the_programs_steer_where_a_starter_was_measured_to_work(mira: Client, person: User) -> None:
+    load_starter_datasets()
+    vectors = {vector.slug: vector for vector in load_starter_vectors()}
+    chosen = example_on(ModelInfo("ready", id=vectors["brevity"].model_id))
+    assert chosen.steering["vectors"] == [{"vector": "brevity", "layer": 8, "strength": 0.3, "unit": "relative"}]
+    assert example_on(ModelInfo("ready", id="org/unknown")) == Example()

@@ -2,15 +2,22 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from importlib import import_module
 from io import StringIO
 
 import pytest
+from allauth.account.models import EmailAddress
+from django.apps import apps
 from django.core.cache import cache
 from django.core.management import CommandError, call_command
 from django.db import connection
+from django.template import TemplateDoesNotExist
+from django.template.loader import get_template
 from django.test import Client
+from django.urls import URLPattern
 from django.utils import timezone
 
+from steering.accounts import allauth_urls
 from steering.accounts.models import SigninLink, User
 
 PASSWORD = "seven calm cats by the river"
@@ -159,3 +166,26 @@ def test_the_admin_pages_make_an_account_without_a_password(browser_of) -> None:
     client = browser_of(User.objects.first_account())
     client.post("/admin/accounts/user/add/", {"email": "New@Example.org", "name": "New", "is_active": "on"})
     assert not User.objects.get(email="new@example.org").has_usable_password()
+
+
+def test_accounts_of_before_need_not_confirm_their_address(client: Client, person: User) -> None:
+    person.set_password(PASSWORD)
+    person.save()
+    EmailAddress.objects.all().delete()
+    migration = import_module("steering.accounts.migrations.0002_invitations")
+    migration.vouch_for_those_there_are(apps, None)
+    migration.vouch_for_those_there_are(apps, None)
+    assert sign_in(client, person.email, PASSWORD)["Location"] == "/"
+
+
+@pytest.mark.parametrize("route", allauth_urls.urlpatterns, ids=lambda route: route.name)
+def test_every_page_of_allauth_that_is_served_has_a_template_of_ours(route: URLPattern) -> None:
+    template = route.callback.view_initkwargs.get("template_name") or route.callback.view_class.template_name
+    assert template.startswith("accounts/") or route.name == "account_logout"  # which has no page
+    if route.name != "account_logout":
+        get_template(template)
+
+
+def test_the_templates_that_allauth_brings_cannot_be_shown() -> None:
+    with pytest.raises(TemplateDoesNotExist):
+        get_template("account/login.html")

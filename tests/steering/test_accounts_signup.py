@@ -100,6 +100,21 @@ def test_a_known_and_an_unknown_address_get_the_same_answer(settings, person: Us
     assert User.objects.count() == 2
 
 
+@pytest.mark.django_db(transaction=True)
+def test_one_address_that_signs_up_twice_at_once_has_one_account(settings) -> None:
+    settings.SIGNUP = "open"
+
+    def race(_: int) -> str:
+        try:
+            return sign_up(Client())["Location"]
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(3) as pool:
+        assert set(pool.map(race, range(3))) == {"/accounts/email/sent/"}
+    assert User.objects.filter(email=NEW).count() == EmailAddress.objects.filter(email=NEW).count() == 1
+
+
 def test_the_owner_of_an_address_gets_it_from_a_claim_that_was_never_proven(settings, person: User) -> None:
     settings.SIGNUP = "open"
     sign_up(Client(), NEW)  # by someone who cannot read that mail

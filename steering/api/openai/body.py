@@ -158,7 +158,7 @@ class Fields:
                 raise unsupported(path, f"Unsupported parameter: '{path}'. {sentence}")
 
     def done(self) -> None:
-        """Refuse what is left. A field that is not known is a mistake, most likely a misspelt one; OpenAI does so too."""
+        """Refuse what is left, as OpenAI does: a field that is not known is a mistake, most likely a misspelt name."""
         unknown = sorted(set(self._data) - self._read)
         if not unknown:
             return

@@ -8,7 +8,6 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any, Protocol
 
-from channels.db import database_sync_to_async
 from django.http import HttpRequest
 
 from inference.types import Event, Finished, Started
@@ -21,6 +20,7 @@ from steering.api.openai.body import Fields, parse_json
 from steering.api.openai.errors import ApiError
 from steering.api.openai.planning import Plan, plan
 from steering.api.openai.rows import Rows
+from steering.api.openai.threads import in_thread
 from steering.api.openai.written import Piece
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Call:
         self.answer = Answer(planned.requests[0].id, planned)
         self._reservation = reservation
         self._hold = draining.hold()
-        self._rows = Rows(planned.requests, database_sync_to_async(lambda: still_valid(who)), self.close)
+        self._rows = Rows(planned.requests, in_thread(lambda: still_valid(who)), self.close)
         self._early: list[tuple[int, Event]] = []
         self._closed = False
 
@@ -66,7 +66,7 @@ class Call:
     async def open(cls, request: HttpRequest, form: Form) -> Call:
         """Raises ApiError and InferenceError for what is refused before anything runs."""
         draining.refuse_new_work()
-        return cls(*await database_sync_to_async(_admit)(request, form))
+        return cls(*await in_thread(_admit)(request, form))
 
     @property
     def streamed(self) -> bool:
@@ -134,7 +134,7 @@ class Call:
     async def _settle_now(self) -> None:
         if not self._closed:
             self._closed = True
-            await database_sync_to_async(self._settle)()
+            await in_thread(self._settle)()
             self._hold.release()
 
     def close(self) -> None:
@@ -142,7 +142,7 @@ class Call:
         self._rows.close()
         if not self._closed:
             self._closed = True
-            gateway.spawn(database_sync_to_async(self._settle)())
+            gateway.spawn(in_thread(self._settle)())
             self._hold.release()
 
     def _settle(self) -> None:

@@ -22,7 +22,8 @@ PARAMS = {"model_not_served": "model", "no_chat_template": "messages", "bad_mess
           "empty_messages": "messages", "bad_token_ids": "prompt", "unknown_token": "prompt"}  # fmt: skip
 STEERING = {"vector_not_found", "vector_model_mismatch", "layer_not_in_vector", "numbers_overflowed", "one_source",
             "no_layer", "bad_window", "no_positions", "too_many_interventions", "preset_not_found", "preset_ambiguous",
-            "preset_model_mismatch", "intervention_count", "strength", "positions", "layer_out_of_range"}  # fmt: skip
+            "preset_model_mismatch", "intervention_count", "strength", "positions", "wrong_size",
+            "layer_out_of_range", "vector_ambiguous", "bad_direction", "no_residual_norm"}  # fmt: skip
 
 
 class ApiError(Exception):

@@ -8,6 +8,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
+from django.db import Error as DatabaseTrouble
+
 from inference.errors import InferenceError
 from inference.types import Event, Failed, Finished, GenerationRequest
 from steering import gateway
@@ -32,6 +34,7 @@ class Rows:
     ):
         self._still_valid, self._on_unread = still_valid, on_unread
         self._inbox: asyncio.Queue[Item] = asyncio.Queue()
+        self._end: ApiError | None = None  # overtakes what waits to be read
         self._taken_at = time.monotonic()
         self._tasks = [asyncio.create_task(self._follow(i, request)) for i, request in enumerate(requests)]
         self._tasks.append(asyncio.create_task(self._watch()))
@@ -39,9 +42,10 @@ class Rows:
     async def take(self, patience: float) -> tuple[int, Event] | None:
         """The next event; None after `patience` seconds without one. Raises ApiError when the rows cannot go on."""
         self._taken_at = time.monotonic()
-        try:
-            item = await asyncio.wait_for(self._inbox.get(), patience)
-        except TimeoutError:
+        item = await self._next(patience)
+        if self._end is not None:
+            raise self._end
+        if item is None:
             return None
         if isinstance(item, ApiError):
             raise item
@@ -51,6 +55,21 @@ class Rows:
         if isinstance(event, Finished) and event.reason == "cancelled":
             raise await self._why_cancelled()
         return row, event
+
+    async def _next(self, patience: float) -> Item | None:
+        if not self._inbox.empty():
+            await asyncio.sleep(0)  # a reader that lags behind must not keep the loop to itself
+            return self._inbox.get_nowait()
+        try:
+            return await asyncio.wait_for(self._inbox.get(), patience)
+        except TimeoutError:
+            return None
+
+    def _stop(self, error: ApiError) -> None:
+        """End the rows now, and tell the reader at its next step."""
+        self.close()
+        self._end = error
+        self._inbox.put_nowait(error)
 
     def close(self) -> None:
         for task in self._tasks:
@@ -71,14 +90,20 @@ class Rows:
         while True:
             await asyncio.sleep(CHECK_SECONDS)
             if time.monotonic() - self._taken_at > UNREAD_SECONDS:
-                self._inbox.put_nowait(ApiError(503, "reader_stalled", "Nobody read this stream, so it was ended."))
+                self._stop(ApiError(503, "reader_stalled", "Nobody read this stream, so it was ended."))
                 self._on_unread()
-            if not await self._still_valid():
-                self._inbox.put_nowait(revoked())
-                return
+            elif not await self._may_go_on():
+                self._stop(revoked())
+
+    async def _may_go_on(self) -> bool:
+        try:
+            return await self._still_valid()
+        except DatabaseTrouble:  # it says nothing of the key; asked again soon
+            log.warning("Could not look whether a key is still valid: the database does not answer")
+            return True
 
     async def _why_cancelled(self) -> ApiError:
-        if not await self._still_valid():
+        if not await self._may_go_on():
             return revoked()
         return ApiError(
             503, "stopped", "This was stopped by an administrator. Ask them before trying again.", retry=False

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from types import ModuleType
 from typing import Any
 
-from channels.db import database_sync_to_async
 from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponseBase, JsonResponse, StreamingHttpResponse
@@ -18,6 +17,7 @@ from steering.access.principal import Principal, principal_of
 from steering.api.openai import catalog, chat, completions, responses
 from steering.api.openai.call import Call
 from steering.api.openai.errors import ApiError, of_inference
+from steering.api.openai.threads import in_thread
 
 View = Callable[..., Awaitable[HttpResponseBase]]
 API_VERSION = "2020-10-01"  # of OpenAI's API, as its own servers say it
@@ -66,7 +66,7 @@ async def model(request: HttpRequest, name: str) -> HttpResponseBase:
     return JsonResponse(await _asked(request, lambda who: catalog.entry(who, name)))
 
 
-@database_sync_to_async
+@in_thread
 def _asked(request: HttpRequest, ask: Callable[[Principal], Any]) -> Any:
     who = principal_of(request)
     who.require("generate")

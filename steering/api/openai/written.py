@@ -94,9 +94,8 @@ class Written:
 def _cut(entries: list[Entry], length: int) -> list[Entry]:
     """Entries up to `length` characters; parts of a character that is cut away go with it."""
     kept: list[Entry] = []
-    for at, entry in enumerate(entries):
-        following = next((e.text for e in entries[at:] if e.text), "")
-        if not length or (not entry.text and len(following) > length):
+    for entry in entries:
+        if not length:
             break
         text = entry.text[:length]
         kept.append(entry if text == entry.text else replace(entry, text=text, raw=text.encode()))

@@ -9,4 +9,4 @@ from django.views.decorators.http import require_GET
 
 @require_GET
 def page(request: HttpRequest) -> HttpResponse:
-    return render(request, "api/docs.html")
+    return render(request, "api/docs.html", {"base": request.build_absolute_uri("/").rstrip("/")})

@@ -43,10 +43,16 @@ class Refused(Exception):
 def error_body(request: HttpRequest, error: Refused) -> dict[str, Any]:
     body: dict[str, Any] = {
         "code": error.code,
-        "message": error.message,
+        "message": _text(error.message),
         "request_id": getattr(request, "id", "-"),
     }
-    return {"error": body | ({"fields": error.fields} if error.fields else {})}
+    fields = {_text(name): _text(said) for name, said in error.fields.items()}
+    return {"error": body | ({"fields": fields} if fields else {})}
+
+
+def _text(said: str) -> str:
+    """Refusals may quote half a pair of surrogates, which no answer can carry."""
+    return said.encode(errors="replace").decode()
 
 
 def handle(error: Exception, context: dict[str, Any]) -> Response | None:

@@ -36,6 +36,18 @@ IDEMPOTENCY_KEY = OpenApiParameter(
 )
 
 
+SERVER_SENT_EVENT = {
+    "type": "object",
+    "description": "One event of the stream.",
+    "properties": {
+        "id": {"type": "string", "description": "Send it as Last-Event-ID to hear only what comes after it."},
+        "event": {"type": "string", "description": "The type."},
+        "data": {"type": "string", "contentMediaType": "application/json", "description": "A JSON object."},
+    },
+    "required": ["event", "data"],
+}
+
+
 def operation(
     id: str,
     summary: str,

@@ -3,10 +3,9 @@
 from django.contrib.auth.decorators import login_not_required
 from django.urls import path, re_path
 from django.views.decorators.csrf import csrf_exempt
-from drf_spectacular.views import SpectacularAPIView
 
 from steering.api.rest.errors import no_such_address
-from steering.api.rest.views import datasets, jobs, keys, presets, runs, served, usage, vectors
+from steering.api.rest.views import datasets, document, jobs, keys, presets, runs, served, usage, vectors
 
 app_name = "rest"
 urlpatterns = [
@@ -42,6 +41,6 @@ urlpatterns = [
     path("keys/<uuid:id>/", keys.OneKey.as_view(), name="key"),
     path("keys/<uuid:id>/rotate/", keys.Rotations.as_view(), name="key-rotate"),
     path("usage/", usage.Usage.as_view(), name="usage"),
-    path("schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("schema/", document.Document.as_view(), name="schema"),
     re_path(r"^.*$", login_not_required(csrf_exempt(no_such_address)), name="no-such-address"),
 ]

@@ -152,7 +152,7 @@ class RunPage(Page):
 
 class RunDetail(RunShape):
     settings = serializers.DictField(
-        child=serializers.JSONField(allow_null=True), help_text="To run it again as it was."
+        child=serializers.JSONField(allow_null=True), help_text="Send it back to run it again."
     )
     versions = serializers.ListField(child=serializers.UUIDField(), help_text="All runs of this turn, oldest first.")
     answers = AnswerShape(many=True)
@@ -175,10 +175,16 @@ def run_to_json(run: Run) -> dict[str, Any]:
 def run_detail(run: Run) -> dict[str, Any]:
     names = {lane["key"]: lane["name"] for lane in run.settings["lanes"]}
     return run_to_json(run) | {
-        "settings": run.settings,
+        "settings": _as_asked(run.settings),
         "versions": [str(pk) for pk in run.versions()],
         "answers": [_answer(output, names) for output in run.outputs.all()],
     }
+
+
+def _as_asked(settings: dict[str, Any]) -> dict[str, Any]:
+    """As a request says it, so that sending it back runs it again."""
+    sampling = {name: settings["sampling"][name] for name in RunSamplingShape().fields if name in settings["sampling"]}
+    return {**settings, "sampling": sampling}
 
 
 def _answer(output: LaneOutput, names: dict[str, str]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from rest_framework.response import Response
 
 from steering.api.rest.base import Endpoint
 from steering.api.rest.following import job_events, mark_of
-from steering.api.rest.openapi import operation
+from steering.api.rest.openapi import SERVER_SENT_EVENT, operation
 from steering.api.rest.pages import newest_first, page_of
 from steering.api.rest.shapes import jobs as shapes
 from steering.api.rest.shapes.fields import Strict
@@ -82,7 +82,7 @@ class JobEvents(Endpoint):
         "that the stream cannot go on. 204: the job has ended and the client has heard so.",
         scope=SCOPE,
         answers=None,
-        also={(200, "text/event-stream"): OpenApiTypes.STR, 204: None},
+        also={(200, "text/event-stream"): SERVER_SENT_EVENT, 204: None},
         errors=(404,),
         more=(SEEN,),
     )

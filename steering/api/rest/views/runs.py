@@ -5,7 +5,6 @@ from uuid import UUID, uuid4
 
 from django.http.response import HttpResponseBase
 from django.urls import reverse
-from drf_spectacular.types import OpenApiTypes
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -17,7 +16,7 @@ from steering.api.rest.base import Endpoint, created
 from steering.api.rest.errors import invalid
 from steering.api.rest.following import run_events
 from steering.api.rest.named import model_named
-from steering.api.rest.openapi import operation
+from steering.api.rest.openapi import SERVER_SENT_EVENT, operation
 from steering.api.rest.pages import newest_first, page_of
 from steering.api.rest.shapes import runs as shapes
 from steering.api.rest.shapes.fields import Strict
@@ -188,7 +187,7 @@ class RunEvents(Endpoint):
         scope=SCOPE,
         query=RunEventsQuery,
         answers=None,
-        also={(200, "text/event-stream"): OpenApiTypes.STR, 204: None},
+        also={(200, "text/event-stream"): SERVER_SENT_EVENT, 204: None},
         errors=(404,),
         more=(SEEN,),
     )

@@ -1,0 +1,157 @@
+"""The decode step in native.c against transformers' own modules and torch's own functions."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from torch.nn.functional import rms_norm, scaled_dot_product_attention, silu
+
+from inference.models import kernels as compiling
+from inference.models.decoder import Decoder
+from inference.models.kernels import kernels
+from inference.models.loader import load
+from inference.types import Direction, Intervention, Site
+from tests.inference.conftest import CACHE
+from tests.inference.test_isolation import decode_logits
+
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+DTYPES = (torch.float32, torch.bfloat16)
+SHORT, LONG = list(range(10, 22)), [7, 8, 9, 30] * 45  # the long one: several rounds of keys, beyond sliding windows
+
+
+@pytest.fixture(scope="module", params=DTYPES, ids=["float32", "bfloat16"])
+def native(request):
+    found = kernels(request.param, CACHE)
+    if found is None:
+        pytest.skip("no C compiler here")
+    found.dtype = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def both(tiny_folder):
+    """A model with the decoder and one without anything of ours, in float32."""
+
+    def get(family: str):
+        fast, plain = (
+            load(str(tiny_folder(family)), cache_dir=CACHE, dtype="float32", device="cpu", speed=speed)
+            for speed in (None, ())
+        )
+        if kernels(torch.float32, CACHE) is None:
+            pytest.skip("no C compiler here")
+        assert isinstance(fast.decoder, Decoder) and plain.decoder is None
+        return fast, plain
+
+    return get
+
+
+def steering(width: int) -> list[Intervention]:
+    generator = torch.Generator().manual_seed(3)
+    return [
+        Intervention(strength=2.0, directions=(Direction(site, torch.randn(width, generator=generator).numpy()),))
+        for site in (Site(0, "resid_pre"), Site(0, "resid_post"), Site(1, "resid_post"))
+    ]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_steps_compute_what_transformers_computes(both, family):
+    fast, plain = both(family)
+    edits = steering(fast.d_model)
+    for rows in ([(SHORT, [])], [(SHORT, []), (LONG, edits), ([5], edits[1:2]), (LONG[:70], [])] * 2):
+        torch.testing.assert_close(decode_logits(fast, rows), decode_logits(plain, rows), atol=2e-4, rtol=2e-4)
+
+
+def test_other_architectures_keep_their_own_step(tiny_folder):
+    for family in ("gpt2", "gemma2"):
+        model = load(str(tiny_folder(family)), cache_dir=CACHE, dtype="float32", device="cpu")
+        assert model.decoder is None
+
+
+def test_float64_and_an_unnamed_path_keep_the_modules(tiny_folder):
+    folder = str(tiny_folder("llama"))
+    assert load(folder, cache_dir=CACHE, dtype="float64", device="cpu").decoder is None
+    assert load(folder, cache_dir=CACHE, dtype="float32", device="cpu", speed=("fuse", "pack")).decoder is None
+
+
+# ---- each kernel, and that a row does not depend on its neighbours ----
+
+
+def near(actual, expected):
+    loose = actual.dtype == torch.bfloat16
+    torch.testing.assert_close(
+        actual.double(), expected.double(), atol=2e-2 if loose else 1e-5, rtol=1e-2 if loose else 1e-5
+    )
+
+
+@pytest.mark.parametrize("added", [True, False])
+def test_norm(native, added):
+    torch.manual_seed(0)
+    x, delta, weight = (torch.randn(*shape, dtype=native.dtype) for shape in ((9, 50), (9, 50), (50,)))
+    before, out = x.clone(), torch.empty_like(x)
+    native.norm(9, 50, x, delta if added else None, weight, 1e-5, out)
+    total = before + delta if added else before
+    assert torch.equal(x, total)
+    near(out, rms_norm(total.double(), (50,), weight.double(), 1e-5))
+    alone, lone = before[4:5].clone(), torch.empty_like(out[4:5])
+    native.norm(1, 50, alone, delta[4:5] if added else None, weight, 1e-5, lone)
+    assert torch.equal(lone[0], out[4])
+
+
+def test_gated(native):
+    x = torch.linspace(-90, 90, 12 * 40).reshape(6, 80).to(native.dtype)
+    out = torch.empty(6, 40, dtype=native.dtype)
+    native.gated(6, 40, x, out)
+    gate, up = x.double().chunk(2, dim=-1)
+    near(out, silu(gate) * up)
+
+
+@pytest.mark.parametrize("width", [64, 128, 24])
+@pytest.mark.parametrize("window", [0, 50])
+def test_attention_reads_what_it_may(native, width, window):
+    torch.manual_seed(1)
+    rows, heads, kv_heads, tokens = 5, 6, 2, 160
+    qkv = torch.randn(rows, heads + 2 * kv_heads, width).to(native.dtype)
+    keys, values = (torch.randn(rows, kv_heads, tokens, width).to(native.dtype) for _ in range(2))
+    at = torch.tensor([0, 3, 63, 64, 158])
+    for r, p in enumerate(at.tolist()):  # what lies behind a row's end must not count
+        keys[r, :, p + 1 :], values[r, :, p + 1 :] = float("nan"), float("nan")
+    out = torch.empty(rows, heads, width, dtype=native.dtype)
+    sizes, strides = (heads, kv_heads, width), keys.stride()[:2]
+    native.attend(rows, *sizes, qkv, keys, values, at, *strides, 0.3, window, out)
+    for r, p in enumerate(at.tolist()):
+        span = slice(max(0, p + 1 - window) if window else 0, p + 1)
+        k, v = (x[r, :, span].double().repeat_interleave(heads // kv_heads, dim=0) for x in (keys, values))
+        near(out[r], scaled_dot_product_attention(qkv[r, :heads, None].double(), k, v, scale=0.3)[:, 0])
+        alone = torch.empty_like(out[r : r + 1])
+        native.attend(1, *sizes, qkv[r : r + 1], keys[r], values[r], at[r : r + 1], *strides, 0.3, window, alone)
+        assert torch.equal(alone[0], out[r])
+
+
+def test_numbers_that_are_none_are_not_hidden(native):
+    x = torch.ones(3, 32, dtype=native.dtype)
+    x[1, 5] = float("nan")
+    out = torch.empty_like(x)
+    native.norm(3, 32, x, None, torch.ones(32, dtype=native.dtype), 1e-5, out)
+    assert out[1].isnan().all() and out[[0, 2]].isfinite().all()
+    both_sides = torch.cat((x, x), dim=-1)
+    native.gated(3, 32, both_sides, out)
+    assert out[1, 5].isnan() and out[[0, 2]].isfinite().all()
+
+
+# ---- where it cannot be compiled ----
+
+
+def test_without_a_compiler_the_slower_path_is_taken_and_said(tiny_folder, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(compiling, "COMPILERS", ("no-such-compiler",))
+    with caplog.at_level(logging.WARNING):
+        model = load(str(tiny_folder("llama")), cache_dir=tmp_path, dtype="float32", device="cpu")
+    assert model.decoder is None and "Install gcc" in caplog.text
+
+
+def test_a_compiler_that_fails_is_quoted(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(compiling, "FLAGS", (*compiling.FLAGS, "--no-such-flag"))
+    with caplog.at_level(logging.WARNING):
+        assert kernels(torch.float32, tmp_path) is None
+    assert "no-such-flag" in caplog.text and not list(tmp_path.glob("*.so"))

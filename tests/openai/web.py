@@ -1,0 +1,116 @@
+"""A web process with a tiny model in it: `python -m tests.openai.web PORT`. Prints keys as JSON, obeys lines of stdin.
+
+Lines: "revoke NAME" ends a key, "rows" prints how many rows run, "ledger" how many reservations are open.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from typing import Any
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "webapp.settings"
+
+import django
+
+django.setup()
+
+import numpy as np
+import torch
+from django.core.management import call_command
+
+from inference.store import dump
+from inference.types import Direction, LayerStats, ModelInfo, Site, SteeringVector
+from steering import gateway
+from steering.access.admission import running
+from steering.access.keys import create_key, revoke_key
+from steering.access.models import ApiKey
+from steering.accounts.models import User
+from steering.presets import library
+from steering.presets.content import PresetContent
+from steering.vectors.facts import summary_of
+from steering.vectors.library import vector_keep
+from steering.vectors.uses import VectorUse
+from webapp.webserver import serve
+
+KEYS: dict[str, dict[str, Any]] = {
+    "full": {},
+    "doomed": {},
+    "poor": {"tokens_per_day": 60},
+    "slow": {"requests_per_minute": 1},
+    "narrow": {"models": ["another-model"]},
+    "expired": {"expires_at": "2020-01-01T00:00:00Z"},
+    "scopeless": {"scopes": ["vectors"]},
+}
+
+
+CALM_SEED, CALM_STRENGTH = 0, 1.5
+
+
+def vector_of(info: ModelInfo, seed: int, name: str) -> SteeringVector:
+    layers = (1, 2)
+    rng = np.random.default_rng(seed)
+    return SteeringVector(
+        id="",
+        model=info.id,
+        revision=info.revision,
+        directions=tuple(Direction(Site(i), rng.normal(size=info.d_model).astype(np.float32)) for i in layers),
+        method="caa",
+        read_positions="last",
+        residual_norms=dict.fromkeys(layers, 4.0),
+        stats=tuple(LayerStats(i, 5.0, 4.0, 8.0, 0.9, 2.0, 0.8) for i in layers),
+        recommended_layer=2,
+        recommended_strength=0.5,
+        reason=f"{name}, for tests",
+        dataset_digest="",
+        n_pairs=8,
+    )
+
+
+def prepare() -> dict[str, Any]:
+    call_command("migrate", verbosity=0)
+    while (info := gateway.model_info()).state == "loading":
+        time.sleep(0.05)
+    owner = User.objects.create_user("mira@example.org", name="Mira Okafor")
+    other = User.objects.create_user("charlie@example.org", name="Charlie")
+    vectors = {}
+    for seed, (name, user) in enumerate({"calm": owner, "loud": owner, "secret": other}.items()):
+        stored = gateway.call(gateway.inference().put_vector(dump(vector_of(info, seed, name))))
+        vectors[name] = vector_keep(owner=user, name=name, summary=summary_of(stored))
+    presets = {
+        "calm": PresetContent(uses=(VectorUse(str(vectors["calm"].pk), layer=1, strength=CALM_STRENGTH),)),
+        "polite": PresetContent(system_prompt="A calm reply.", sampling={"max_tokens": 7, "temperature": 0.0}),
+    }
+    for name, content in presets.items():
+        library.save(owner, name=name, version="1.0", model=info, content=content)
+    hidden = PresetContent(uses=(VectorUse(str(vectors["secret"].pk), strength=1.0),))
+    library.save(other, name="hidden", version="1.0", model=info, content=hidden)
+    keys = {
+        name: create_key(owner=owner, name=name, **{"scopes": ["generate"], **fields})[1]
+        for name, fields in KEYS.items()
+    }
+    return {
+        "keys": keys,
+        "model": info.id,
+        "vectors": {name: str(vector.pk) for name, vector in vectors.items()},
+        "contents": {name: vector.content_id for name, vector in vectors.items()},
+    }
+
+
+def obey() -> None:
+    for line in sys.stdin:
+        order, _, name = line.strip().partition(" ")
+        if order == "revoke":
+            revoke_key(ApiKey.objects.get(name=name))
+        answers = {"rows": lambda: gateway.model_info().rows, "ledger": lambda: running().count()}
+        print(json.dumps(answers.get(order, lambda: "done")()), flush=True)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    print(json.dumps(prepare()), flush=True)
+    threading.Thread(target=obey, daemon=True).start()
+    serve("127.0.0.1", int(sys.argv[1]))

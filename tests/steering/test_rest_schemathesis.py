@@ -1,0 +1,161 @@
+"""Whatever a client sends, the server answers as its own document says, and never with an error of its own.
+
+Requests are made from the document by schemathesis, right ones and wrong ones, always the same. Half of them name
+things that exist, so that they reach what lies behind a 404.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import hypothesis
+import pytest
+from hypothesis import strategies
+
+schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed: make test installs it")
+
+from django.core.wsgi import get_wsgi_application  # noqa: E402
+from django.test import Client  # noqa: E402
+from schemathesis.generation import GenerationMode  # noqa: E402
+from schemathesis.specs.openapi import checks  # noqa: E402
+
+from inference.types import CreateVector, Pair  # noqa: E402
+from steering.access.keys import create_key  # noqa: E402
+from steering.access.models import SCOPES  # noqa: E402
+from steering.accounts.models import User  # noqa: E402
+from steering.datasets.library import dataset_create  # noqa: E402
+from steering.jobs.models import Job  # noqa: E402
+from steering.jobs.runner import job_start  # noqa: E402
+from steering.playground.models import LaneOutput, Run  # noqa: E402
+from steering.presets.models import Preset  # noqa: E402
+from tests.fake_inference import MODEL, FakeInference  # noqa: E402
+from tests.steering.play import a_run, keep_vector  # noqa: E402
+from tests.steering.vector_files import file_of, make_vector, payload_of  # noqa: E402
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.filterwarnings("ignore")]
+EXAMPLES = 6  # of each operation, right and wrong
+CHECKS = (
+    schemathesis.checks.not_a_server_error,
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_headers_conformance,
+    checks.response_schema_conformance,
+)
+
+
+class World:
+    """Things of one person, made when they are asked for and not there (any more)."""
+
+    def __init__(self, owner: User, inference: FakeInference):
+        self.owner, self.inference = owner, inference
+        _, self.secret = create_key(owner=owner, name="schemathesis", scopes=list(SCOPES))
+
+    def path_of(self, path: str) -> dict[str, str]:
+        """Parameters with which the address names something."""
+        noun = path.split("/")[3]
+        if noun == "workers":
+            return {"id": "fake", "command": "drain"}
+        return {"id": MODEL if noun == "models" else str(getattr(self, noun)().pk)}
+
+    def datasets(self) -> Any:
+        pairs = [Pair("calm", "angry", "prompt"), Pair("kind", "rude")]
+        rows: Any = self.owner.datasets.first()  # type: ignore[attr-defined]
+        return rows or dataset_create(owner=self.owner, name="Calm", description="", rows=pairs)
+
+    def vectors(self) -> Any:
+        self.inference.vectors[make_vector().id] = file_of(make_vector())
+        return self.owner.vectors.first() or keep_vector(self.owner)  # type: ignore[attr-defined]
+
+    def presets(self) -> Any:
+        content = {"uses": [], "system_prompt": "Be calm.", "sampling": {}}
+        made = {"name": "calm", "version": "1.0", "model_id": MODEL, "content": content}
+        return Preset.objects.get_or_create(owner=self.owner, name="calm", defaults=made)[0]
+
+    def runs(self) -> Any:
+        if found := Run.objects.exclude(state=Run.State.RUNNING).first():
+            return found
+        settings = a_run().to_wire()
+        run = Run.objects.create(
+            owner=self.owner,
+            idem="0" * 32,
+            title="A run",
+            input="Hello",
+            settings=settings,
+            state="finished",
+            ended_seq=0,
+        )
+        LaneOutput.objects.create(run=run, key="A", state="finished")
+        return run
+
+    def jobs(self) -> Any:
+        request = CreateVector(id="", pairs=(Pair("calm", "angry"),))
+        return Job.objects.first() or job_start(owner=self.owner, kind="check", title="A job", request=request)
+
+    def keys(self) -> Any:
+        return create_key(owner=self.owner, name=f"key {time.monotonic_ns()}", scopes=["jobs"])[0]
+
+
+@pytest.fixture
+def world(person: User, fake_inference: FakeInference) -> Iterator[World]:
+    fake_inference.delay = 0.0
+    fake_inference.payload = payload_of(make_vector()) | {"merged": []}
+    person.is_staff = True
+    person.save()
+    yield World(person, fake_inference)
+    deadline = time.monotonic() + 30
+    while Run.objects.running().exists() or Job.objects.active().exists():  # they write until they have ended
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_answers_are_those_of_the_document(world: World) -> None:
+    schema = schemathesis.openapi.from_dict(the_document())
+    schema.app = get_wsgi_application()
+    answers: Counter[int] = Counter()
+    for found in schema.get_all_operations():
+        for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
+            try_out(found.ok(), mode, world, answers)
+    assert answers[200] > 50 and answers[201] > 5 and answers[400] > 50 and answers[404] > 20, answers
+
+
+def the_document() -> dict[str, Any]:
+    """Without the ways to sign in: every request here has a key."""
+    document: dict[str, Any] = Client().get("/api/v1/schema/").json()
+    for path in document["paths"].values():
+        for operation in path.values():
+            del operation["security"]
+    return document
+
+
+def try_out(operation: Any, mode: GenerationMode, world: World, answers: Counter[int]) -> None:
+    @hypothesis.settings(
+        max_examples=EXAMPLES,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[hypothesis.Phase.generate],
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+    @hypothesis.given(case=operation.as_strategy(generation_mode=mode), existing=strategies.booleans())
+    def send(case: Any, existing: bool) -> None:
+        if existing and "{id}" in operation.path:
+            case.path_parameters = world.path_of(operation.path)
+        if existing and isinstance(case.body, dict) and "dataset" in case.body:
+            case.body["dataset"] = str(world.datasets().pk)
+        response = case.call(headers={"X-API-Key": world.secret})
+        answers[response.status_code] += 1
+        right = existing or mode == GenerationMode.POSITIVE  # what was wrong may have been replaced by what exists
+        right |= response.status_code == 413  # a refusal that the check does not know
+        case.validate_response(response, checks=[*CHECKS] if right else [*CHECKS, checks.negative_data_rejection])
+
+    run: Callable[[], None] = send
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a stream that WSGI reads at once says so
+        try:
+            run()
+        except hypothesis.errors.Unsatisfiable:
+            assert mode == GenerationMode.NEGATIVE  # an operation that takes nothing can be asked nothing wrong
