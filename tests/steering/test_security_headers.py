@@ -17,10 +17,12 @@ OPEN_TO_ALL = {
     "account_login", "account_logout", "account_signup", "account_inactive", "account_email_verification_sent",
     "account_confirm_email", "account_reset_password", "account_reset_password_done", "account_reset_password_from_key",
     "account_reset_password_from_key_done", "accounts:invitation", "accounts:link", "livez", "readyz",
+    "rest:schema",
 }  # fmt: skip
 PATTERNS = {  # routes that are expressions
     "account_confirm_email": "/accounts/email/confirm/x/",
     "account_reset_password_from_key": "/accounts/password/reset/1-x/",
+    "rest:no-such-address": "/api/v1/nothing/",
     "datasets:export": "/datasets/6f0f5d5e-0d5c-4b7e-9d3e-1f1f1f1f1f1f/export.csv",
 }
 SAMPLES = {"uuid": "6f0f5d5e-0d5c-4b7e-9d3e-1f1f1f1f1f1f", "int": "1", "str": "x", "path": "x", "slug": "x"}
@@ -44,6 +46,11 @@ def test_every_page_asks_who_you_are(client: Client, name: str, address: str) ->
     response = client.get(address)
     if name in OPEN_TO_ALL:
         assert response.status_code in (200, 403, 405, 410)
+    elif name == "rest:no-such-address":
+        assert response.status_code == 404
+    elif address.startswith(("/api/v1/", "/v1/")):  # programs are not led to a form
+        assert response.status_code in (401, 405)
+        assert response["Content-Type"].startswith("application/json")
     else:
         assert response.status_code == 302
         assert response["Location"].startswith("/accounts/signin/")
