@@ -152,7 +152,10 @@ class Bank:
                     window[s, k, r] = p.prompt, p.generated, p.special, p.start or 0, stop
         self.read = torch.from_numpy(read).to(device, dtype)[:, :, :, None]
         self.write = torch.from_numpy(write).to(device, dtype)[:, :, :, None]
-        self.a, self.b, self.low, self.high = torch.from_numpy(numbers).to(device, dtype)[..., None, :].unbind(-1)
+        self._length = self.write.norm(dim=-1)
+        self._overlap = (self.write * self.read).sum(-1)
+        self.numbers = torch.from_numpy(numbers).to(device, dtype)
+        self.a, self.b, self.low, self.high = self.numbers[..., None, :].unbind(-1)
         self.window = torch.from_numpy(window).to(device)
         self.sites = {index: s for s, index in enumerate(indices)}
         self.widths = [max(map(len, site)) for site in self.edits]
@@ -163,10 +166,10 @@ class Bank:
         prompt, generated, special, start, stop = (w[..., None] for w in self.window.unbind(-1))
         mask = torch.where(step.in_prompt, prompt.bool(), generated.bool())
         mask &= (step.positions >= start) & (step.positions < stop) & (special.bool() | ~step.special)
-        self._touched = mask & step.real
+        self.touched = mask & step.real
         self._in_prompt = step.in_prompt
-        self._before = torch.zeros(self._touched.shape, dtype=self.read.dtype, device=self.read.device)
-        self._factor = torch.zeros_like(self._before)
+        self.before = torch.zeros(self.touched.shape, dtype=self.read.dtype, device=self.read.device)
+        self.factor = torch.zeros_like(self.before)
 
     def apply(self, site: int, hidden: Tensor) -> Tensor:
         """`hidden` [rows, tokens, d_model] with every edit of every row at this site done, in the same dtype."""
@@ -174,23 +177,21 @@ class Bank:
         for k in range(self.widths[site]):
             before = (h * self.read[site, k]).sum(-1)
             wanted = torch.addcmul(self.a[site, k], self.b[site, k], before)
-            factor = torch.clamp(wanted, self.low[site, k], self.high[site, k]) * self._touched[site, k]
+            factor = torch.clamp(wanted, self.low[site, k], self.high[site, k]) * self.touched[site, k]
             h = torch.addcmul(h, factor[..., None], self.write[site, k])
-            self._before[site, k], self._factor[site, k] = before, factor
+            self.before[site, k], self.factor[site, k] = before, factor
         return h.to(hidden.dtype)
 
     def end(self) -> None:
         """After a pass: count what was done, for the receipts."""
-        length = self.write.norm(dim=-1)
-        overlap = (self.write * self.read).sum(-1)
         parts = (
-            self._touched & self._in_prompt,
-            self._touched & ~self._in_prompt,
-            self._factor.abs() * length,
-            self._before,
-            self._before + self._factor * overlap,
+            self.touched & self._in_prompt,
+            self.touched & ~self._in_prompt,
+            self.factor.abs() * self._length,
+            self.before,
+            self.before + self.factor * self._overlap,
         )
-        sums = [(part * self._touched).sum(-1, dtype=torch.float64) for part in parts]
+        sums = [(part * self.touched).sum(-1, dtype=torch.float64) for part in parts]
         self.tally += torch.stack(sums, dim=-1)
 
     def settle(self) -> None:

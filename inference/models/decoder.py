@@ -54,9 +54,8 @@ class Decoder:
         rows = len(ids)
         x = self._embed(ids)
         turns = tuple(t.contiguous() for t in self._rotary(x, positions))
-        if bank and EMBEDDING in bank.sites:
-            x = bank.apply(bank.sites[EMBEDDING], x)
-        x = x.reshape(rows, -1).contiguous()
+        x = x.reshape(rows, -1)
+        self._steer(EMBEDDING, x, None, bank)
         lines = max(rows, 2)  # a lone row takes another kernel, and so is computed with one of zeros beside it
         attention, mlp = self._blocks[0].attention, self._blocks[0].mlp
         normed = x.new_zeros(lines, x.shape[1])
@@ -70,11 +69,19 @@ class Decoder:
             self._norm(x, o_proj.product(mixed), block.post_norm, normed)
             self._native.gated(rows, inner.shape[1], gate_up.product(normed), inner)
             delta = down_proj.product(inner)
-            site = bank.sites.get(i) if bank else None
-            if bank and site is not None:
-                x, delta = bank.apply(site, (x + delta[:rows])[:, None])[:, 0], None
+            if self._steer(i, x, delta, bank):
+                delta = None
         self._norm(x, delta, self._final, normed)
         return self._head.product(normed)[:rows]
+
+    def _steer(self, index: int, x: Tensor, delta: Tensor | None, bank: Bank | None) -> bool:
+        """What the bank does after block `index`, if anything: then x += delta, and its edits on top."""
+        site = bank.sites.get(index) if bank else None
+        if bank is None or site is None:
+            return False
+        counted = bank.touched, bank.before, bank.factor
+        self._native.steer(site, bank.read.shape[1], *x.shape, x, delta, bank.read, bank.write, bank.numbers, *counted)
+        return True
 
     def _norm(self, x: Tensor, delta: Tensor | None, norm: FusedNorm, out: Tensor) -> None:
         """x += delta; out = norm(x)."""

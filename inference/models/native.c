@@ -177,6 +177,37 @@ void NAME(attend)(int64_t rows, int64_t heads, int64_t kv_heads, int64_t d, cons
     }
 }
 
+/* x += delta (unless that is null), then the edits of one site of a bank, as its `apply`: see interventions.py.
+   x, delta: [rows, width]; the others are those of the whole bank: read, write [sites, k, rows, width], numbers
+   [sites, k, rows, 4] with a, b, low, high, and touched, before, factor [sites, k, rows]. */
+void NAME(steer)(int64_t site, int64_t k, int64_t rows, int64_t width, T *x, const T *delta, const float *read,
+                 const float *write, const float *numbers, const uint8_t *touched, float *before, float *factor) {
+#pragma omp parallel for if (rows > FEW)
+    for (int64_t r = 0; r < rows; r++) {
+        T *h = x + r * width;
+        float wide[width];
+        int steered = 0;
+        if (delta)
+            for (int64_t i = 0; i < width; i++) h[i] = WRITE(READ(h[i]) + READ(delta[r * width + i]));
+        for (int64_t e = 0; e < k; e++) {
+            int64_t at = (site * k + e) * rows + r;
+            if (!touched[at]) continue;
+            if (!steered++)
+                for (int64_t i = 0; i < width; i++) wide[i] = READ(h[i]);
+            const float *u = read + at * width, *w = write + at * width, *n = numbers + 4 * at;
+            float along = 0;
+            for (int64_t i = 0; i < width; i++) along += wide[i] * u[i];
+            float dose = n[0] + n[1] * along;
+            dose = dose < n[2] ? n[2] : dose;
+            dose = dose > n[3] ? n[3] : dose;
+            for (int64_t i = 0; i < width; i++) wide[i] += dose * w[i];
+            before[at] = along, factor[at] = dose;
+        }
+        if (steered)
+            for (int64_t i = 0; i < width; i++) h[i] = WRITE(wide[i]);
+    }
+}
+
 /* silu(gate) * up. gate_up: [rows, 2 * width]; out: [rows, width]. */
 void NAME(gated)(int64_t rows, int64_t width, const T *gate_up, T *out) {
 #pragma omp parallel for if (rows > FEW)

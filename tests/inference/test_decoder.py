@@ -8,11 +8,14 @@ import pytest
 import torch
 from torch.nn.functional import rms_norm, scaled_dot_product_attention, silu
 
+from inference.batch import Batch, Row
+from inference.interventions import compile_intervention
 from inference.models import kernels as compiling
 from inference.models.decoder import Decoder
 from inference.models.kernels import kernels
 from inference.models.loader import load
-from inference.types import Direction, Intervention, Site
+from inference.sampling import row_state
+from inference.types import Direction, Intervention, Positions, SamplingParams, Site
 from tests.inference.conftest import CACHE
 from tests.inference.test_isolation import decode_logits
 
@@ -48,10 +51,22 @@ def both(tiny_folder):
 
 
 def steering(width: int) -> list[Intervention]:
+    """Every operation, two on one layer, and one that starts later."""
     generator = torch.Generator().manual_seed(3)
+    cases = (
+        ("add", Site(0, "resid_pre"), Positions()),
+        ("clamp", Site(0, "resid_post"), Positions()),
+        ("cap", Site(0, "resid_post"), Positions(prompt=False)),
+        ("ablate", Site(1, "resid_post"), Positions(start=20)),
+    )
     return [
-        Intervention(strength=2.0, directions=(Direction(site, torch.randn(width, generator=generator).numpy()),))
-        for site in (Site(0, "resid_pre"), Site(0, "resid_post"), Site(1, "resid_post"))
+        Intervention(
+            operation=operation,
+            strength=2.0,
+            positions=positions,
+            directions=(Direction(site, torch.randn(width, generator=generator).numpy()),),
+        )
+        for operation, site, positions in cases
     ]
 
 
@@ -61,6 +76,24 @@ def test_steps_compute_what_transformers_computes(both, family):
     edits = steering(fast.d_model)
     for rows in ([(SHORT, [])], [(SHORT, []), (LONG, edits), ([5], edits[1:2]), (LONG[:70], [])] * 2):
         torch.testing.assert_close(decode_logits(fast, rows), decode_logits(plain, rows), atol=2e-4, rtol=2e-4)
+
+
+def test_receipts_of_steps_are_those_of_the_modules(both):
+    tallies = []
+    for model in both("llama"):
+        edits = [
+            e for i in steering(model.d_model) for e in compile_intervention(i, None, model.n_layers, model.d_model)
+        ]
+        row = Row(list(SHORT), row_state(SamplingParams(temperature=0.0), SHORT, 0, model.vocab_size), edits)
+        batch = Batch(model)
+        batch.join([row])
+        batch.prefill(1000)
+        for _ in range(12):
+            batch.step()
+        batch.settle()
+        tallies.append(torch.tensor([e.tally for e in edits]))
+    torch.testing.assert_close(tallies[0], tallies[1], atol=1e-2, rtol=1e-3)
+    assert tallies[0][:, 1].tolist() == [12, 12, 12, 4]
 
 
 def test_other_architectures_keep_their_own_step(tiny_folder):
