@@ -6,13 +6,14 @@ DATASET ?= tabby-cats
 TESTS ?=
 SLUGS ?=
 QUICK ?=
+MINUTES ?=
 
 VENV_PYTHON := .venv/bin/python
 NEEDS_PYTHON = command -v $(PYTHON) >/dev/null 2>&1 || { \
 	echo "Steerboard needs Python 3.11, and $(PYTHON) was not found. Install it (Debian, Ubuntu: apt install python3.11 python3.11-venv; macOS: brew install python@3.11), or name yours: make run PYTHON=/path/to/python3.11" >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help run stack stack-stop demo test check format audit doctor size bench bench-peers clients starters clean install install-dev
+.PHONY: help run stack stack-stop demo test check format audit doctor size bench soak bench-peers clients starters clean install install-dev
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +58,12 @@ size: ## lines per folder
 
 bench: install-dev ## run the benchmarks, half an hour; results go to benchmarks/results and README (QUICK=1: try them)
 	@for name in decode pair sweep extract latency overhead stop coldstart memory isolation; do $(VENV_PYTHON) -m benchmarks.$$name $(if $(QUICK),--quick) || exit 1; done
+	@$(VENV_PYTHON) -m benchmarks.soak --quick
+	@$(VENV_PYTHON) -m benchmarks.readme
+
+soak: install-dev ## 250 websockets on one web process for a quarter of an hour, then again behind Redis (MINUTES=5)
+	@$(VENV_PYTHON) -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES))
+	@$(VENV_PYTHON) -m benchmarks.soak --redis $(if $(MINUTES),--minutes $(MINUTES))
 	@$(VENV_PYTHON) -m benchmarks.readme
 
 bench-peers: ## install what the benchmarks compare with and that needs venvs of its own: vLLM and repeng

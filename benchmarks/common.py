@@ -43,20 +43,29 @@ class Options:
 
 def options(about: str | None, *, dtype: str = "float32", repeats: int = 1) -> Options:
     """Read the command line. The model is "default", a folder as saved by transformers, or a GGUF file."""
-    parser = argparse.ArgumentParser(description=(about or "").partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="a small version, to see that it works; not kept")
+    parser = parser_of(about)
     parser.add_argument("--model", default="default", help="default, a folder saved by transformers, or a GGUF file")
     parser.add_argument("--dtype", default=dtype, choices=["float32", "bfloat16"])
     parser.add_argument("--repeats", type=int, default=repeats)
     given = parser.parse_args()
-    signal.signal(signal.SIGTERM, _end)
+    end_on_sigterm()
     return Options(given.quick, given.model, given.dtype, 1 if given.quick else given.repeats)
 
 
-def _end(*_: object) -> None:
+def parser_of(about: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=(about or "").partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="a small version, to see that it works; not kept")
+    return parser
+
+
+def end_on_sigterm() -> None:
     """On SIGTERM leave as on an error, once, so that what was started is ended too."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.exit("ended")
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        sys.exit("ended")
+
+    signal.signal(signal.SIGTERM, end)
 
 
 async def open_default_model(dtype: str = "float32") -> InProcess:

@@ -45,6 +45,14 @@ def extract(f: Facts) -> str:
     return f"{f['pairs']} pairs in {f['ours_seconds']:.0f} s; {'; '.join(found)}. Cosine {f['cosine']:.5f}"
 
 
+def soak(f: Facts) -> str:
+    faults = f"{f['lost']} lost, {f['doubled']} doubled"
+    return (
+        f"{f['minutes']:g} minutes, {f['tokens_received']:,} tokens: {faults}; {f['memory_first_third_mb']:.0f} MB, "
+        f"{f['memory_growth']:+.1%} from the first third to the last"
+    )
+
+
 ROWS: dict[str, tuple[str, Callable[[Facts], str]]] = {
     "decode": ("As fast as vLLM on the same cores, every row steered differently", decode),
     "pair": (
@@ -79,6 +87,8 @@ ROWS: dict[str, tuple[str, Callable[[Facts], str]]] = {
         "One process, model and web, stays under 1.6 GB with 32 rows of 512 tokens",
         lambda f: f"{f['peak_gb_float32']:.2f} GB in float32, {f['peak_gb_bfloat16']:.2f} GB in bfloat16",
     ),
+    "soak": ("200 idle and 50 streaming websockets: no token lost, memory flat, model and pages in one process", soak),
+    "soak_redis": ("The same for the web process alone, with the engine in a worker behind Redis", soak),
     "isolation": (
         "A row writes in company what it writes alone, ties apart",
         lambda f: (

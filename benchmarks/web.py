@@ -38,13 +38,7 @@ class Server:
     emitted: Path
 
     def wait_for(self, pattern: str) -> str:
-        """The first match in what it says. Raises RuntimeError with what it said instead."""
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self.process.poll() is None:
-            if match := re.search(pattern, self.said.read_text()):
-                return match[0]
-            time.sleep(0.02)
-        raise RuntimeError(f"The server did not start. It said:\n{self.said.read_text()}")
+        return wait_for(self.process, self.said, pattern)
 
     def link(self) -> str:
         """The one-time link that signs in."""
@@ -54,6 +48,16 @@ class Server:
         self.wait_for("is ready, loaded")
 
 
+def wait_for(process: subprocess.Popen[bytes], said: Path, pattern: str) -> str:
+    """The first match in what a process says. Raises RuntimeError with what it said instead."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        if match := re.search(pattern, said.read_text()):
+            return match[0]
+        time.sleep(0.02)
+    raise RuntimeError(f"The process did not start. It said:\n{said.read_text()}")
+
+
 def environment(folder: Path, **settings: str) -> dict[str, str]:
     """A data folder of its own inside `folder`, with the usual converted models."""
     data = folder / "data"
@@ -61,31 +65,40 @@ def environment(folder: Path, **settings: str) -> dict[str, str]:
         data.mkdir()
         if (DATA / "models").exists():
             (data / "models").symlink_to(DATA / "models")
-    return {**os.environ, **settings, "STEERBOARD_DATA": str(data), "PYTHONUNBUFFERED": "1"}
+    ours = {"STEERBOARD_DATA": str(data), "PYTHONUNBUFFERED": "1", "DJANGO_SETTINGS_MODULE": "webapp.settings"}
+    return {**os.environ, **settings, **ours}
 
 
 @contextmanager
 def server(folder: Path, **settings: str) -> Iterator[Server]:
     """Started, not waited for. `settings` are environment variables."""
-    command = [sys.executable, "-m", "benchmarks.timed_server", str(folder / "emitted"), str(PORT)]
-    with (folder / "said").open("w") as said:
+    command = ["-m", "benchmarks.timed_server", str(folder / "emitted"), str(PORT)]
+    with process(folder, "said", command, **settings) as it:
+        yield Server(it, folder / "said", folder / "emitted")
+
+
+@contextmanager
+def process(folder: Path, said: str, command: list[str], **settings: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Python with `command`, ended with the context. What it says goes into the file `said` of the folder."""
+    with (folder / said).open("w") as file:
         env = environment(folder, **settings)
-        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=said, stderr=subprocess.STDOUT)
+        it = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=env, stdout=file, stderr=subprocess.STDOUT)
     try:
-        yield Server(process, folder / "said", folder / "emitted")
+        yield it
     finally:
-        process.terminate()
-        process.wait(30)
+        it.terminate()
+        it.wait(60)
 
 
 def inference_settings(model: str, dtype: str) -> dict[str, str]:
     return {"INFERENCE_URL": f"inprocess://{model}", "STEERBOARD_DTYPE": dtype}
 
 
-def accounts(folder: Path, count: int) -> list[str]:
+def accounts(folder: Path, count: int, **settings: str) -> list[str]:
     """Makes accounts in the data folder before the server starts; a one-time link for each."""
     command = [sys.executable, "-m", "benchmarks.accounts", str(count)]
-    made = subprocess.run(command, cwd=ROOT, env=environment(folder), capture_output=True, text=True, check=True)
+    env = environment(folder, **settings)
+    made = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
     return [f"{URL}/accounts/link/{token}/" for token in made.stdout.split()]
 
 
@@ -113,8 +126,9 @@ class Viewer:
                 raise RuntimeError(answer["message"])
         return str(answer["run"])
 
-    async def subscribe(self, run: str) -> None:
-        await self.socket.send(json.dumps({"t": "subscribe", "run": run, "after": -1}))
+    async def subscribe(self, run: str, after: int = -1) -> None:
+        """Follow a run from the event that comes after number `after`."""
+        await self.socket.send(json.dumps({"t": "subscribe", "run": run, "after": after}))
 
     async def watch(self) -> Arrivals:
         arrivals: Arrivals = {}
@@ -131,13 +145,15 @@ class Viewer:
                     counts[lane] = counts.get(lane, 0) + 1
 
 
-async def open_viewer(cookie: str) -> Viewer:
+async def open_viewer(cookie: str, within: float = 10.0) -> Viewer:
+    """`within`: seconds for the handshake. Raises TimeoutError."""
     socket = await connect(
         URL.replace("http", "ws") + "/ws/playground/",
         origin=Origin(URL),
         subprotocols=[Subprotocol("steerboard.v1")],
         additional_headers={"Cookie": cookie},
         max_size=None,
+        open_timeout=within,
     )
     viewer = Viewer(socket)
     await viewer.hello()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -34,6 +35,17 @@ class Row:
         """Positions that the row may come to hold in the cache."""
         return self.prompt_length + self.state.params.max_tokens
 
+    @property
+    def prompt_edits(self) -> list[Edit]:
+        return [e for e in self.edits if e.source.positions.prompt]
+
+    @cached_property
+    def reading(self) -> Hashable:
+        """What decides the numbers that reading the prompt gives: rows equal in this share the work."""
+        if self.state.params.prompt_logprobs:
+            return id(self)
+        return tuple(self.tokens[: self.prompt_length]), tuple(e.key for e in self.prompt_edits)
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -46,7 +58,11 @@ class Choice:
 
 
 class Batch:
-    """Rows 0 .. `decoding` write a token each step; the rows behind them are one group whose prompt is being read."""
+    """Rows 0 .. `decoding` write a token each step; the rows behind them are one group whose prompt is being read.
+
+    A prompt that several rows of the group share is read once: the others follow the row that reads it, and stand in
+    `rows` only from then on.
+    """
 
     def __init__(self, model: LoadedModel):
         self.model = model
@@ -61,6 +77,7 @@ class Batch:
         self._group_bank: Bank | None = None
         self._group_start = 0
         self._group_logits: dict[Row, Tensor] = {}
+        self._followers: dict[Row, list[Row]] = {}
 
     @property
     def prefilling(self) -> bool:
@@ -69,8 +86,12 @@ class Batch:
     def join(self, rows: Sequence[Row]) -> None:
         """Begin to read the prompts of `rows`. One group at a time."""
         assert not self.prefilling
-        self.rows += rows
-        self._group_bank = self._make_bank(rows)
+        by_reading: dict[Hashable, list[Row]] = {}
+        for row in rows:
+            by_reading.setdefault(row.reading, []).append(row)
+        self._followers = {first: rest for first, *rest in by_reading.values()}
+        self.rows += self._followers
+        self._group_bank = self._make_bank(list(self._followers))
         self._group_start = 0
         self._group_logits = {}
 
@@ -84,8 +105,22 @@ class Batch:
             return []
         self.settle()
         self._group_bank = None
+        for row in group:
+            self._bring_followers(row)
+        group = self.rows[self.decoding :]
         self.decoding = len(self.rows)
         return self._choose(group, torch.stack([self._group_logits[r] for r in group]))
+
+    def _bring_followers(self, first: Row) -> None:
+        """Give those who share the prompt of `first` what reading it gave."""
+        rest = self._followers.pop(first)
+        if rest:
+            places = slice(len(self.rows), len(self.rows) + len(rest))
+            self.cache.copy(self.rows.index(first), places, first.prompt_length)
+            self.rows += rest
+        for row in rest:
+            self._group_logits[row] = self._group_logits[first]
+            _copy_tallies(first, row)
 
     def _advance(self, group: list[Row], token_budget: int) -> None:
         start = self._group_start
@@ -192,7 +227,14 @@ class Batch:
     def drop(self, row: Row) -> None:
         """Take a row out; the last rows move into its place, so that rows and cache stay without gaps."""
         self.settle()
+        if row not in self.rows:
+            next(rest for rest in self._followers.values() if row in rest).remove(row)
+            return
         hole = self.rows.index(row)
+        if rest := self._followers.pop(row, []):  # who shares the prompt goes on reading it
+            self._succeed(hole, rest[0])
+            self._followers[rest[0]] = rest[1:]
+            return
         if hole < self.decoding:
             self.decoding -= 1
             self._move(self.decoding, hole)
@@ -204,6 +246,14 @@ class Batch:
             self._group_bank = self._make_bank(self.rows[self.decoding :])
         if not self.rows:
             self.cache.clear()
+
+    def _succeed(self, place: int, heir: Row) -> None:
+        """Another row of the same prompt stands in the place of one that leaves while it is read."""
+        row, self.rows[place] = self.rows[place], heir
+        if row in self._group_logits:
+            self._group_logits[heir] = self._group_logits.pop(row)
+        _copy_tallies(row, heir)
+        self._group_bank = self._make_bank(self.rows[self.decoding :])
 
     def _move(self, source: int, target: int) -> None:
         if source == target:
@@ -224,6 +274,11 @@ class Batch:
     def _make_bank(self, rows: Sequence[Row]) -> Bank | None:
         edits = [r.edits for r in rows]
         return Bank(edits, self.model.device, self.model.compute_dtype) if any(edits) else None
+
+
+def _copy_tallies(source: Row, target: Row) -> None:
+    for done, same in zip(source.prompt_edits, target.prompt_edits, strict=True):
+        same.tally = list(done.tally)
 
 
 def _prompt_details(row: Row, logits: Tensor, start: int) -> list[Detail]:

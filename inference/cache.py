@@ -55,6 +55,13 @@ class KVCache:
             out.append(store[self._rows, :, : self._visible])
         return out[0], out[1]
 
+    def copy(self, source: int, targets: slice, length: int) -> None:
+        """Give the rows `targets`, which may be new, one row's first `length` tokens."""
+        self.extend(targets, 0, length, length)
+        for layer in range(len(self.layers)):
+            for store in self.stores(layer):
+                store[targets, :, :length] = store[source, :, :length]
+
     def move(self, source: int, target: int, length: int) -> None:
         """Copy one row's first `length` tokens over another row."""
         for keys, values in self.layers:

@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -244,14 +244,16 @@ class Engine:
         if self.batch.prefilling or not self._waiting:
             return
         group: list[Run] = []
+        prompts: set[Hashable] = set()  # one that several rows share is read once
         longest = max((r.longest for r in self._running), default=0)
         widest = 0
         while self._waiting:
             row = self._waiting[0].prepared.row
             longest, widest = max(longest, row.longest), max(widest, row.prompt_length)
             rows = len(self._running) + len(group) + 1
+            prompts.add(row.reading)
             fits = rows <= self.limits.max_rows and rows * longest <= self._cache_tokens
-            if not fits or (group and widest * (len(group) + 1) > self.limits.prefill_tokens):
+            if not fits or (group and widest * len(prompts) > self.limits.prefill_tokens):
                 break
             group.append(self._waiting.popleft())
         for run in group:

@@ -7,7 +7,7 @@ without any is multiplied by zero. Sums are float32 (float64 in a float64 model)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -37,6 +37,12 @@ class Edit:
     high: float
     # tokens touched in the prompt, in the answer, then sums of dose, projection before and after
     tally: list[float] = field(default_factory=lambda: [0.0] * 5)
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for edits that do the same to the same tokens."""
+        numbers = self.a, self.b, self.low, self.high
+        return self.index, self.read.tobytes(), self.write.tobytes(), numbers, self.source.positions
 
     def applied(self) -> AppliedIntervention:
         prompt, generated, dose, before, after = self.tally

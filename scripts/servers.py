@@ -44,19 +44,21 @@ class Redis:
         if not binary:
             raise CannotStart("redis-server is not installed. Debian, Ubuntu: apt install redis-server.")
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        config = [
-            f"bind {HOST}", f"port {self.port}", f"requirepass {self.password}", f"dir {self.folder}",
-            f"appendonly {'yes' if keep else 'no'}", 'save ""', "maxmemory-policy noeviction", "daemonize no",
-        ]  # fmt: skip
         process = subprocess.Popen(
             [binary, "-"], stdin=subprocess.PIPE, stdout=log or subprocess.DEVNULL, stderr=subprocess.STDOUT, text=True,
             start_new_session=True,
         )  # fmt: skip
         assert process.stdin
-        process.stdin.write("\n".join(config))
+        process.stdin.write("\n".join(self.config(keep)))
         process.stdin.close()
         await_port(self.port, process, "redis-server")
         return process
+
+    def config(self, keep: bool) -> list[str]:
+        return [
+            f"bind {HOST}", f"port {self.port}", f"requirepass {self.password}", f"dir {self.folder}",
+            f"appendonly {'yes' if keep else 'no'}", 'save ""', "maxmemory-policy noeviction", "daemonize no",
+        ]  # fmt: skip
 
 
 class Postgres:

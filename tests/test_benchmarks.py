@@ -6,14 +6,17 @@ import json
 import os
 import subprocess
 import sys
+from array import array
 from pathlib import Path
 
 import pytest
 
-from benchmarks import common, decode, extract, latency, readme, sweep
+from benchmarks import common, decode, extract, latency, readme, soak, sweep
 from benchmarks.common import Options, Rate, rate, record
 from benchmarks.latency import Timing, timing
 from benchmarks.peers.lines import Peer
+from benchmarks.soak import Seen
+from scripts.servers import free_port
 from tests.inference.tiny import save
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -169,8 +172,52 @@ def test_readme_marks_what_does_not_hold():
 
 def test_every_benchmark_has_its_line_in_readme_and_its_turn_in_make_bench():
     turn = (ROOT / "Makefile").read_text().split("for name in ", 1)[1].split(";", 1)[0].split()
-    assert set(turn) == set(readme.ROWS)
-    assert all((ROOT / "benchmarks" / f"{name}.py").exists() for name in turn)
+    assert {*turn, "soak", "soak_redis"} == set(readme.ROWS)
+    assert all((ROOT / "benchmarks" / f"{name}.py").exists() for name in (*turn, "soak"))
+
+
+# ---- soak ----
+
+
+def seen(*seqs: int) -> Seen:
+    return Seen(array("l", seqs), array("l", [100 + seq for seq in seqs]))
+
+
+def test_tokens_that_came_are_held_against_those_that_were_written():
+    written = {"fine": [(1, 101), (2, 102)], "holed": [(1, 101), (2, 102), (3, 103)], "other": [(1, 999)], "unseen": []}
+    came = {"fine": seen(1, 2), "holed": seen(1, 3, 3), "other": seen(1), "gone": seen(4)}
+    assert soak.compare(came, written) == {
+        "runs": 5, "tokens_written": 6, "tokens_received": 7, "lost": 2, "doubled": 1, "foreign": 2,
+    }  # fmt: skip
+
+
+def test_memory_is_compared_after_it_has_warmed_up():
+    samples = [(0.0, 10.0), (60.0, 100.0), (420.0, 101.0), (780.0, 102.0), (1140.0, 103.0)]
+    found = soak.memory(samples, warm=60.0)
+    assert (found["memory_first_third_mb"], found["memory_last_third_mb"]) == (100.0, 103.0)
+    assert found["memory_growth"] == 0.03
+    assert found["memory_growth_mb_per_hour"] == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize(("fault", "holds"), [({}, True), ({"lost": 1}, False), ({"doubled": 1}, False)])
+def test_a_soak_holds_only_without_a_fault(results, capsys, fault, holds):
+    counts = {"runs": 1, "tokens_written": 9, "tokens_received": 9, "lost": 0, "doubled": 0, "foreign": 0} | fault
+    found = soak.Found(pings=[0.1], opened=[0.2], seconds=3.0)
+    soak.report(soak.QUICK, found, [(1.0, 100.0), (2.0, 101.0), (3.0, 101.0)], counts, cpu=1.5)
+    line = json_line(capsys.readouterr().out)
+    assert (line["holds"], line["web_cores"], line["tokens_per_second"]) == (holds, 0.5, 3.0)
+    assert list(results.iterdir()) == []
+
+
+@pytest.mark.timeout(200)
+def test_a_quick_soak_runs_from_end_to_end(tmp_path):
+    env = {**os.environ, "STEERBOARD_DATA": str(tmp_path / "data"), "PORT": str(free_port())}
+    command = [sys.executable, "-m", "benchmarks.soak", "--quick", "--minutes", "0.1"]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr
+    found = json_line(done.stdout)
+    assert found["tokens_written"] == found["tokens_received"] > 0
+    assert (found["lost"], found["doubled"], found["foreign"], found["retold"], found["idle_lost"]) == (0, 0, 0, 0, 0)
 
 
 # ---- contestants ----

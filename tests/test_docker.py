@@ -23,12 +23,40 @@ FOREIGN = {"POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD", "REDIS_PASSWORD"
 
 def variables_read() -> set[str]:
     settings = re.findall(r"env\.\w+\(\s*\"([A-Z_]+)\"", (ROOT / "webapp/settings.py").read_text())
-    return {*settings, *re.findall(r"environment\(\"([A-Z_]+)\"", (ROOT / "inference/worker.py").read_text())}
+    return {*settings, *variables_of_a_worker()}
+
+
+def variables_of_a_worker() -> set[str]:
+    sources = [path.read_text() for path in (ROOT / "inference").rglob("*.py")]
+    return {name for source in sources for name in re.findall(r"environ(?:ment|\.get)\(\"([A-Z_]+)\"", source)}
 
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_every_variable_is_read_by_someone(name: str) -> None:
     assert set(SERVICES[name]["environment"]) <= variables_read() | FOREIGN
+
+
+@pytest.mark.parametrize("name", ["worker", "worker-gpu"])
+def test_what_a_worker_can_be_told_can_be_told_here(name: str) -> None:
+    elsewhere = {"STEERBOARD_DATA"}  # in the image
+    assert set(SERVICES[name]["environment"]) >= variables_of_a_worker() - elsewhere
+    assert SERVICES[name]["environment"]["STEERBOARD_MODEL"] == "${STEERBOARD_MODEL-default}"  # ":-" would forbid empty
+    for path in DOCKERFILES:
+        assert "STEERBOARD_DATA=/data" in path.read_text()
+
+
+def test_the_health_check_asks_under_a_name_that_is_always_allowed() -> None:
+    (asks,) = re.findall(r"http://([^:/]+)", " ".join(SERVICES["web"]["healthcheck"]["test"]))
+    always = re.sub(r"\$\{[^}]*\}", "", SERVICES["web"]["environment"]["ALLOWED_HOSTS"]).split(",")
+    assert asks in always
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_an_index_for_torch_can_be_named(name: str) -> None:
+    build = OURS[name]["build"]
+    dockerfile = (ROOT / "docker" / build["context"] / build["dockerfile"]).read_text()
+    assert all(f"ARG {argument}=" in dockerfile for argument in build["args"])
+    assert build["args"]
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
@@ -64,6 +66,16 @@ def reachable_over_https(**kwargs: Any) -> list[CheckMessage]:
     return found
 
 
+def missing_files(url: str) -> list[tuple[str, str]]:
+    """What an address of Redis says of TLS and is not there, as (option, path)."""
+    options = parse_qsl(urlsplit(url).query)
+    return [
+        (name, path)
+        for name, path in options
+        if name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile") and not Path(path).is_file()
+    ]
+
+
 @register()
 def settings_fit_together(**kwargs: Any) -> list[CheckMessage]:
     if not settings.REDIS_URL:
@@ -84,6 +96,14 @@ def settings_fit_together(**kwargs: Any) -> list[CheckMessage]:
                 f"REDIS_URL={settings.REDIS_URL!r} is not an address of Redis.",
                 hint="Use redis://:password@host:6379/0.",
                 id="steerboard.E002",
+            )
+        )
+    for name, path in missing_files(settings.REDIS_URL):
+        found.append(
+            Error(
+                f"REDIS_URL says {name}={path}, and there is no such file here.",
+                hint="Name the file of the authority that signed the certificate of Redis, readable by this process.",
+                id="steerboard.E003",
             )
         )
     if settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"):

@@ -137,10 +137,19 @@ class ModelHost:
             if command in ("drain", "resume"):
                 self._set_draining(command == "drain")
                 continue
+            try:
+                self._exchange(model if command == "load" else "")
+            except Exception:
+                log.exception("%s %s failed; commands are still taken", command, model)
+
+    def _exchange(self, model: str) -> None:
+        """End the engine, then start another one where a model is named. No engine is left where that fails."""
+        try:
             self._retire(self._drain_seconds)
             with self._changed:
-                self._engine = self._start(model) if command == "load" else None
-                self._draining = False
+                self._engine = self._start(model) if model else None
+        finally:
+            self._set_draining(False)
 
     def _start(self, name: str) -> Engine:
         cache, dtype = self._cache_dir, self._dtype

@@ -9,6 +9,7 @@ What lies where, each name behind `steerboard:`:
     claim:<attempt>         which worker took an attempt, or "fenced": nobody may any more
     cancel:<attempt>        the attempt is to end
     request:<request id>    the latest attempt of that request
+    revision:<model id>     which revision of a model is served under its id; whoever loaded another one waits
     vector:<id>             a vector's file
 Requests travel through Celery, in a queue for each model.
 """
@@ -19,8 +20,10 @@ import asyncio
 import hashlib
 import json
 import re
+import ssl
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import redis
 import redis.asyncio
@@ -44,6 +47,7 @@ EVENTS_SECONDS = 3600
 EVENTS_LENGTH = 100_000
 VECTOR_SECONDS = 24 * 3600
 FENCED = "fenced"
+TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")  # after a ?
 
 TASK = "inference.serve"
 IDLE_QUEUE = "inference.idle"  # Celery wants a queue where a worker has no model yet; nobody sends to it
@@ -62,7 +66,7 @@ def queue_of(model: str) -> str:
 
 
 def check_url(url: str) -> str:
-    """Raises InvalidRequest("bad_url")."""
+    """Raises InvalidRequest("bad_url"): no address, an option that is not known, or a file that is not there."""
     parts = urlsplit(url)
     try:
         sound = parts.scheme in ("redis", "rediss") and parts.hostname and parts.port != 0
@@ -70,8 +74,22 @@ def check_url(url: str) -> str:
     except ValueError:
         sound = False
     if not sound:
-        raise InvalidRequest("bad_url", "INFERENCE_URL is not a Redis address. Use redis://host:6379/0.")
+        raise _bad_url(
+            "is not a Redis address. Use redis://:password@host:6379/0, with %40 for @ and the like in the password."
+        )
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if unknown := sorted(options.keys() - set(TLS_OPTIONS)):
+        raise _bad_url(f"has options that are not known: {', '.join(unknown)}. Known are {', '.join(TLS_OPTIONS)}.")
+    if options and parts.scheme != "rediss":
+        raise _bad_url("has options for TLS, which begins with rediss://. Write it so, or leave them out.")
+    for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
+        if name in options and not Path(options[name]).is_file():
+            raise _bad_url(f"says {name}={options[name]}, and there is no such file here. Name one that is.")
     return url
+
+
+def _bad_url(problem: str) -> InvalidRequest:
+    return InvalidRequest("bad_url", f"INFERENCE_URL {problem}")
 
 
 def place(url: str) -> str:
@@ -80,12 +98,18 @@ def place(url: str) -> str:
     return f"{parts.hostname}:{parts.port or 6379}"
 
 
-def unreachable(url: str) -> Unavailable:
-    return Unavailable(
-        "redis_unreachable",
-        f"Redis at {place(url)} does not answer. Start it, or check INFERENCE_URL.",
-        retry_after=5.0,
-    )
+def unreachable(url: str, error: BaseException | None = None) -> Unavailable:
+    """What to say of a Redis that cannot be used, where `error` is what its client said."""
+    if isinstance(error, redis.AuthenticationError) or "NOAUTH" in str(error):
+        problem = "does not take the password in INFERENCE_URL. Correct it there"
+    elif "certificate" in str(error).lower():
+        problem = (
+            "has a certificate that is not trusted here, or was made for another host. Name the file of the authority "
+            "that signed it: INFERENCE_URL=rediss://…?ssl_ca_certs=/path/ca.pem"
+        )
+    else:
+        problem = "does not answer. Start it, or check INFERENCE_URL"
+    return Unavailable("redis_unreachable", f"Redis at {place(url)} {problem}.", retry_after=5.0)
 
 
 def open_sync(url: str, timeout: float = 3.0) -> Any:
@@ -139,6 +163,8 @@ def make_celery(url: str) -> Celery:
         broker_connection_retry=True,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # Without it kombu takes any certificate. What the address says of TLS comes in place of this.
+        broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if url.startswith("rediss://") else None,
         broker_transport_options={
             "socket_connect_timeout": 1.0,
             "socket_timeout": 5.0,

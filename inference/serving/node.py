@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import secrets
 import socket
 import threading
@@ -21,6 +22,7 @@ from inference.serving import link
 from inference.serving.host import DRAIN_SECONDS, ModelHost, memory_bytes
 from inference.serving.leases import Leases
 from inference.serving.outbox import Outbox
+from inference.serving.refusals import REVISION_SECONDS, other_revision
 from inference.serving.vectors import RedisVectors
 from inference.types import (
     TERMINAL,
@@ -61,7 +63,7 @@ class Node:
         consume: Callable[[str], None],
         put_back: Callable[[dict[str, Any]], None],
     ):
-        self.id = f"{name or socket.gethostname()}-{secrets.token_hex(3)}"
+        self.id = f"{plain(name or socket.gethostname())}-{secrets.token_hex(3)}"
         self._url, self._consume, self._put_back = url, consume, put_back
         self._redis = link.open_sync(url)
         self._vectors = RedisVectors(self._redis, url)
@@ -73,6 +75,7 @@ class Node:
         self._wake = threading.Event()
         self._ended = False
         self._said = ""
+        self._rival = ""  # the revision that others serve under the id of our model, where it is another one
         self._threads = [
             threading.Thread(target=target, name=target.__name__.strip("_"), daemon=True)
             for target in (self._beat, self._listen)
@@ -87,7 +90,7 @@ class Node:
         cause.set(str(message.get("cause", "-"))[:MAX_CAUSE])
         attempt, address, model = message["attempt"], message["address"], message["request"]["model"]
         info = self.host.describe()
-        if self.host.state != "ready" or not info or info.id != model:
+        if self.host.state != "ready" or self._rival or not info or info.id != model:
             time.sleep(0.1)  # while the queue is being left, it must not spin
             self._put_back(message)
             return
@@ -149,6 +152,7 @@ class Node:
         self._wake.clear()
 
     def _announce(self) -> None:
+        self._rival = self._find_rival()
         info = self.info()
         self._consume(link.queue_of(info.model.id) if info.state == "ready" and info.model else "")
         pipe = self._redis.pipeline(transaction=False)
@@ -160,13 +164,29 @@ class Node:
             self._said = said
             log.info("worker %s: %s %s", self.id, said, info.model.problem if info.model else "")
 
+    def _find_rival(self) -> str:
+        """Take or renew the right to serve our revision under its model's id. Empty, or the revision that has it."""
+        model = self.host.describe()
+        if not model or model.state != "ready":
+            return ""
+        name = link.key("revision", model.id)
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.set(name, model.revision, nx=True, ex=REVISION_SECONDS)
+        pipe.get(name)
+        *_, served = pipe.execute()
+        if served is None or served.decode() == model.revision:
+            self._redis.expire(name, REVISION_SECONDS)
+            return ""
+        return str(served.decode())
+
     def info(self) -> WorkerInfo:
-        state = self.host.state
+        state, model = self.host.state, self.host.describe()
+        if self._rival and model and state == "ready":
+            problem = other_revision(model.id, model.revision, self._rival).message
+            state, model = "failed", replace(model, state="failed", problem=problem)
         if self._pulse.stuck(self.host.engine) > link.STUCK_SECONDS:
             state = "lost"
-        return WorkerInfo(
-            self.id, socket.gethostname(), os.getpid(), state, self.host.describe(), self._started, 0.0, memory_bytes()
-        )
+        return WorkerInfo(self.id, socket.gethostname(), os.getpid(), state, model, self._started, 0.0, memory_bytes())
 
     def _give_up_readers(self, error: Exception) -> None:
         """Without Redis for so long, those who asked have been told that it failed."""
@@ -222,6 +242,11 @@ class Node:
             self._redis.srem(link.WORKERS, self.id)
         except link.ERRORS:
             log.info("Redis is gone already")
+
+
+def plain(name: str) -> str:
+    """A name that can stand in an address: letters, digits, points, dashes."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:60].strip("-") or "worker"
 
 
 class Pulse:

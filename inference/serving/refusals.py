@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import get_args
 
 from inference.errors import InvalidRequest, NotFound, Unavailable
-from inference.types import Command, ModelInfo
+from inference.types import Command, ModelInfo, WorkerInfo
+
+REVISION_SECONDS = 6  # after its last worker was heard of, another revision of a model may be served
 
 
 def not_served(model: str, served: Iterable[str]) -> NotFound:
@@ -22,6 +25,15 @@ def draining() -> Unavailable:
     return Unavailable("draining", "The model is about to be exchanged or stopped. Try again shortly.", retry_after=5.0)
 
 
+def other_revision(model: str, mine: str, theirs: str) -> Unavailable:
+    sentence = (
+        f"Other workers serve {model} at revision {theirs}, and this one has loaded {mine}: an answer would depend on "
+        f"who gives it. Load the same revision here, or unload the others; this one then takes over within "
+        f"{REVISION_SECONDS} s."
+    )
+    return Unavailable("other_revision", sentence, retry_after=REVISION_SECONDS)
+
+
 def worker_not_found(worker_id: str) -> NotFound:
     return NotFound("worker_not_found", f"There is no worker {worker_id}. Look at the list again: it may have ended.")
 
@@ -32,6 +44,14 @@ def check_command(command: str, model: str) -> None:
         raise InvalidRequest("bad_command", f"{command!r} is not a command. Use {', '.join(get_args(Command))}.")
     if command == "load" and not model:
         raise InvalidRequest("no_model_named", "Name the model to load: default, a Hugging Face id, or a path.")
+
+
+def as_served(worker: WorkerInfo) -> ModelInfo | None:
+    """The model of a worker as those find it who want to use it: one that drains is not to be had."""
+    info = worker.model
+    if info and worker.state == "draining":
+        return replace(info, state="failed", problem=draining().message)
+    return info
 
 
 def pick(infos: Iterable[ModelInfo], model: str) -> ModelInfo:

@@ -35,11 +35,15 @@ class RedisVectors:
         try:
             data = self._redis.get(link.key("vector", id))
         except link.ERRORS as error:
-            raise link.unreachable(self._url) from error
+            raise link.unreachable(self._url, error) from error
         if data is None:
             raise NotFound("vector_not_found", f"There is no vector {id[:12]}. Build it again or upload its file.")
         assert isinstance(data, bytes)
         vector = load(data)
+        if vector.id != id:
+            raise NotFound(
+                "vector_not_found", f"What lies under {id[:12]} is another vector. Upload the right one again."
+            )
         self._keep(vector, data)
         return vector
 

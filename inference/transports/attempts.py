@@ -37,6 +37,7 @@ class Attempt:
     asked: float = 0.0  # for events that are missing
     missing_since: float | None = None
     homeless_since: float | None = None  # its worker was lost, and no other was found yet
+    unknown: bool = False  # its worker says that it never began
     cancelled: bool = False
     ended: bool = False
 

@@ -72,6 +72,7 @@ class Hub:
         self._dismissed: set[str] = set()  # tries that nobody listens to any more, as their workers are yet to learn
         self._seen: dict[str, float] = {}  # models, and when they were last served
         self._down_since: float | None = None
+        self._trouble: BaseException | None = None  # what the last command that failed said
         self._up_since = time.monotonic()
         self._last = b"0-0"  # entry of our stream that was read
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -107,7 +108,7 @@ class Hub:
         try:
             workers = await asyncio.wait_for(read_workers(self._redis), 1.8)
         except link.ERRORS as error:
-            raise link.unreachable(self._url) from error
+            raise link.unreachable(self._url, error) from error
         now = time.monotonic()
         self._seen |= {w.model.id: now for w in workers if w.model and w.state == "ready"}
         return workers
@@ -120,19 +121,19 @@ class Hub:
             pipe.xadd(stream, {"order": link.dumps(order)}, maxlen=1000).expire(stream, link.EVENTS_SECONDS)
             await pipe.execute()
         except link.ERRORS as error:
-            raise link.unreachable(self._url) from error
+            raise link.unreachable(self._url, error) from error
 
     async def share(self, vector_id: str, data: bytes) -> None:
         try:
             await self._redis.set(link.key("vector", vector_id), data, ex=link.VECTOR_SECONDS)
         except link.ERRORS as error:
-            raise link.unreachable(self._url) from error
+            raise link.unreachable(self._url, error) from error
 
     async def fetch(self, vector_id: str) -> bytes | None:
         try:
             return await self._redis.get(link.key("vector", vector_id))
         except link.ERRORS as error:
-            raise link.unreachable(self._url) from error
+            raise link.unreachable(self._url, error) from error
 
     async def cancel(self, id: str) -> None:
         """Cancel the requests of that id: those of this process, and the latest of any other. Raises Unavailable."""
@@ -142,7 +143,7 @@ class Hub:
         try:
             latest = await self._redis.get(link.key("request", id))
         except link.ERRORS as error:
-            raise link.unreachable(self._url) from error
+            raise link.unreachable(self._url, error) from error
         for key in {a.key for a in own} | ({latest.decode()} if latest else set()):
             await self._cancel_try(key)
 
@@ -169,7 +170,7 @@ class Hub:
             await self._redis.set(link.key("cancel", key), 1, ex=link.CLAIM_SECONDS)
             claim = await self._redis.get(link.key("claim", key))
         except link.ERRORS as error:
-            raise link.unreachable(self._url) from error
+            raise link.unreachable(self._url, error) from error
         if claim and claim.decode() != link.FENCED:
             await self.order(claim.decode(), {"do": "cancel", "attempt": key})
 
@@ -209,7 +210,7 @@ class Hub:
     async def _send(self, attempt: Attempt) -> None:
         """Put the present try into its model's queue. Raises InferenceError."""
         attempt.tries += 1
-        attempt.worker, attempt.homeless_since = "", None
+        attempt.worker, attempt.homeless_since, attempt.unknown = "", None, False
         self._open[attempt.key] = attempt
         message = {
             "attempt": attempt.key,
@@ -249,9 +250,9 @@ class Hub:
             try:
                 return await act()
             except link.ERRORS as error:
-                self._note_down()
+                self._note_down(error)
                 if self._is_long_down() or time.monotonic() > deadline:
-                    raise link.unreachable(self._url) from error
+                    raise link.unreachable(self._url, error) from error
             await asyncio.sleep(delay)
             delay = min(1.0, delay * 2)
 
@@ -264,8 +265,8 @@ class Hub:
         while not self._closing:
             try:
                 await act()
-            except link.ERRORS:
-                self._note_down()
+            except link.ERRORS as error:
+                self._note_down(error)
                 await asyncio.sleep(0.2)
             except Exception:
                 log.exception("%s failed", act.__name__)
@@ -307,7 +308,9 @@ class Hub:
 
     def _accept(self, attempt: Attempt, data: dict[str, Any]) -> Event | None:
         if data["type"] == UNKNOWN:
-            self._fail(attempt, _events_lost())
+            attempt.unknown = not attempt.begun  # who has the claim never began: it is taken from it and sent again
+            if attempt.begun:
+                self._fail(attempt, _events_lost())
             return None
         if data["seq"] < attempt.seq:
             return None
@@ -316,8 +319,10 @@ class Hub:
             return None
         try:
             event = EVENTS[data["type"]].from_wire({**data, "id": attempt.request.id})
-        except InferenceError as error:
-            self._fail(attempt, EngineFault("bad_event", f"The worker sent what cannot be read: {error.message}"))
+        except (InferenceError, KeyError) as error:
+            self._fail(
+                attempt, EngineFault("bad_event", f"The worker sent what cannot be read: {error}. Run it again.")
+            )
             return None
         attempt.seq += 1
         attempt.missing_since = None
@@ -331,15 +336,21 @@ class Hub:
 
     async def _bring_vector(self, attempt: Attempt, result: Result) -> None:
         """Hand a result on when the vector that it names lies in this process's store."""
-        id = result.payload["vector"]["id"]
         event: Event = result
         try:
+            id = result.payload["vector"]["id"]
             data = await self._persistently(lambda: self._redis.get(link.key("vector", id)))
             if data is None:
                 raise NotFound("vector_lost", "The vector was built, but Redis lost it. Build it again.")
             await asyncio.to_thread(self._vectors.put, data)
         except InferenceError as error:
             event = _failed(attempt, error, result.seq)
+        except asyncio.CancelledError:
+            event = _failed(attempt, _shutting_down(), result.seq)
+        except Exception as error:
+            log.exception("the vector of %s could not be kept", attempt.request.id)
+            fault = EngineFault("vector_not_kept", f"The vector was built, but could not be kept: {error}. Try again.")
+            event = _failed(attempt, fault, result.seq)
         _wake(attempt.loop, [(attempt.inbox, event)])
 
     # ---- watching ----
@@ -350,12 +361,12 @@ class Hub:
             await asyncio.sleep(0.5)
             if self._is_long_down():
                 for attempt in list(self._open.values()):
-                    self._fail(attempt, link.unreachable(self._url))
+                    self._fail(attempt, link.unreachable(self._url, self._trouble))
             try:
                 await self._redis.set(link.key("reader", self._address), 1, ex=link.READER_SECONDS)
                 self._note_up()
-            except link.ERRORS:
-                self._note_down()
+            except link.ERRORS as error:
+                self._note_down(error)
                 continue
             await self._dismiss()
             now = time.monotonic()
@@ -386,7 +397,7 @@ class Hub:
         elif not attempt.worker:
             if now - attempt.sent > TAKE_SECONDS or (attempt.cancelled and now - attempt.sent > QUIET_SECONDS):
                 await self._give_up_try(attempt, workers, only_unclaimed=True)
-        elif self._is_lost(workers.get(attempt.worker)):
+        elif attempt.unknown or self._is_lost(workers.get(attempt.worker)):
             if attempt.begun:
                 self._fail(attempt, _lost(attempt))
             else:
@@ -459,9 +470,8 @@ class Hub:
 
     async def _end_all(self) -> None:
         self._closing = True
-        error = Unavailable("shutting_down", "The server is shutting down. Start it again and repeat.")
         for attempt in list(self._open.values()):
-            self._fail(attempt, error)
+            self._fail(attempt, _shutting_down())
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -481,10 +491,11 @@ class Hub:
 
     # ---- is Redis there? ----
 
-    def _note_down(self) -> None:
+    def _note_down(self, error: BaseException) -> None:
+        self._trouble = error
         if self._down_since is None:
             self._down_since = time.monotonic()
-            log.warning("Redis at %s does not answer", link.place(self._url))
+            log.warning("Redis at %s does not answer: %s", link.place(self._url), error)
 
     def _note_up(self) -> None:
         if self._down_since is not None:
@@ -511,7 +522,9 @@ def _wake(loop: asyncio.AbstractEventLoop, deliveries: list[tuple[asyncio.Queue[
 
 
 def _is_silent(attempt: Attempt, now: float) -> bool:
-    return bool(now - attempt.heard > QUIET_SECONDS or attempt.missing_since or attempt.homeless_since)
+    return bool(
+        now - attempt.heard > QUIET_SECONDS or attempt.missing_since or attempt.homeless_since or attempt.unknown
+    )
 
 
 def _failed(attempt: Attempt, error: InferenceError, seq: int) -> Failed:
@@ -521,6 +534,10 @@ def _failed(attempt: Attempt, error: InferenceError, seq: int) -> Failed:
 def _lost(attempt: Attempt) -> Unavailable:
     what = "What was written so far is kept. " if isinstance(attempt.request, GenerationRequest) else ""
     return Unavailable("worker_lost", f"The worker that ran this was lost. {what}Run it again.", retry_after=5.0)
+
+
+def _shutting_down() -> Unavailable:
+    return Unavailable("shutting_down", "The server is shutting down. Start it again and repeat.")
 
 
 def _events_lost() -> Unavailable:

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 from inference.engine import Engine, Limits
 from inference.errors import InferenceError
 from inference.serving.host import ModelHost, memory_bytes
-from inference.serving.refusals import check_command, pick, worker_not_found
+from inference.serving.refusals import as_served, check_command, pick, worker_not_found
 from inference.store import VectorStore
 from inference.types import (
     TERMINAL,
@@ -108,8 +108,8 @@ class InProcess:
         return pick(await self.models(), model)
 
     async def models(self) -> tuple[ModelInfo, ...]:
-        info = self.host.describe()
-        return (info,) if info else ()
+        infos = [as_served(worker) for worker in await self.workers()]
+        return tuple(info for info in infos if info)
 
     async def workers(self) -> tuple[WorkerInfo, ...]:
         info, state = self.host.describe(), self.host.state

@@ -108,7 +108,9 @@ class Remote:
             data = await self._on(hub, hub.fetch(vector_id))
             if data is None:
                 raise
-            await asyncio.to_thread(self.vectors.put, data)
+            vector = await asyncio.to_thread(self.vectors.put, data)
+            if vector.id != vector_id:  # it lay there under a name that is not its own
+                raise
             return data
 
     async def close(self) -> None:

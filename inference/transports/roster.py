@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 from inference.errors import InferenceError, Unavailable
 from inference.serving import link
-from inference.serving.refusals import draining, not_served, nothing_loaded
+from inference.serving.refusals import as_served, draining, not_served, nothing_loaded
 from inference.types import ModelInfo, WorkerInfo, WorkerState
+
+log = logging.getLogger(__name__)
 
 _ORDER = ("ready", "loading", "failed")
 
@@ -29,7 +32,11 @@ async def read_workers(connection: Any) -> tuple[WorkerInfo, ...]:
         if data is None or left < 0:
             gone.append(id)
             continue
-        info = WorkerInfo.from_wire(json.loads(data))
+        try:
+            info = WorkerInfo.from_wire(json.loads(data))
+        except (ValueError, InferenceError) as error:  # of another version: the others can be used all the same
+            log.warning("worker %s is left out, what it says of itself cannot be read: %s", id, error)
+            continue
         age = max(0.0, link.RECORD_SECONDS - left / 1000)
         found.append(replace(info, heartbeat_age=age, state="lost" if age > link.LOST_SECONDS else info.state))
     if gone:
@@ -41,8 +48,8 @@ def merged(workers: Iterable[WorkerInfo]) -> tuple[ModelInfo, ...]:
     """One entry for each model that living workers hold, by id, the load of its workers summed."""
     by_id: dict[str, list[ModelInfo]] = {}
     for worker in workers:
-        if worker.model and worker.state != "lost":
-            by_id.setdefault(worker.model.id, []).append(worker.model)
+        if worker.state != "lost" and (info := as_served(worker)):
+            by_id.setdefault(info.id, []).append(info)
     return tuple(_sum(by_id[id]) for id in sorted(by_id))
 
 

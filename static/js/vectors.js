@@ -46,3 +46,20 @@ if (datasets) {
   datasets.addEventListener('change', () => { describe(); chooseMethod(); });
   describe();
 }
+
+// What can be read depends on the model: where there are several, the form follows the choice.
+const models = document.getElementById('id_model');
+if (models) {
+  const chat = document.querySelector('input[name=chat]');
+  const hint = document.querySelector('[data-template-hint]');
+  const why = 'Shows the prompt as the user’s turn and each side as the assistant’s. Match what you will steer.';
+  const describe = () => {
+    const { layers, template } = models.selectedOptions[0].dataset;
+    document.querySelector('[data-all-layers]').textContent = Number(layers) ? `, 0 to ${layers - 1}` : '';
+    chat.disabled = template === 'no' && Number(layers) > 0;
+    chat.checked &&= !chat.disabled;
+    hint.textContent = chat.disabled ? `${models.value} has none.` : why;
+  };
+  models.addEventListener('change', describe);
+  describe();
+}

@@ -15,7 +15,7 @@ from django.utils import timezone
 from steering.accounts.ownership import OwnedQuerySet
 
 CARRIER_SECONDS = 15  # a carrier that was not heard of for so long is gone
-MESSAGE_SECONDS = 60  # a job that nobody took for so long is put on the queue again
+MESSAGE_SECONDS = 12  # a job that nobody took for so long is looked for on the queue, and put there again if it is gone
 
 
 class JobQuerySet(OwnedQuerySet):
@@ -45,7 +45,8 @@ def _ago(seconds: float) -> Any:
 
 class Job(models.Model):
     """Where several processes share the work, `work` is the whole request, kept until the job ends, `carrier` is the
-    process that has it, and `heartbeat_at` is when that was last heard of, or when the job was put on the queue.
+    process that has it, with a mark of its own for each time that it took it, and `heartbeat_at` is when that was last
+    heard of, or when the job was last known to be on the queue.
     """
 
     class State(models.TextChoices):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -162,8 +163,9 @@ async def job_carry(job_id: UUID) -> None:
 
 
 def _claim(job_id: UUID) -> Job | None:
+    """Take a queued job. The carrier is new each time: a process that was taken for dead may get its own job again."""
     waiting = Job.objects.filter(pk=job_id, state=Job.State.QUEUED, carrier="")
-    if not waiting.update(carrier=shared.PROCESS, heartbeat_at=Now()):
+    if not waiting.update(carrier=f"{shared.PROCESS}/{secrets.token_hex(4)}", heartbeat_at=Now()):
         return None
     return Job.objects.select_related("owner").get(pk=job_id)
 
@@ -177,15 +179,28 @@ async def _still_ours(job: Job) -> bool:
 
 async def jobs_sweep() -> None:
     """Put on the queue again what never began, and fail what lost its carrier. Any process may, at any time."""
-    for job_id in await _in_thread(lambda: list(Job.objects.forgotten().values_list("pk", flat=True))):
-        again = Job.objects.forgotten().filter(pk=job_id)
-        if await _in_thread(again.update, carrier="", heartbeat_at=Now()):
-            await _enqueue(job_id)
+    if forgotten := await _in_thread(lambda: list(Job.objects.forgotten().values_list("pk", flat=True))):
+        await _send_again(forgotten)
     for job_id in await _in_thread(lambda: list(Job.objects.orphaned().values_list("pk", flat=True))):
         if await _in_thread(_fail_orphan, job_id):
             logger.warning("job %s lost the process that carried it, and was ended", job_id)
             await gateway.inference().cancel(str(job_id))
     await _in_thread(refund_ended_jobs)
+
+
+async def _send_again(jobs: list[UUID]) -> None:
+    """Put jobs on the queue whose message is not there any more. One that only waits for its turn is left alone."""
+    from steering.jobs import queue
+
+    try:
+        waiting = await queue.waiting()
+    except shared.trouble():
+        return  # nothing can be sent either; the next sweep asks again
+    for job_id in jobs:
+        still = Job.objects.forgotten().filter(pk=job_id)
+        if await _in_thread(still.update, carrier="", heartbeat_at=Now()) and str(job_id) not in waiting:
+            logger.warning("job %s lost its message or the process that took it, and is sent again", job_id)
+            await _enqueue(job_id)
 
 
 @transaction.atomic

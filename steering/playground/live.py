@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Any
 
@@ -30,6 +31,9 @@ from steering.playground.runlog import RunLog
 from steering.playground.stored import renumber
 
 logger = logging.getLogger(__name__)
+
+# A thread of their own: the one that all else of a process shares must not be kept from answering by what runs write.
+_writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="run-writes")
 
 CHECKPOINT_SECONDS = 1.0
 STOP_SECONDS = 3.0  # how long the model side may take to confirm a stop
@@ -187,7 +191,8 @@ class LiveRun:
         rows = [_frozen(self.outputs[key]) for key in sorted(keys)]
         try:
             everything = [_frozen(row) for row in self.outputs.values()]
-            still_ours = await asyncio.shield(database_sync_to_async(_write)(self.run, rows, everything, ending))
+            write = database_sync_to_async(_write, thread_sensitive=False, executor=_writer)
+            still_ours = await asyncio.shield(write(self.run, rows, everything, ending))
         except DatabaseTrouble:
             logger.exception("Run %s could not be saved", self.run.pk)
             self._unsaved |= keys

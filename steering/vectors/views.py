@@ -97,12 +97,14 @@ def vector_upload(request: HttpRequest) -> HttpResponse:
 @require_GET
 def vector_detail(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     vector = _visible(request, pk)
-    model = served(request).model
+    found = served(request)
+    model = found.model
     context = {
         "vector": vector,
         "facts": vector.facts,
         "evaluation": Evaluation.of(vector.evaluation),
         "usable": vector.usable_on(model),
+        "elsewhere": any(vector.usable_on(other) for other in found.models),
         "model": model,
         "mine": vector.owner_id == request.user.pk,
         "plots": _plots(vector),

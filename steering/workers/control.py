@@ -24,8 +24,11 @@ ACTIONS = {
 }
 
 
-def worker_ask(worker_id: str, command: str, model: str = "") -> str:
-    """Give an order of `DONE`; the answer is a sentence that says what comes of it. Raises InferenceError."""
+def worker_ask(worker_id: str, command: str, model: str = "", label: str = "") -> str:
+    """Give an order of `DONE`; the answer is a sentence that says what comes of it, and calls the model by `label`.
+
+    Raises InferenceError.
+    """
     if command == "load" and model not in settings.STEERBOARD_MODELS:
         raise InvalidRequest(
             "model_not_allowed",
@@ -33,4 +36,4 @@ def worker_ask(worker_id: str, command: str, model: str = "") -> str:
         )
     gateway.call(gateway.inference().control(worker_id, command, model))  # type: ignore[arg-type]
     record(ACTIONS[command], f"{worker_id}: {model}" if model else worker_id)
-    return DONE[command].format(worker=worker_id, model=model)
+    return DONE[command].format(worker=worker_id, model=label or model)

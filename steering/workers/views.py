@@ -25,7 +25,7 @@ MAX_NAME = 300
 def worker_list(request: HttpRequest) -> HttpResponse:
     """The workers, with what an administrator may do about each."""
     _require_staff(request)
-    return render(request, "workers/list.html", _workers() | {"models": settings.STEERBOARD_MODELS})
+    return render(request, "workers/list.html", _workers())
 
 
 @require_GET
@@ -33,7 +33,7 @@ def worker_list(request: HttpRequest) -> HttpResponse:
 def worker_table(request: HttpRequest) -> HttpResponse:
     """The table alone, which the page fetches again and again."""
     _require_staff(request)
-    return render(request, "workers/table.html", _workers() | {"models": settings.STEERBOARD_MODELS})
+    return render(request, "workers/table.html", _workers())
 
 
 @require_POST
@@ -42,8 +42,9 @@ def worker_control(request: HttpRequest, worker_id: str, command: str) -> HttpRe
     if command not in DONE:
         raise Http404
     model = request.POST.get("model", "") if command == "load" else ""
+    label = dict(_offered(settings.STEERBOARD_MODELS)).get(model, model)
     try:
-        messages.success(request, worker_ask(worker_id, command, model))
+        messages.success(request, worker_ask(worker_id, command, model, label))
     except InferenceError as error:
         messages.error(request, f"{error.message} ({error.code})")
     return redirect("workers:list")
@@ -68,4 +69,10 @@ def _workers() -> dict[str, Any]:
         found: tuple[WorkerInfo, ...] = gateway.call(gateway.inference().workers(), 5)
     except InferenceError as error:
         return {"workers": (), "trouble": error}
-    return {"workers": found, "trouble": None}
+    return {"workers": found, "trouble": None, "models": _offered(settings.STEERBOARD_MODELS)}
+
+
+def _offered(names: list[str]) -> list[tuple[str, str]]:
+    """What can be loaded, each with how it is shown: of a path its last part, where that says which one it is."""
+    short = [name.rstrip("/").rpartition("/")[2] if name.startswith(("/", ".")) else name for name in names]
+    return [(name, label if short.count(label) == 1 else name) for name, label in zip(names, short, strict=True)]

@@ -264,6 +264,8 @@ async def test_a_drained_worker_finishes_refuses_and_resumes(client: Inference) 
         return (await client.workers())[0].state == state
 
     await until(lambda: is_in("draining"), "the worker drains")
+    described = await client.describe()
+    assert (described.state, described.id) == ("failed", "tiny-llama") and "Try again" in described.problem
     (event,) = await collect(client, ask("late"))
     assert isinstance(event, Failed) and event.code == "draining" and event.retry_after
     assert isinstance(await run.end(), Finished)

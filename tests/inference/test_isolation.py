@@ -69,8 +69,8 @@ def test_a_neighbours_interventions_change_no_bit_of_my_logits(tiny_model):
 def test_strength_zero_is_base_bit_for_bit(tiny_model, operation):
     ids = list(range(10, 22))
     nothing = Intervention(operation=operation, strength=0.0, directions=(direction(D, 1, seed=4),))
-    logits = decode_logits(tiny_model("llama"), [(ids, []), (ids, [nothing])])
-    base = decode_logits(tiny_model("llama"), [(ids, []), (ids, [])])
+    logits = decode_logits(tiny_model("llama"), [(ids, []), (ids[::-1], [nothing])])
+    base = decode_logits(tiny_model("llama"), [(ids, []), (ids[::-1], [])])
     assert torch.equal(logits[1], base[1])
 
 

@@ -16,13 +16,29 @@ import pytest
 import redis
 
 from inference.client import Inference, connect
+from inference.errors import NotFound
 from inference.serving import link
 from inference.serving.leases import Leases
 from inference.serving.node import Node, Pulse
 from inference.serving.outbox import Outbox
+from inference.store import VectorStore
 from inference.transports import hub
-from inference.types import Event, Failed, Finished, ModelInfo, Receipt, Started, Token, Usage, WorkerInfo
+from inference.types import (
+    CreateVector,
+    Event,
+    Failed,
+    Finished,
+    ModelInfo,
+    Pair,
+    Receipt,
+    Result,
+    Started,
+    Token,
+    Usage,
+    WorkerInfo,
+)
 from tests.inference.stack import Following, RedisServer, long, needs_redis, until
+from tests.steering.vector_files import file_of, make_vector
 
 pytestmark = needs_redis
 MODEL = "played"
@@ -170,6 +186,48 @@ async def test_a_request_that_nobody_takes_twice_is_a_typed_error(
     await played.take()
     end = await run.end()
     assert isinstance(end, Failed) and (end.seq, end.kind, end.code) == (0, "unavailable", "worker_lost")
+
+
+async def test_a_request_whose_worker_never_began_it_runs_elsewhere(client: Inference, played: PlayedWorker) -> None:
+    run = Following(client, long("a"))
+    first = await played.claim()
+    await played.order("resend")
+    odd = link.dumps([{"type": "unknown", "id": first["attempt"]}])
+    played.redis.xadd(link.key("events", first["address"]), {"worker": played.id, "events": odd})
+    second = await played.claim()
+    assert played.leases.renew() == [first["attempt"]]  # should it begin after all
+    played.write(second, *events_of(second))
+    assert isinstance(await run.end(), Finished)
+
+
+async def test_a_worker_of_another_version_is_left_out(client: Inference, played: PlayedWorker) -> None:
+    for id, said in (("newer", '{"id": "newer", "surprise": 1}'), ("broken", "no JSON")):
+        played.redis.set(link.key("worker", id), said, ex=link.RECORD_SECONDS)
+        played.redis.sadd(link.WORKERS, id)
+    assert [worker.id for worker in await client.workers()] == [played.id]
+    assert (await client.describe()).state == "ready"
+
+
+async def test_a_vector_that_cannot_be_kept_fails_its_job(
+    client: Inference, played: PlayedWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(store: VectorStore, data: bytes) -> None:
+        raise RuntimeError("no room")
+
+    monkeypatch.setattr(VectorStore, "put", refuse)
+    pairs = (Pair(" calm", " angry"), Pair(" kind", " rude"))
+    job = Following(client, CreateVector("build", pairs))
+    message = await played.claim()
+    played.redis.set(link.key("vector", "f" * 64), b"a file")
+    played.write(message, Result(message["attempt"], 0, {"vector": {"id": "f" * 64}}))
+    end = await job.end()
+    assert isinstance(end, Failed) and (end.code, end.kind) == ("vector_not_kept", "engine_fault")
+
+
+async def test_a_vector_under_the_name_of_another_is_not_found(client: Inference, played: PlayedWorker) -> None:
+    played.redis.set(link.key("vector", "f" * 64), file_of(make_vector()))
+    with pytest.raises(NotFound):
+        await client.get_vector("f" * 64)
 
 
 async def test_a_stuck_engine_counts_as_lost(client: Inference, played: PlayedWorker) -> None:

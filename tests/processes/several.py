@@ -29,12 +29,12 @@ Message = dict[str, Any]
 class Several:
     """Use as a context; everything started through it has ended when it is left.
 
-    On PostgreSQL where that is installed, otherwise on SQLite.
+    On PostgreSQL where that is installed and wanted, otherwise on SQLite.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, *, redis: type[Redis] = Redis, postgres: bool = True):
         folder.chmod(0o711)
-        self.folder = folder
+        self.folder, self.kind_of_redis, self.wants_postgres = folder, redis, postgres
         self.started: list[subprocess.Popen[str]] = []
         self.postgres_process: subprocess.Popen[str] | None = None
 
@@ -48,9 +48,9 @@ class Several:
 
     def _begin(self) -> None:
         folder = self.folder
-        self.redis = Redis(folder / "redis")
+        self.redis = self.kind_of_redis(folder / "redis")
         self.redis_process = self._own(self.redis.start(keep=False))
-        self.postgres = Postgres(folder / "postgres") if has_postgres() else None
+        self.postgres = Postgres(folder / "postgres") if self.wants_postgres and has_postgres() else None
         if self.postgres:
             self.postgres_process = self._own(self.postgres.start())
         self.env = os.environ | {

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
 import pytest
+import redis
 
-from tests.processes.several import ROOT, Several, Web
+from steering.jobs.queue import QUEUE
+from tests.processes.several import ROOT, Several, Web, until
+
+PATIENCE = 60  # seconds; 20 on a machine that is not busy
 
 
 @pytest.fixture
@@ -26,6 +31,25 @@ def test_a_job_waits_for_a_web_worker(several: Several, web: Web) -> None:
     assert web.job(job)["state"] == "queued"
     worker = several.worker()
     assert web.ended(job)["state"] == "succeeded"
+    worker.kill()
+
+
+def test_a_job_whose_message_is_lost_is_sent_again_and_one_that_waits_is_not(several: Several, web: Web) -> None:
+    connection = redis.Redis.from_url(several.redis.url)
+
+    def messages() -> dict[str, bytes]:
+        entries: list[bytes] = connection.lrange(QUEUE, 0, -1)  # type: ignore[assignment]
+        found = {json.loads(entry)["headers"]["id"]: entry for entry in entries}
+        assert len(found) == len(entries), "a job has two messages"
+        return found
+
+    waits, loses = several.job(), several.job()
+    assert messages().keys() == {waits, loses}
+    connection.lrem(QUEUE, 1, messages()[loses])
+    assert messages().keys() == {waits}
+    until(lambda: messages().keys() == {waits, loses}, PATIENCE)
+    worker = several.worker()
+    assert [web.ended(job)["state"] for job in (waits, loses)] == ["succeeded", "succeeded"]
     worker.kill()
 
 

@@ -11,8 +11,9 @@ from django.utils import timezone
 
 from inference.errors import Unavailable
 from inference.types import CheckPairs, Event, Failed, Pair, Progress, Result
+from steering import gateway
 from steering.accounts.models import User
-from steering.jobs import kinds, runner
+from steering.jobs import kinds, queue, runner
 from steering.jobs.models import Job
 from steering.jobs.templatetags.durations import duration
 from tests.fake_inference import FakeInference
@@ -205,6 +206,63 @@ def test_a_result_after_a_cancel_is_dropped(person: User, fake_inference: FakeIn
     time.sleep(0.1)
     job.refresh_from_db()
     assert (job.state, job.result, kept) == ("cancelled", {}, [])
+
+
+def queued(owner: User) -> Job:
+    """A job as a web process leaves it for the web workers."""
+    return Job.objects.create(owner=owner, kind="check_pairs", title="Check", work=REQUEST.to_wire())
+
+
+def test_a_message_that_comes_twice_runs_the_job_once(person: User, fake_inference: FakeInference) -> None:
+    job = queued(person)
+
+    async def twice() -> None:
+        await asyncio.gather(runner.job_carry(job.pk), runner.job_carry(job.pk))
+
+    gateway.call(twice())
+    job.refresh_from_db()
+    assert (job.state, len(fake_inference.jobs)) == ("succeeded", 1)
+
+
+def test_a_process_that_was_taken_for_dead_lets_go_though_it_gets_the_job_again(
+    person: User, fake_inference: FakeInference, keeps: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "BEAT_SECONDS", 0.05)
+    job, ends, kept = queued(person), [], []
+
+    async def run(request: CheckPairs) -> AsyncIterator[Event]:
+        nth = len(fake_inference.jobs)
+        fake_inference.jobs.append(request)
+        try:
+            while nth == 0 or not ends:
+                await asyncio.sleep(0.02)
+        finally:
+            ends.append(nth)
+        yield Result(request.id, 0, {"of": nth})
+
+    async def carry_twice() -> None:
+        first = asyncio.create_task(runner.job_carry(job.pk))
+        while not fake_inference.jobs:
+            await asyncio.sleep(0.01)
+        await Job.objects.filter(pk=job.pk).aupdate(carrier="")  # as the sweeper does
+        await runner.job_carry(job.pk)
+        await first
+
+    fake_inference.run = run  # type: ignore[method-assign, assignment]
+    keeps(lambda job, payload: kept.append(payload))
+    gateway.call(carry_twice())
+    job.refresh_from_db()
+    assert (job.state, ends, kept) == ("succeeded", [0, 1], [{"of": 1}])
+
+
+def test_web_workers_look_for_a_redis_that_went_away_every_second(settings: Any) -> None:
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+    waits: list[float] = []
+    with pytest.raises(queue.TROUBLE):
+        queue.app.__wrapped__().connection_for_read().ensure_connection(
+            lambda error, seconds: waits.append(seconds), max_retries=3
+        )
+    assert max(waits) <= 1
 
 
 def test_jobs_of_the_last_process_are_failed_with_a_cure(person: User) -> None:

@@ -138,6 +138,13 @@ def test_a_body_that_is_too_large_is_413(person: User, settings: Any) -> None:
     assert (status, code_of(body)) == (413, "too_large")
 
 
+def test_a_body_of_unknown_length_is_refused_and_not_taken_for_none(person: User) -> None:
+    program = Program(person)
+    headers = program._headers() | {"Transfer-Encoding": "chunked"}
+    response = program.client.post("/api/v1/datasets/", {}, content_type="application/json", headers=headers)
+    assert (response.status_code, code_of(response.json())) == (411, "length_required")
+
+
 def test_every_field_at_fault_is_named_by_its_path(person: User) -> None:
     pairs = [PAIRS[0], {"positive": 3, "negative": "x"}, {"positive": "a\0b", "negative": "x", "colour": "red"}]
     status, body = Program(person).post("datasets/", {"name": " ", "pairs": pairs, "owner": 1})
@@ -208,7 +215,19 @@ def test_answers_say_what_is_left_of_the_limits(person: User) -> None:
     assert program.last.headers["x-ratelimit-remaining-tokens"] == "1000"
 
 
-# ---- the document ----
+# ---- the page and the document ----
+
+
+def test_the_page_draws_the_document_with_scripts_of_this_server_alone(person: User, browser_of: Any) -> None:
+    page = browser_of(person).get("/api/docs/")
+    text = page.content.decode()
+    assert page.status_code == 200
+    assert 'data-schema="/api/v1/schema/"' in text
+    assert re.findall(r"<script(?![^>]*src=)|<style|\son\w+=", text) == []
+    sources = re.findall(r'(?:src|href)="([^"#]+)', text)
+    assert [source for source in sources if "//" in source] == []
+    assert [s for s in sources if "swagger" in s and browser_of(person).get(s).status_code != 200] == []
+    assert Client().get("/api/docs/").status_code == 302
 
 
 def test_the_document_is_valid_and_without_warnings() -> None:

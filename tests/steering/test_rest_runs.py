@@ -234,6 +234,43 @@ def test_the_limit_of_a_key_is_a_429_that_says_when_to_come_back(person: User, f
         assert program.last.headers["x-ratelimit-remaining-requests"] == "0"
 
 
+def test_the_settings_of_a_run_start_the_same_again(person: User, fake_inference: FakeInference) -> None:
+    program, vector = Program(person), keep_vector(person)
+    lanes = [{"name": "Calm", "system_prompt": "Be calm.", "interventions": [{"vector": str(vector.pk), "on": False}]}]
+    first = a_run(program, lanes=lanes, mode="completion", sampling={"seed": None, "stop": ["."]})[1]
+    status, again = program.post("runs/", first["settings"])
+    assert (status, again["settings"]) == (201, first["settings"])
+    for run in (first, again):
+        follow(program, run["id"])
+
+
+async def send(method: str, path: str, secret: str, body: Json | None = None) -> int:
+    """A request through everything that a server runs it through, the middleware's threads included."""
+    headers = {"authorization": f"Bearer {secret}", "host": "testserver", "content-type": "application/json"}
+    text = json.dumps(body or {}).encode()
+    headers["content-length"] = str(len(text))
+    scope = {
+        "type": "http", "method": method, "path": path, "query_string": b"", "http_version": "1.1",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }  # fmt: skip
+    line = ApplicationCommunicator(get_asgi_application(), scope)
+    await line.send_input({"type": "http.request", "body": text})
+    start = await line.receive_output(20)
+    await line.receive_output(20)
+    return int(start["status"])
+
+
+async def test_a_run_outlives_the_request_that_started_it(person: User, fake_inference: FakeInference) -> None:
+    program = await in_thread(Program)(person)
+    assert await send("POST", "/api/v1/runs/", program.secret, {"input": "Hello", "lanes": TWO}) == 201
+    run = await Run.objects.aget()
+    async with listening(f"/api/v1/runs/{run.pk}/events/", program.secret) as listener:
+        assert await listener.hear("run_finished")
+        assert b'"saved":true' in listener.heard
+    assert await send("POST", f"/api/v1/runs/{run.pk}/stop/", program.secret) == 200
+    assert await send("DELETE", f"/api/v1/runs/{run.pk}/", program.secret) == 204
+
+
 # ---- streams of runs ----
 
 

@@ -43,6 +43,7 @@ def test_a_shared_cache_keeps_what_json_can_say(value: object) -> None:
         ({"REDIS_URL": "redis://127.0.0.1:1/0", "INFERENCE_URL": "inprocess://default"}, "web", "unset REDIS_URL"),
         ({"REDIS_URL": "redis://127.0.0.1:1/0", "INFERENCE_URL": "redis://127.0.0.1:1/0"}, "serve", "manage.py web"),
         ({"REDIS_URL": "", "INFERENCE_URL": "none://"}, "web", "Set REDIS_URL"),
+        ({"REDIS_URL": "rediss://here/0?ssl_ca_certs=/none", "INFERENCE_URL": "redis://here"}, "web", "no such file"),
         ({"REDIS_URL": "http://here", "INFERENCE_URL": "none://"}, "web", "redis://:password@host"),
     ],
 )

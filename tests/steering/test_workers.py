@@ -67,6 +67,26 @@ def test_a_button_asks_the_worker(browser_of: Any, admin: User, fake_inference: 
     assert fake_inference.commands == [("fake", command, "")]
 
 
+def test_a_model_in_a_folder_is_offered_by_the_folders_name(
+    browser_of: Any, admin: User, fake_inference: FakeInference, settings: Any
+) -> None:
+    settings.STEERBOARD_MODELS = ["default", "org/name", "/models/tiny", "/models/one/twin", "/models/two/twin"]
+    page = browser_of(admin).get(reverse("workers:list")).content.decode()
+    offered = re.findall(r'<option value="([^"]+)"[^>]*>([^<]+)<', page)
+    assert offered[-5:] == [
+        ("default", "default"), ("org/name", "org/name"), ("/models/tiny", "tiny"),
+        ("/models/one/twin", "/models/one/twin"), ("/models/two/twin", "/models/two/twin"),
+    ]  # fmt: skip
+
+
+def test_a_vector_of_another_served_model_says_where_to_choose_that(
+    browser_of: Any, person: User, two_models: FakeInference
+) -> None:
+    vector = keep_vector(person, model=OTHER)
+    page = browser_of(person).get(vector.get_absolute_url()).content.decode()
+    assert f"Choose {OTHER} at the top of the page" in page
+
+
 def test_a_model_is_loaded_only_where_the_settings_name_it(
     browser_of: Any, admin: User, fake_inference: FakeInference, settings: Any
 ) -> None:

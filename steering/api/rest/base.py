@@ -20,7 +20,7 @@ from steering.access.admission import headers_of
 from steering.access.principal import Principal
 from steering.api.idempotency import MAX_KEY, Answer, digest_of, once, sender_of
 from steering.api.rest.authentication import KeyOrSession
-from steering.api.rest.errors import handle, invalid
+from steering.api.rest.errors import Refused, handle, invalid
 from steering.api.rest.parsing import JsonOnly, Parsers
 
 M = TypeVar("M", bound=Model)
@@ -31,16 +31,18 @@ class Endpoint(APIView):
     """`scope` is what a key needs for every method here; empty: any key will do."""
 
     scope = ""
-    authentication_classes = (KeyOrSession,)
+    authentication_classes: Any = (KeyOrSession,)
     permission_classes = ()
     renderer_classes = (JSONRenderer,)
-    parser_classes = Parsers.JSON
+    parser_classes: Any = Parsers.JSON
     content_negotiation_class = JsonOnly
     metadata_class = None
     http_method_names = ("get", "post", "put", "patch", "delete", "head")
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
+        if "Transfer-Encoding" in request.headers:  # its body would be taken for an empty one
+            raise Refused(411, "length_required", "Send Content-Length: a body of unknown length is not read.")
         self.authorize(self.who)
 
     def authorize(self, who: Principal) -> None:

@@ -106,7 +106,7 @@ class Schema(AutoSchema):
 
 class KeyOrSessionScheme(OpenApiAuthenticationExtension):
     target_class = "steering.api.rest.authentication.KeyOrSession"
-    name = ["bearer", "apiKey", "session"]  # type: ignore[assignment]
+    name = ["bearer", "apiKey", "session"]
 
     def get_security_requirement(self, auto_schema: Any) -> Any:
         return [{name: []} for name in self.name]  # any one of them

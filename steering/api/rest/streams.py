@@ -80,7 +80,7 @@ async def _watched(who: Principal, events: AsyncIterator[bytes]) -> AsyncIterato
             now = time.monotonic()
             if now - looked >= BEAT_SECONDS:
                 looked = now
-                if not await database_sync_to_async(still_valid)(who):
+                if not await database_sync_to_async(still_valid, thread_sensitive=False)(who):
                     yield _failed("revoked_key", "The key or account that opened this stream has ended.")
                     return
             if reading.done():

@@ -58,7 +58,7 @@ def job_to_json(job: Job) -> dict[str, Any]:
         "eta_seconds": job.eta_seconds,
         "seconds": job.seconds,
         "error": error,
-        "settings": job.request,
+        "settings": {name: value for name, value in job.request.items() if name not in ("id", "kind")},
         "vector": _vector_of(job),
         "created_at": job.created_at,
         "started_at": job.started_at,

@@ -29,7 +29,9 @@ class PresetCreate(Strict):
     version = Text(default=FIRST_VERSION, max_length=12, help_text="Two numbers: 1.0. A saved version never changes.")
     description = Text(default="", allow_blank=True, max_length=2000)
     shared = Flag(default=False, help_text="Everyone on this server may use it, with your vectors.")
-    model = Text(required=False, max_length=200, help_text="A served model; the default one, if left out.")
+    model = Text(
+        required=False, allow_blank=True, max_length=200, help_text="A served model; the default one, if empty."
+    )
     uses = UseShape(many=True, required=False, max_length=MAX_USES)
     system_prompt = Text(default="", allow_blank=True, max_length=MAX_SYSTEM_PROMPT)
     sampling = SamplingShape(required=False)

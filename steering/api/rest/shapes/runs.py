@@ -48,7 +48,12 @@ class RunCreate(Strict):
     lanes = LaneShape(many=True, min_length=1, max_length=MAX_LANES)
     sampling = RunSamplingShape(required=False)
     seed_lock = Flag(default=True, help_text="All lanes have the same seed; otherwise lane i has seed + i.")
-    model = Text(required=False, max_length=MAX_MODEL_NAME, help_text="A served model; the default one, if left out.")
+    model = Text(
+        required=False,
+        allow_blank=True,
+        max_length=MAX_MODEL_NAME,
+        help_text="A served model; the default one, if empty.",
+    )
     parent = Id(required=False, allow_null=True, help_text="The run that this one continues as a talk.")
     version_of = Id(required=False, allow_null=True, help_text="The run that is done again.")
     only = serializers.ListField(

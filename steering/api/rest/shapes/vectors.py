@@ -42,7 +42,9 @@ class VectorBuild(Strict):
     layers = serializers.ListField(
         child=Whole(max_value=9999), required=False, max_length=MAX_LAYERS, help_text="All of them, if left out."
     )
-    model = Text(required=False, max_length=300, help_text="A served model; the default one, if left out.")
+    model = Text(
+        required=False, allow_blank=True, max_length=300, help_text="A served model; the default one, if empty."
+    )
 
 
 class VectorImport(Strict):

@@ -4,6 +4,7 @@ from uuid import UUID
 
 from django.http import HttpResponse
 from django.urls import reverse
+from django.utils.datastructures import MultiValueDict
 from django.utils.text import slugify
 from drf_spectacular.types import OpenApiTypes
 from rest_framework.request import Request
@@ -96,7 +97,7 @@ class Imports(Endpoint):
     )
     def post(self, request: Request) -> Response:
         asked = self.read(shapes.VectorImport)
-        form = UploadForm({"name": asked.get("name", "")}, {"file": asked["file"]})
+        form = UploadForm({"name": asked.get("name", "")}, MultiValueDict({"file": [asked["file"]]}))
         if not form.is_valid():
             raise invalid(form.errors)
 
