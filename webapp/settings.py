@@ -311,6 +311,7 @@ LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_I18N = False
 USE_TZ = True
+FORMAT_MODULE_PATH = ["webapp.formats"]
 
 # Log lines on the console: text for people, json for programs that collect them
 LOG_FORMAT = env.str("LOG_FORMAT", default="text")

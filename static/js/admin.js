@@ -28,6 +28,16 @@
     },
   });
 
+  /** What assistive software asks for and unfold and Django leave out. */
+  const name = () => {
+    document.getElementById('main')?.setAttribute('role', 'main');
+    for (const select of document.querySelectorAll('select.admin-autocomplete')) {
+      const label = document.querySelector(`label[for="${select.id}"]`)?.textContent.trim();
+      select.nextElementSibling?.querySelectorAll('.select2-selection, .select2-selection__rendered').forEach(part => part.setAttribute('aria-label', label ?? 'Choose'));
+    }
+  };
+  addEventListener('load', () => setTimeout(name));
+
   document.addEventListener('alpine:init', () => {
     window.Alpine.data('adminFrame', frame);
     for (const name of UNFOLD) window.Alpine.data(name, window[name]);

@@ -19,6 +19,7 @@ class ContentAdmin(StaffAdmin):
     search_fields = ("name", "owner__email")
     list_filter = (("owner", admin.EmptyFieldListFilter),)
     actions = None
+    empty = ("There are none yet", "People make them on the pages of Steerboard.")
 
 
 @admin.register(Dataset)

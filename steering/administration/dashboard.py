@@ -33,6 +33,7 @@ class Figure:
     title: str
     value: int
     says: str
+    view: str = ""  # where there is more about it
 
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
@@ -62,7 +63,12 @@ def _figures(models: Iterable[ModelInfo]) -> list[Figure]:
     return [
         Figure("Requests", sums["requests"], f"in 24 hours, by {_people(sums['people'])}"),
         Figure("Tokens", sums["prompt"] + sums["written"], f"{sums['prompt']:,} read, {sums['written']:,} written"),
-        Figure("Running now", LedgerEntry.objects.open().count(), f"{rows} row{'' if rows == 1 else 's'} in the batch"),
+        Figure(
+            "Running now",
+            LedgerEntry.objects.open().count(),
+            f"{rows} row{'' if rows == 1 else 's'} in the batch",
+            "admin:administration_runningwork_changelist",
+        ),
         Figure("In the queue", waiting, "waiting for a place in the batch"),
         Figure("Failed", sums["failed"], "in 24 hours; stopped before a word counts too"),
     ]

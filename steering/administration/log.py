@@ -19,6 +19,7 @@ class AuditAdmin(StaffAdmin):
     list_filter = ("action",)
     search_fields = ("actor_name", "target", "address")
     actions = None
+    empty = ("Nothing was done yet", "Keys, limits, rights, models, stops and sign-ins of staff are written down here.")
 
     @admin.display(description="Details")
     def facts(self, entry: AuditEntry) -> str:

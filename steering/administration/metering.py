@@ -33,6 +33,10 @@ class LimitAdmin(StaffAdmin):
     list_select_related = ("user", "group")
     autocomplete_fields = ("user", "group")
     search_fields = ("user__email", "group__name")
+    empty = (
+        "No limits of their own",
+        "Everyone has the defaults. Set a limit for a person or a group.",
+    )
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return is_staff(request)
@@ -66,7 +70,7 @@ class KeyAdmin(StaffAdmin):
     """Staff may tighten a key and end it. Its owner makes it, and sees its secret once."""
 
     fields = (
-        "name", "owner", "shown", "state_label", "scopes", "models_allowed", *LIMITS,
+        "name", "owner", "shown", "state_label", "scopes_listed", "models_allowed", *LIMITS,
         "created_at", "expires_at", "last_used_at", "revoked_at",
     )  # fmt: skip
     list_display = ("name", "owner", "shown", "state_label", "scopes_listed", "last_used_at", "expires_at")
@@ -74,6 +78,7 @@ class KeyAdmin(StaffAdmin):
     list_filter = (("revoked_at", admin.EmptyFieldListFilter),)
     search_fields = ("name", "prefix", "owner__email")
     actions = ("revoke",)
+    empty = ("There are no API keys", "People make them under Keys & usage.")
 
     def has_change_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
         return is_staff(request) and (obj is None or obj.revoked_at is None)
@@ -94,6 +99,10 @@ class KeyAdmin(StaffAdmin):
         for key in live:
             revoke_key(key)
         messages.success(request, f"{len(live)} revoked. Nothing is let in with them, and what ran with them stops.")
+
+    @admin.display(description="Key")
+    def shown(self, key: ApiKey) -> str:
+        return key.shown
 
     @display(description="State", label=STATES)
     def state_label(self, key: ApiKey) -> str:
@@ -121,6 +130,8 @@ class LedgerAdmin(StaffAdmin):
         "created_at", "user", "key", "source", "model", "state_label", "prompt_tokens", "completion_tokens",
     )  # fmt: skip
     list_select_related = ("user", "key")
+    show_full_result_count = False  # it may have millions of rows
+    empty = ("Nothing was used yet", "Each run, request and job is written down here when it begins.")
     list_filter = ("state", "source", "kind")
     search_fields = ("user__email", "key__name", "work", "model")
     actions = None

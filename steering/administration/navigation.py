@@ -10,7 +10,12 @@ from django.urls import reverse
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     return [
-        {"items": [_item("Dashboard", "admin:index", "dashboard")]},
+        {
+            "items": [
+                _item("Back to Steerboard", "playground:welcome", "arrow_back"),
+                _item("Dashboard", "admin:index", "dashboard"),
+            ]
+        },
         {
             "title": "Operation",
             "separator": True,

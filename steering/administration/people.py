@@ -13,6 +13,7 @@ from django.contrib import admin, messages
 from django.contrib.auth.models import Group
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from steering.accounts import deletion
 from steering.accounts.emails import vouch_for
@@ -57,7 +58,16 @@ class UserAdmin(StaffAdmin):
     list_filter = ("is_active", "is_staff", "is_superuser", "groups")
     search_fields = ("email", "name")
     ordering = ("email",)
-    filter_horizontal = ("groups",)
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name == "groups":
+            return forms.ModelMultipleChoiceField(
+                Group.objects.order_by("name"), required=False, widget=UnfoldAdminCheckboxSelectMultipleWidget
+            )
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if db_field.name == "is_superuser" and field is not None:
+            field.label, field.help_text = "Superuser", "Decides who is on the staff and who is in which group."
+        return field
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return is_staff(request)
@@ -93,9 +103,9 @@ class UserAdmin(StaffAdmin):
             record(AuditEntry.Action.RIGHTS_CHANGED, form.instance.email, **_rights(form.instance, changed))
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """What goes with an account is decided by whom it belongs to, not by who may change it here."""
-        shown, counts, _, protected = super().get_deleted_objects(objs, request)
-        return shown, counts, set(), protected
+        """How much goes, whoever may change it here. What goes is not listed: titles of runs hold prompts."""
+        _, counts, _, protected = super().get_deleted_objects(objs, request)
+        return [str(user.email) for user in objs], counts, set(), protected
 
     def delete_model(self, request: HttpRequest, obj: User) -> None:
         self.delete_queryset(request, [obj])
@@ -124,6 +134,7 @@ class GroupAdmin(StaffAdmin):
     readonly_fields = ("members",)
     list_display = ("name", "size")
     search_fields = ("name",)
+    empty = ("There are no groups", "A group shares limits: make one, set its limits, then add people to it.")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return is_superuser(request)

@@ -8,9 +8,9 @@ from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.timesince import timesince
 
 from inference.errors import InferenceError
 from steering.access.models import LedgerEntry
@@ -30,6 +30,7 @@ class RunningAdmin(StaffAdmin):
     list_filter = ("source", "kind")
     search_fields = ("user__email", "key__name", "work", "model")
     actions = None
+    empty = ("Nothing runs at the moment", "Runs, requests and jobs are here from their first to their last moment.")
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         if request.method == "POST" and BUTTON in request.POST:
@@ -39,9 +40,10 @@ class RunningAdmin(StaffAdmin):
 
     @admin.display(description="Running for", ordering="-created_at")
     def since(self, entry: LedgerEntry) -> str:
-        return timesince(entry.created_at, depth=1) if entry.created_at else ""
+        seconds = int((timezone.now() - entry.created_at).total_seconds())
+        return f"{seconds} s" if seconds < 120 else f"{seconds // 60} min"
 
-    @admin.display(description="")
+    @admin.display(description="Stop")
     def stop_button(self, entry: LedgerEntry) -> SafeString:
         return format_html(
             '<button class="stop-button" name="{}" value="{}" aria-label="Stop the {} of {}">Stop</button>',

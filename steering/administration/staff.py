@@ -18,7 +18,7 @@ class StaffAdmin(ModelAdmin):
 
     compressed_fields = True
     list_filter_submit = True
-    show_full_result_count = False
+    empty: tuple[str, str] = ("Nothing here yet", "")  # what an empty list says, and what to do about it
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return is_staff(request)

@@ -35,5 +35,5 @@ def worker_ask(worker_id: str, command: str, model: str = "", label: str = "") -
             "Only models that STEERBOARD_MODELS names can be loaded from here. Pick one from the list.",
         )
     gateway.call(gateway.inference().control(worker_id, command, model))  # type: ignore[arg-type]
-    record(ACTIONS[command], f"{worker_id}: {model}" if model else worker_id)
+    record(ACTIONS[command], f"{worker_id}: {label or model}" if model else worker_id)
     return DONE[command].format(worker=worker_id, model=label or model)

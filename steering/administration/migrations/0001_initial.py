@@ -4,26 +4,24 @@ from django.db import migrations
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('access', '0001_initial'),
+        ("access", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='RunningWork',
-            fields=[
-            ],
+            name="RunningWork",
+            fields=[],
             options={
-                'verbose_name': 'running work',
-                'verbose_name_plural': 'running work',
-                'ordering': ('-created_at',),
-                'proxy': True,
-                'indexes': [],
-                'constraints': [],
+                "verbose_name": "running work",
+                "verbose_name_plural": "running work",
+                "ordering": ("-created_at",),
+                "proxy": True,
+                "indexes": [],
+                "constraints": [],
             },
-            bases=('access.ledgerentry',),
+            bases=("access.ledgerentry",),
         ),
     ]

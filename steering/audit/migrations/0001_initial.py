@@ -5,30 +5,52 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='AuditEntry',
+            name="AuditEntry",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('at', models.DateTimeField(db_index=True, default=django.utils.timezone.now, editable=False)),
-                ('action', models.CharField(choices=[('key_created', 'API key created'), ('key_rotated', 'API key rotated'), ('key_revoked', 'API key revoked'), ('limit_changed', 'Limit changed'), ('limit_removed', 'Limit removed'), ('rights_changed', 'Rights changed'), ('staff_signed_in', 'Staff signed in'), ('model_loaded', 'Model load ordered'), ('model_unloaded', 'Model unload ordered'), ('worker_drained', 'Worker drained'), ('worker_resumed', 'Worker resumed'), ('work_stopped', 'Work stopped'), ('preset_unshared', 'Preset unshared'), ('account_created', 'Account created'), ('account_deleted', 'Account deleted')], db_index=True, editable=False, max_length=24)),
-                ('actor_id', models.BigIntegerField(editable=False, null=True)),
-                ('actor_name', models.CharField(editable=False, max_length=254, verbose_name='who')),
-                ('target', models.CharField(blank=True, editable=False, max_length=300, verbose_name='what')),
-                ('details', models.JSONField(blank=True, default=dict, editable=False)),
-                ('address', models.CharField(blank=True, editable=False, max_length=45, verbose_name='from')),
-                ('request_id', models.CharField(blank=True, editable=False, max_length=80)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("at", models.DateTimeField(db_index=True, default=django.utils.timezone.now, editable=False)),
+                (
+                    "action",
+                    models.CharField(
+                        choices=[
+                            ("key_created", "API key created"),
+                            ("key_rotated", "API key rotated"),
+                            ("key_revoked", "API key revoked"),
+                            ("limit_changed", "Limit changed"),
+                            ("limit_removed", "Limit removed"),
+                            ("rights_changed", "Rights changed"),
+                            ("staff_signed_in", "Staff signed in"),
+                            ("model_loaded", "Model load ordered"),
+                            ("model_unloaded", "Model unload ordered"),
+                            ("worker_drained", "Worker drained"),
+                            ("worker_resumed", "Worker resumed"),
+                            ("work_stopped", "Work stopped"),
+                            ("preset_unshared", "Preset unshared"),
+                            ("account_created", "Account created"),
+                            ("account_deleted", "Account deleted"),
+                        ],
+                        db_index=True,
+                        editable=False,
+                        max_length=24,
+                    ),
+                ),
+                ("actor_id", models.BigIntegerField(editable=False, null=True)),
+                ("actor_name", models.CharField(editable=False, max_length=254, verbose_name="who")),
+                ("target", models.CharField(blank=True, editable=False, max_length=300, verbose_name="what")),
+                ("details", models.JSONField(blank=True, default=dict, editable=False)),
+                ("address", models.CharField(blank=True, editable=False, max_length=45, verbose_name="from")),
+                ("request_id", models.CharField(blank=True, editable=False, max_length=80)),
             ],
             options={
-                'verbose_name': 'audit entry',
-                'verbose_name_plural': 'audit log',
-                'ordering': ('-at', '-pk'),
+                "verbose_name": "audit entry",
+                "verbose_name_plural": "audit log",
+                "ordering": ("-at", "-pk"),
             },
         ),
     ]
