@@ -42,7 +42,7 @@ def debug() -> Iterator[Finding]:
 
 
 def secret_key() -> Iterator[Finding]:
-    key = settings.SECRET_KEY
+    key = str(settings.SECRET_KEY)
     cure = "Unset SECRET_KEY, so that one is made in the data folder; or take what `openssl rand -hex 32` says."
     if len(key) < LEAST_SECRET or len(set(key)) < LEAST_VARIETY or key.startswith("django-insecure"):
         yield fail("SECRET_KEY", "It can be guessed; whoever does signs in as anybody.", cure)
