@@ -292,7 +292,7 @@ class Engine:
         return tuple(Alternative(vocabulary.text(i), value, vocabulary.torn(i)) for i, value in top)
 
     def _text_of(self, choice: Choice) -> str:
-        silent = choice.token == NO_TOKEN or self._ends(choice)
+        silent = choice.token == NO_TOKEN or self._ends(choice) or choice.row.state.params.max_tokens == 0
         return "" if silent else self._running[choice.row].prepared.text.push(choice.token)
 
     def _ends(self, choice: Choice) -> bool:

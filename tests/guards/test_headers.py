@@ -10,6 +10,7 @@ from django.conf import settings as product
 from django.test import Client
 
 from steering import metrics
+from steering.accounts.models import User
 from webapp import csp
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("fake_inference")]
@@ -159,3 +160,25 @@ def test_pages_stay_closed_to_named_sites_too(client: Client, settings: Any) -> 
 
 def test_debug_pages_are_off_unless_asked_for() -> None:
     assert product.DEBUG is False
+
+
+def test_an_error_that_nobody_knows_shows_nothing_of_its_inside(
+    monkeypatch: Any, browser_of: Any, person: User
+) -> None:
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("hunter2 lies in the stack")
+
+    for place in ("webapp.frame.served", "steering.api.openai.catalog.entries", "steering.gateway.models"):
+        monkeypatch.setattr(place, broken)
+    client = browser_of(person)
+    client.raise_request_exception = False
+    for path, accept in (("/status.json", "text/html"), ("/status.json", "application/json"), ("/v1/models", "*/*"),
+                         ("/api/v1/models/", "*/*")):  # fmt: skip
+        response = client.get(path, headers={"accept": accept})
+        text = response.content.decode()
+        assert response.status_code == 500
+        assert not [word for word in ("hunter2", "Traceback", "RuntimeError", ".py") if word in text]
+        assert response["X-Request-ID"].startswith("req_")
+        if path.startswith(("/v1", "/api")):
+            assert response["Content-Type"] == "application/json"
+            assert not response.cookies

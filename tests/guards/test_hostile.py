@@ -149,7 +149,7 @@ def pushed(browser: Any, server: Server) -> dict[str, Any]:
         person.send("/presets/save/", data=preset | {"name": text, "content": content})
         for path, body in programs(text).items():
             person.send(path, data=body)
-    for name in list(SCRIPTS)[:4]:  # again: of a person's drafts the latest are kept
+    for name in OPENED[:4]:  # again: of a person's drafts the latest are kept
         keep("draft", name, person.send("/datasets/new/", import_of(SCRIPTS[name])))
     person.send("/accounts/profile/", {"name": SCRIPTS["handler"][:80]})
     broken = person.broken

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -14,6 +15,9 @@ import pytest
 from websockets.sync.client import connect
 
 from inference.logs import Cause, JsonLines, TextLines, cause, log_settings, redacted
+from inference.transports.attempts import Attempt
+from inference.types import GenerationRequest
+from steering import gateway
 from tests.guards.running import Server
 
 SECRETS = [
@@ -158,3 +162,17 @@ def test_each_request_and_websocket_has_one_line_that_says_who_what_and_how(told
     assert socket["ms"] > 0
     broken = [line for line in lines if line["request_id"] == told["seen"]["broken"][1] and "exception" in line]
     assert "ZeroDivisionError" in broken[0]["exception"]
+
+
+async def _said() -> str:
+    return cause.get()
+
+
+async def test_the_request_id_goes_along_to_what_a_request_begins() -> None:
+    token = cause.set("req_9")
+    try:
+        assert gateway.call(_said()) == "req_9"
+        attempt = Attempt(GenerationRequest("1", prompt="x"), asyncio.get_running_loop(), asyncio.Queue())
+    finally:
+        cause.reset(token)
+    assert attempt.cause == "req_9"

@@ -165,3 +165,11 @@ def test_a_bias_out_of_range_is_refused(bias, make_engine):
     with pytest.raises(InvalidRequest) as refusal:
         make_engine("llama").prepare(request("a", IDS, logit_bias=bias))
     assert refusal.value.code == "bad_logit_bias"
+
+
+def test_where_only_the_prompt_is_read_nothing_of_an_answer_is_told(make_engine):
+    for first in range(20, 26):  # whatever the token that is not asked for, a torn character among them
+        bias = {first + 150: 100.0}
+        asking = request("a", IDS, max_tokens=0, logprobs=True, prompt_logprobs=True, logit_bias=bias)
+        listener = start(make_engine("llama"), asking).wait()
+        assert (listener.text, listener.tokens) == ("", [])

@@ -6,54 +6,12 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 from django.test import Client
-from django.urls import URLPattern, URLResolver, get_resolver
 
 from steering.accounts.models import SigninLink, User
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("fake_inference")]
 
 ROOT = Path(settings.BASE_DIR)
-OPEN_TO_ALL = {
-    "account_login", "account_logout", "account_signup", "account_inactive", "account_email_verification_sent",
-    "account_confirm_email", "account_reset_password", "account_reset_password_done", "account_reset_password_from_key",
-    "account_reset_password_from_key_done", "accounts:invitation", "accounts:link", "livez", "readyz",
-    "rest:schema",
-}  # fmt: skip
-PATTERNS = {  # routes that are expressions
-    "account_confirm_email": "/accounts/email/confirm/x/",
-    "account_reset_password_from_key": "/accounts/password/reset/1-x/",
-    "rest:no-such-address": "/api/v1/nothing/",
-    "datasets:export": "/datasets/6f0f5d5e-0d5c-4b7e-9d3e-1f1f1f1f1f1f/export.csv",
-}
-SAMPLES = {"uuid": "6f0f5d5e-0d5c-4b7e-9d3e-1f1f1f1f1f1f", "int": "1", "str": "x", "path": "x", "slug": "x"}
-
-
-def routes(patterns=None, prefix: str = "", namespace: str = "") -> list[tuple[str, str]]:
-    """(name, an address of it) for every route of ours."""
-    found = []
-    for entry in get_resolver().url_patterns if patterns is None else patterns:
-        address = prefix + re.sub(r"<(?:(\w+):)?\w+>", lambda m: SAMPLES.get(m[1] or "str", "x"), str(entry.pattern))
-        if isinstance(entry, URLResolver) and entry.namespace != "admin":
-            found += routes(entry.url_patterns, address, entry.namespace or namespace)
-        elif isinstance(entry, URLPattern):
-            name = f"{namespace}:{entry.name}" if namespace else str(entry.name)
-            found.append((name, PATTERNS.get(name, "/" + address)))
-    return found
-
-
-@pytest.mark.parametrize(("name", "address"), [r for r in routes() if r[1] != "/favicon.ico"])
-def test_every_page_asks_who_you_are(client: Client, name: str, address: str) -> None:
-    response = client.get(address)
-    if name in OPEN_TO_ALL:
-        assert response.status_code in (200, 403, 405, 410)
-    elif name == "rest:no-such-address":
-        assert response.status_code == 404
-    elif address.startswith(("/api/v1/", "/v1/")):  # programs are not led to a form
-        assert response.status_code in (401, 405)
-        assert response["Content-Type"].startswith("application/json")
-    else:
-        assert response.status_code == 302
-        assert response["Location"].startswith("/accounts/signin/")
 
 
 def test_every_response_carries_the_policies(client: Client) -> None:

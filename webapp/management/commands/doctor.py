@@ -46,7 +46,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         findings = [finding for check in CHECKS for finding in carried_out(check)]
-        counted = Counter(finding.state for finding in findings)
+        counted: Counter[str] = Counter(finding.state for finding in findings)
         if options["json"]:
             self.stdout.write(
                 json.dumps({"counts": counted, "findings": [asdict(each) for each in findings]}, indent=1)
