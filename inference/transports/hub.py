@@ -29,7 +29,6 @@ from inference.transports.attempts import Attempt, fresh_key
 from inference.transports.roster import choose, read_workers
 from inference.types import (
     TERMINAL,
-    CreateVector,
     Event,
     Failed,
     Finished,
@@ -330,7 +329,7 @@ class Hub:
         if isinstance(event, TERMINAL):
             attempt.ended = True
             del self._open[attempt.key]
-            if isinstance(event, Result) and isinstance(attempt.request, CreateVector):
+            if isinstance(event, Result) and "vector" in event.payload:
                 self._start(self._bring_vector(attempt, event))
                 return None
         return event
