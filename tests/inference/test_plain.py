@@ -28,8 +28,8 @@ def test_the_view_gives_the_serving_trees_numbers_from_its_own_tensors(pair):
     with torch.no_grad():
         logits, found, reached = view.run(IDS, layer=1, read=EVERYTHING, until=None)
         served = model.hf(IDS, use_cache=False).logits
-        torch.testing.assert_close(logits, served[EVERYTHING], rtol=1e-9, atol=1e-9)
-        torch.testing.assert_close(found[:, :5], model.residuals(IDS)[1][:, :5], rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(logits, served[EVERYTHING], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(found[:, :5], model.residuals(IDS)[1][:, :5], rtol=1e-5, atol=1e-5)
     assert reached is None
     assert view.own_bytes == 0
     mine = {tensor.untyped_storage().data_ptr() for tensor in model.hf.state_dict().values()}
@@ -47,7 +47,9 @@ def test_a_pass_that_begins_after_a_layer_equals_a_whole_one(pair):
 
 
 def test_gradients_are_those_of_finite_differences(pair):
-    _, view = pair
+    model, view = pair
+    exact = model.hf.config.model_type in ("gpt2", "gpt_neox")  # others have norms in float32 whatever their dtype
+    step, tolerance = (1e-5, 1e-6) if exact else (1e-3, 3e-3)
     with torch.no_grad():
         start = view.run(IDS, layer=1)[1]
 
@@ -59,8 +61,8 @@ def test_gradients_are_those_of_finite_differences(pair):
     (gradient,) = torch.autograd.grad(loss(v), v)
     direction = torch.linspace(-1, 1, 32, dtype=torch.float64)
     with torch.no_grad():
-        slope = (loss(v + 1e-5 * direction) - loss(v - 1e-5 * direction)) / 2e-5
-    torch.testing.assert_close(gradient @ direction, slope, rtol=1e-5, atol=1e-7)
+        slope = (loss(v + step * direction) - loss(v - step * direction)) / (2 * step)
+    torch.testing.assert_close(gradient @ direction, slope, rtol=tolerance, atol=tolerance)
 
 
 def test_packed_weights_are_read_again_from_the_folder(tiny_folder):
