@@ -55,8 +55,9 @@ class Facts:
 
     @property
     def norms(self) -> dict[int, float]:
-        """The length of the vector's own direction, by layer."""
-        return {row.layer: row.norm for row in self.stats}
+        """The length of the vector's own direction, by layer. An optimised one has no statistics, but says its norm."""
+        said = {int(layer): float(norm) for layer, norm in self.provenance.get("norms", {}).items()}
+        return said | {row.layer: row.norm for row in self.stats}
 
     @property
     def residual_norm(self) -> float | None:
@@ -70,9 +71,8 @@ class Facts:
     @property
     def raw_strength(self) -> float | None:
         """The recommended strength in multiples of the vector as it was built."""
-        if self.added_norm is None or not self.at_layer or not self.at_layer.norm:
-            return None
-        return self.added_norm / self.at_layer.norm
+        norm = self.norms.get(self.layer)
+        return None if self.added_norm is None or not norm else self.added_norm / norm
 
     @cached_property
     def sink_from(self) -> int | None:

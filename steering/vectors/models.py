@@ -17,7 +17,13 @@ from steering.datasets.models import Dataset
 from steering.datasets.starter_catalog import starter
 from steering.vectors.facts import Facts
 
-METHOD_NAMES = {"caa": "CAA", "mean_difference": "mean difference"}
+METHOD_NAMES = {
+    "caa": "CAA",
+    "mean_difference": "mean difference",
+    "optimised_promotion": "optimised",
+    "bipo": "BiPO",
+    "melbo": "MELBO",
+}
 
 
 class VectorQuerySet(OwnedQuerySet):
