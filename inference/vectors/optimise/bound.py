@@ -53,6 +53,7 @@ class KlBound:
             for row, value in zip(rows, sums, strict=True):
                 total[row.seed] += float(value.detach()) / self._tokens
             if gradient is not None:
+                yield
                 pull = torch.stack([float(weights[r.seed]) * value for r, value in zip(rows, sums, strict=True)]).sum()
                 gradient += torch.autograd.grad(pull / (self._tokens * self.limit), leaf)[0]
             yield

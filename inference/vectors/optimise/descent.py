@@ -145,6 +145,7 @@ class Descent:
                 readings = iter(self.passes.read(rows, self.form, leaf, self.objective.until))
                 told, minimised = self.objective.losses(chosen, [[next(readings) for _ in c.texts] for c in chosen])
             if gradient is not None:
+                yield  # forward and back are a slice each
                 gradient += torch.autograd.grad(minimised.sum() / len(cases), leaf)[0]
             for (seed, _), loss, value in zip(part, told.tolist(), minimised.tolist(), strict=True):
                 losses[seed] += loss / len(cases)
