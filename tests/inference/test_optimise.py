@@ -454,7 +454,7 @@ def test_a_loss_that_grows_is_refused_with_the_best_so_far(tiny_model, monkeypat
     monkeypatch.setattr(  # uphill
         descending.Adam, "step", lambda self, theta, gradient, moving: step(self, theta, -gradient, moving)
     )
-    error = refusal(tiny_model("llama"), steps=200)
+    error = refusal(tiny_model("llama"), steps=200, max_norm=20.0)
     assert error.code == "optimisation_diverged"
     assert "Lower the learning rate" in error.message
     assert "best loss until then" in error.message

@@ -238,4 +238,4 @@ def _diverges(losses: Sequence[tuple[int, float]]) -> bool:
     """Whether the last steps were all far above the first."""
     start = losses[0][1]
     recent = [loss for _, loss in losses[-PATIENCE:]]
-    return len(losses) > PATIENCE and min(recent) > start + max(1.0, abs(start) / 2)
+    return len(losses) > PATIENCE and min(recent) > start + max(1.0, abs(start) / 4)
