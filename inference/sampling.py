@@ -292,12 +292,10 @@ def _likeliest(scaled: Tensor, size: int) -> tuple[Tensor, Tensor]:
     if size >= scaled.shape[-1]:
         values, ids = torch.sort(scaled, dim=-1, descending=True, stable=True)
         return values, ids
-    ids = _candidates(scaled, size)
-    if ids is None:
-        ids = scaled.topk(size, dim=-1, sorted=False).indices
-    else:
-        ids = ids.gather(-1, scaled.gather(-1, ids).topk(size, dim=-1, sorted=False).indices)
-    ids = ids.sort(-1).values
+    among = _candidates(scaled, size)
+    part = scaled if among is None else scaled.gather(-1, among)
+    ids = part.topk(size, dim=-1, sorted=False).indices
+    ids = (ids if among is None else among.gather(-1, ids)).sort(-1).values
     values, order = torch.sort(scaled.gather(-1, ids), dim=-1, descending=True, stable=True)
     return values, ids.gather(-1, order)
 
