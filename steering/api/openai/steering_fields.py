@@ -8,8 +8,7 @@ from typing import Any, get_args
 import numpy as np
 
 from inference.errors import InvalidRequest
-from inference.types import Direction, Operation, Positions, Schedule, Site
-from inference.wire import Wire
+from inference.types import Direction, Operation, Positions, Schedule, Site, Wire
 from steering.api.openai.ask import SteeringAsk, VectorAsk
 from steering.api.openai.body import Fields
 from steering.api.openai.errors import ApiError, invalid, unsupported
