@@ -237,6 +237,27 @@ def test_the_engine_with_the_vector_at_the_layer_gives_the_reported_loss(make_en
     assert relative == pytest.approx(float(np.linalg.norm(vector.directions[0].values)), rel=1e-6)
 
 
+@pytest.mark.parametrize(("form", "rank"), [("clamp", 1), ("affine", 2)])
+def test_the_engines_other_operations_reproduce_what_was_trained_with_them(make_engine, form, rank):
+    engine = make_engine("llama")
+    listener = start_job(engine, asked(POINTS[:1], form=form, rank=rank)).wait()
+    vector = engine.vectors.get(listener.result.payload["vector"]["id"])
+    use = vector.provenance["apply"]
+    assert use["operation"] == form
+    edit = Intervention(use["operation"], use["strength"], use["unit"], vector_id=vector.id, layers=(use["layer"],))
+    model = engine.batch.model
+    prompt = tuple(model.encode_prompt(POINTS[0].prompt))
+    losses = []
+    for side, suppressed in ((POINTS[0].promote[0], False), (POINTS[0].suppress[0], True)):
+        text = completion(model, prompt, side, 1)
+        sampling = SamplingParams(max_tokens=0, prompt_logprobs=True)
+        request = GenerationRequest("r", token_ids=text.whole, sampling=sampling, interventions=(edit,))
+        events = start(engine, request).wait().events
+        log_p = [t.logprob for e in events if isinstance(e, PromptRead) for t in e.tokens][len(prompt) :]
+        losses.append(-sum(math.log1p(-math.exp(x)) if suppressed else x for x in log_p))
+    assert np.mean(losses) == pytest.approx(vector.provenance["loss"]["best"], rel=1e-4)
+
+
 # ---- the descent ----
 
 

@@ -76,7 +76,7 @@ def vector_of(
             residual_norms={job.layer: unit},
             stats=(),
             recommended_layer=job.layer,
-            recommended_strength=1.0 if maps else norm / unit,
+            recommended_strength=norm / unit,
             reason=_reason(job, seed, norm, unit),
             dataset_digest=job.dataset_digest or _digest(job),
             n_pairs=len(job.datapoints),
@@ -110,7 +110,7 @@ def _reason(job: OptimiseVector, seed: Seed, norm: float, unit: float) -> str:
     how = {
         "add": f"Added at strength {norm / unit:.3g} (raw 1.0) it is exactly the vector that was trained.",
         "clamp": f"It was trained for clamping: use operation clamp at strength {norm / unit:.3g} (raw {norm:.3g}).",
-        "affine": "It was trained as a map: use operation affine at strength 1.0 raw, which is exactly that map.",
+        "affine": "It was trained as a map, which operation affine at strength 1.0 is. Added, it is the map's mean effect.",
     }[job.form]
     return f"It was optimised at layer {job.layer} and brought {what} in {seed.losses[-1][0]} steps. {how}"
 
