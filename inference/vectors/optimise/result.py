@@ -110,7 +110,7 @@ def _reason(job: OptimiseVector, seed: Seed, norm: float, unit: float) -> str:
     how = {
         "add": f"Added at strength {norm / unit:.3g} (raw 1.0) it is exactly the vector that was trained.",
         "clamp": f"It was trained for clamping: use operation clamp at strength {norm / unit:.3g} (raw {norm:.3g}).",
-        "affine": "It was trained as a map, which operation affine at strength 1.0 is. Added, it is the map's mean effect.",
+        "affine": "It was trained as a map: use operation affine at strength 1.0. Added, it is the map's mean effect.",
     }[job.form]
     return f"It was optimised at layer {job.layer} and brought {what} in {seed.losses[-1][0]} steps. {how}"
 
