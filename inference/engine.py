@@ -351,6 +351,7 @@ class Engine:
         job = self._jobs[0]
         if job.steps is None:
             job.steps = JOBS[type(job.request)](self.batch.model, job.request)
+        self.batch.model.idle = not (self._running or self._waiting)
         event = next(job.steps)
         if isinstance(event, Result):
             event = self._keep_vector(event)

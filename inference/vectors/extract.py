@@ -34,7 +34,7 @@ from inference.vectors import spans, stats
 from inference.vectors.methods import mean_difference
 from inference.vectors.pooling import SINK_FACTOR, Pooler
 from inference.vectors.recommend import recommend
-from inference.vectors.slices import Estimate, pad, slices
+from inference.vectors.slices import Estimate, budget, shared, slices, whole
 
 if TYPE_CHECKING:
     from inference.models.loader import LoadedModel
@@ -60,11 +60,14 @@ def create_vector(model: LoadedModel, job: CreateVector) -> Iterator[Progress | 
         readings += [_read(model, job, pair, side, row) for row, pair in rows for side in spans.sides(pair)]
 
     pooler = Pooler(readings, layers, model.d_model, model.special_ids)
-    started, done, estimate = time.monotonic(), 0, Estimate(readings)
-    for texts in slices(readings, model.device):
-        pooler.add(model.residuals(*pad(readings, texts)), texts)
+    reader = model.reader(layers)
+    parts = shared(readings) if reader.shares else whole(readings)
+    started, done, estimate = time.monotonic(), 0, Estimate(readings, parts)
+    for slice_ in slices(readings, parts, lambda: budget(model), padded=not reader.shares):
+        texts, starts = [part.text for part in slice_], [part.start for part in slice_]
+        pooler.add(reader.read([readings[i].ids for i in texts], starts), texts, starts)
         done += len(texts)
-        eta = estimate.after(texts, time.monotonic() - started)
+        eta = estimate.after(slice_, time.monotonic() - started)
         yield Progress(job.id, next(seq), done, total, f"Ran {done} of {len(readings)} texts", eta)
 
     directions, measured = [], []
