@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -356,6 +356,7 @@ class CheckPairs(Wire):
 
 
 JobRequest = CreateVector | CheckPairs
+JOB_REQUESTS: dict[str, type[JobRequest]] = {cls.kind: cls for cls in get_args(JobRequest)}
 
 
 @dataclass(frozen=True)

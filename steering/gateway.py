@@ -48,6 +48,11 @@ def inference() -> Inference:
         return _inference
 
 
+async def opened() -> Inference:
+    """`inference()`, without keeping the loop waiting while it is opened for the first time."""
+    return _inference or await asyncio.to_thread(inference)
+
+
 def set_inference(client: Inference | None) -> None:
     """Use `client` from now on; None opens a new one on next use. For tests."""
     global _inference, _problem

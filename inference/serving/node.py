@@ -25,9 +25,8 @@ from inference.serving.outbox import Outbox
 from inference.serving.refusals import REVISION_SECONDS, other_revision
 from inference.serving.vectors import RedisVectors
 from inference.types import (
+    JOB_REQUESTS,
     TERMINAL,
-    CheckPairs,
-    CreateVector,
     Event,
     Failed,
     GenerationRequest,
@@ -41,8 +40,7 @@ log = logging.getLogger(__name__)
 MAX_CAUSE = 40  # characters of the id of the request that a piece of work is for
 REQUESTS: dict[str, type[GenerationRequest | JobRequest]] = {
     "generate": GenerationRequest,
-    "create_vector": CreateVector,
-    "check_pairs": CheckPairs,
+    **JOB_REQUESTS,
 }
 
 

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 
 from inference.logs import cause
-from inference.types import CheckPairs, CreateVector, Event, GenerationRequest, JobRequest
+from inference.types import Event, GenerationRequest, JobRequest
 
 
 def fresh_key() -> str:
@@ -51,6 +51,4 @@ class Attempt:
 
     @property
     def vector_ids(self) -> list[str]:
-        if isinstance(self.request, CreateVector | CheckPairs):
-            return []
-        return sorted({i.vector_id for i in self.request.interventions if i.vector_id})
+        return sorted({i.vector_id for i in getattr(self.request, "interventions", ()) if i.vector_id})

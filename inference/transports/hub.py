@@ -29,7 +29,6 @@ from inference.transports.attempts import Attempt, fresh_key
 from inference.transports.roster import choose, read_workers
 from inference.types import (
     TERMINAL,
-    CreateVector,
     Event,
     Failed,
     Finished,
@@ -136,15 +135,15 @@ class Hub:
             raise link.unreachable(self._url, error) from error
 
     async def cancel(self, id: str) -> None:
-        """Cancel the requests of that id: those of this process, and the latest of any other. Raises Unavailable."""
+        """Cancel the requests of that id, of this process and of any other. Raises Unavailable."""
         own = [a for a in self._open.values() if a.request.id == id]
         for attempt in own:
             attempt.cancelled = True
         try:
-            latest = await self._redis.get(link.key("request", id))
+            known = await self._redis.smembers(link.key("request", id))
         except link.ERRORS as error:
             raise link.unreachable(self._url, error) from error
-        for key in {a.key for a in own} | ({latest.decode()} if latest else set()):
+        for key in {a.key for a in own} | {key.decode() for key in known}:
             await self._cancel_try(key)
 
     async def abandon(self, attempt: Attempt) -> None:
@@ -234,10 +233,11 @@ class Hub:
     async def _register(self, attempt: Attempt) -> None:
         pipe = self._redis.pipeline(transaction=False)
         pipe.set(link.key("reader", self._address), 1, ex=link.READER_SECONDS)
-        pipe.set(link.key("request", attempt.request.id), attempt.key, ex=link.CLAIM_SECONDS)
+        pipe.sadd(link.key("request", attempt.request.id), attempt.key)
+        pipe.expire(link.key("request", attempt.request.id), link.CLAIM_SECONDS)
         for id in attempt.vector_ids:
             pipe.expire(link.key("vector", id), link.VECTOR_SECONDS)
-        _, _, *present = await pipe.execute()
+        _, _, _, *present = await pipe.execute()
         for id, there in zip(attempt.vector_ids, present, strict=True):
             if not there:
                 data = await asyncio.to_thread(self._vectors.read, id)
@@ -329,7 +329,7 @@ class Hub:
         if isinstance(event, TERMINAL):
             attempt.ended = True
             del self._open[attempt.key]
-            if isinstance(event, Result) and isinstance(attempt.request, CreateVector):
+            if isinstance(event, Result) and "vector" in event.payload:
                 self._start(self._bring_vector(attempt, event))
                 return None
         return event

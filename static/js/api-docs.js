@@ -26,6 +26,8 @@ function draw() {
     defaultModelsExpandDepth: -1,
     validatorUrl: null,
     requestInterceptor: signed,
+    // Swagger UI draws a second main landmark
+    onComplete: () => box.querySelectorAll('main').forEach((part) => part.setAttribute('role', 'group')),
   });
 }
 

@@ -11,6 +11,7 @@ from inference.types import ModelInfo
 
 PLAIN_PROMPT = "Write one sentence about the sea."
 ANSWER_TOKENS = 60
+TEMPERATURE = 0.4  # OpenAI's 1 is too hot for small models
 UNKNOWN_MODEL = "MODEL"  # while none is loaded
 
 
@@ -74,6 +75,7 @@ def list_snippets(address: str, secret: str) -> list[Snippet]:
 
 def _curl(base: str, secret: str, model: str, example: Example) -> str:
     body: dict[str, Any] = {"model": model, "messages": _messages(example), "max_tokens": ANSWER_TOKENS}
+    body["temperature"] = TEMPERATURE
     if example.steering:
         body["steering"] = example.steering
     text = json.dumps(body, ensure_ascii=False, indent=2).replace("'", "'\\''")
@@ -95,6 +97,7 @@ def _python(base: str, secret: str, model: str, example: Example) -> str:
         f"    model={_quoted(model)},",
         f"    messages={_quoted(_messages(example))},",
         f"    max_tokens={ANSWER_TOKENS},",
+        f"    temperature={TEMPERATURE},",
     ]
     if example.steering:
         lines.append(f'    extra_body={{"steering": {_quoted(example.steering)}}},  # leave out: the model as it is')
@@ -111,6 +114,7 @@ def _javascript(base: str, secret: str, model: str, example: Example) -> str:
         f"  model: {_quoted(model)},",
         f"  messages: {_quoted(_messages(example))},",
         f"  max_tokens: {ANSWER_TOKENS},",
+        f"  temperature: {TEMPERATURE},",
     ]
     if example.steering:
         lines.append(f"  steering: {_quoted(example.steering)}, // leave out: the model as it is")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from allauth.usersessions.models import UserSession
+from django.contrib.auth import SESSION_KEY
 from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.deprecation import MiddlewareMixin
@@ -29,7 +30,8 @@ class SeenSessions(MiddlewareMixin):
 
 
 def _is_due(request: HttpRequest) -> bool:
-    return bool(time.time() - request.session.get(SEEN_KEY, 0) > SEEN_SECONDS)
+    signed_in = SESSION_KEY in request.session  # a view may have ended the session, or the account
+    return signed_in and bool(time.time() - request.session.get(SEEN_KEY, 0) > SEEN_SECONDS)
 
 
 def end_all(user_id: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -15,10 +17,10 @@ from steering.vectors.models import Vector
 
 
 class ContentAdmin(StaffAdmin):
+    list_filter: tuple[Any, ...] = (("owner", admin.EmptyFieldListFilter),)
+    actions: tuple[str, ...] | None = None
     list_select_related = ("owner",)
     search_fields = ("name", "owner__email")
-    list_filter = (("owner", admin.EmptyFieldListFilter),)
-    actions = None
     empty = ("There are none yet", "People make them on the pages of Steerboard.")
 
 

@@ -154,5 +154,5 @@ class GroupAdmin(StaffAdmin):
 
     @admin.display(description="Members")
     def members(self, group: Group) -> str:
-        found = ", ".join(group.user_set.values_list("email", flat=True)) if group.pk else ""  # type: ignore[attr-defined]
+        found = ", ".join(group.user_set.values_list("email", flat=True)) if group.pk else ""
         return found or "Nobody yet. Add people on the pages of their accounts."

@@ -32,6 +32,9 @@ class RunningAdmin(StaffAdmin):
     actions = None
     empty = ("Nothing runs at the moment", "Runs, requests and jobs are here from their first to their last moment.")
 
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).filter(state=LedgerEntry.State.OPEN)
+
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         if request.method == "POST" and BUTTON in request.POST:
             _press(request, request.POST[BUTTON])
@@ -53,7 +56,7 @@ class RunningAdmin(StaffAdmin):
 
 def _press(request: HttpRequest, id: str) -> None:
     try:
-        entry = RunningWork.objects.select_related("user").filter(pk=id).first()
+        entry = LedgerEntry.objects.open().select_related("user").filter(pk=id).first()
     except ValidationError:
         entry = None
     if entry is None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Any
 
 from inference.errors import InvalidRequest
-from inference.types import JobRequest
+from inference.types import JOB_REQUESTS, JobRequest
 from steering.jobs.models import Job
 
 OnResult = Callable[[Job, dict[str, Any]], None]
 
 _keepers: dict[str, OnResult] = {}
-_requests = {cls.kind: cls for cls in get_args(JobRequest)}
 
 
 def keeps_results_of(kind: str) -> Callable[[OnResult], OnResult]:
@@ -36,7 +35,7 @@ def keeper_of(kind: str) -> OnResult | None:
 def request_of(job: Job) -> JobRequest:
     """The request of a job that was stored whole. Raises InvalidRequest when this version does not know it."""
     work = job.work or {}
-    cls = _requests.get(work.get("kind", ""))
+    cls = JOB_REQUESTS.get(work.get("kind", ""))
     if cls is None:
         raise InvalidRequest(
             "unknown_job", "This job was started by another version of Steerboard. Start it again with this one."

@@ -14,14 +14,15 @@ from importlib import import_module
 from typing import Any
 from uuid import UUID
 
-from channels.auth import get_user
-from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
+from django.contrib.auth import get_user
 from django.db import Error as DatabaseTrouble
+from django.http import HttpRequest
 
 from inference.errors import InferenceError, InvalidRequest
 from steering import metrics
+from steering.database import in_database
 from steering.playground import runner
 from steering.playground.messages import (
     SUBPROTOCOL,
@@ -93,6 +94,7 @@ class PlaygroundConsumer(AsyncWebsocketConsumer):
 
     async def _start(self, message: RunMessage) -> None:
         run = await runner.on_gateway(runner.run_start(self.user, message))
+        versions = await in_database(run.versions) if message.version_of or run.state != run.State.RUNNING else [run.pk]
         await self._say(
             {
                 "t": "accepted",
@@ -101,7 +103,7 @@ class PlaygroundConsumer(AsyncWebsocketConsumer):
                 "title": run.title,
                 "url": run.get_absolute_url(),
                 "seed": run.settings["sampling"]["seed"],
-                "versions": [str(pk) for pk in await database_sync_to_async(run.versions)()],
+                "versions": [str(pk) for pk in versions],
             }
         )
         await self._subscribe(run.pk, -1)
@@ -188,8 +190,7 @@ class PlaygroundConsumer(AsyncWebsocketConsumer):
         session = self.scope.get("session")
         if session is None:
             return True
-        store = import_module(settings.SESSION_ENGINE).SessionStore(session.session_key)
-        user = await get_user({"session": store})
+        user = await in_database(_user_of, session.session_key)
         if user.is_authenticated and user.pk == self.user.pk:
             return True
         await self.close(SIGNED_OUT)
@@ -211,6 +212,13 @@ async def _pass_on(
     async with aclosing(runner.preview(user, message)) as texts:  # type: ignore[type-var]
         async for text in texts:
             loop.call_soon_threadsafe(pieces.put_nowait, text)
+
+
+def _user_of(session_key: str | None) -> Any:
+    """Whom a session, as it is saved now, signs in."""
+    request = HttpRequest()
+    request.session = import_module(settings.SESSION_ENGINE).SessionStore(session_key)
+    return get_user(request)
 
 
 def _text(text_data: str | None) -> str:

@@ -9,14 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Any
 
 from channels.db import database_sync_to_async
 from django.db import Error as DatabaseTrouble
-from django.db import transaction
-from django.db.models.functions import Now
 from django.utils import timezone
 
 from inference.client import Inference
@@ -24,16 +21,13 @@ from inference.errors import EngineFault, InferenceError
 from inference.types import Event as ModelEvent
 from inference.types import Failed, Finished, GenerationRequest, Started, Token
 from steering.access.principal import Principal, still_valid
-from steering.playground.charging import settle_run
 from steering.playground.models import LaneOutput, Run
 from steering.playground.planning import PlannedLane
 from steering.playground.runlog import RunLog
+from steering.playground.saving import Checkpoint, TokenText, row_of, save
 from steering.playground.stored import renumber
 
 logger = logging.getLogger(__name__)
-
-# A thread of their own: the one that all else of a process shares must not be kept from answering by what runs write.
-_writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="run-writes")
 
 CHECKPOINT_SECONDS = 1.0
 STOP_SECONDS = 3.0  # how long the model side may take to confirm a stop
@@ -58,6 +52,7 @@ class LiveRun:
         self._planned = planned
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._unsaved: set[str] = {row.key for row in carried}
+        self._texts = {key: TokenText() for key in self.outputs}
 
     def start(self) -> asyncio.Task[None]:
         """Begin every lane at once; the task ends when the run has ended and is saved. It never raises."""
@@ -165,8 +160,9 @@ class LiveRun:
         self.log.close()
 
     async def _checkpoints(self) -> None:
+        clock = asyncio.get_running_loop().time
         while True:
-            await asyncio.sleep(CHECKPOINT_SECONDS)
+            await asyncio.sleep(CHECKPOINT_SECONDS - clock() % CHECKPOINT_SECONDS)  # with those of all other runs
             await self._save()
             if self.who.key is not None and not await self._key_holds():
                 await self.stop(None)
@@ -188,13 +184,14 @@ class LiveRun:
     async def _save(self, *, ending: bool = False) -> bool:
         """Write what changed. False, with a line in the log, when the database refuses; the next turn tries again."""
         keys, self._unsaved = self._unsaved, set()
-        rows = [_frozen(self.outputs[key]) for key in sorted(keys)]
+        rows = [row_of(self.outputs[key], self._texts[key]) for key in sorted(keys)]
+        run = self.run
+        facts = {"state": run.state, "ended_seq": run.ended_seq, "finished_at": run.finished_at} if ending else {}
         try:
             everything = [_frozen(row) for row in self.outputs.values()]
-            write = database_sync_to_async(_write, thread_sensitive=False, executor=_writer)
-            still_ours = await asyncio.shield(write(self.run, rows, everything, ending))
+            still_ours = await asyncio.shield(save(Checkpoint(run.pk, rows, everything, facts)))
         except DatabaseTrouble:
-            logger.exception("Run %s could not be saved", self.run.pk)
+            logger.exception("Run %s could not be saved", run.pk)
             self._unsaved |= keys
             return False
         if not still_ours:
@@ -211,27 +208,10 @@ class LiveRun:
             task.cancel()
 
 
-def _write(run: Run, rows: list[LaneOutput], everything: list[LaneOutput], ending: bool) -> bool:
-    """Save rows and renew the lease. False, and no row is written, when the run does not run any more.
-
-    What the run has used is settled when it ends, and also when it was deleted meanwhile.
-    """
-    news: dict[str, Any] = {"heartbeat_at": Now()}
-    if ending:
-        news |= {"state": run.state, "ended_seq": run.ended_seq, "finished_at": run.finished_at}
-    with transaction.atomic():
-        still_ours = Run.objects.running().filter(pk=run.pk).update(**news) == 1
-        if still_ours:
-            LaneOutput.objects.bulk_update(rows, ["state", "text", "tokens", "started", "ended"])
-        if ending or not still_ours:
-            settle_run(run.pk, everything)
-    return still_ours
-
-
 def _frozen(row: LaneOutput) -> LaneOutput:
-    """A copy that a thread can write while the lane goes on."""
+    """A copy from which a thread can tell what the lane has used, while the lane goes on."""
     return LaneOutput(
-        pk=row.pk, run_id=row.run_id, key=row.key, state=row.state, text=row.text, tokens=list(row.tokens),
+        pk=row.pk, run_id=row.run_id, key=row.key, state=row.state, tokens=list(row.tokens),
         started=row.started, ended=row.ended,
     )  # fmt: skip
 

@@ -22,7 +22,8 @@ from inference.errors import Busy, InferenceError, InvalidRequest, NotFound
 from inference.types import Failed, Finished, ModelInfo, Token
 from steering import draining, gateway, shared
 from steering.access import admission
-from steering.access.principal import Denied, Principal
+from steering.access.principal import Principal
+from steering.database import in_database
 from steering.playground import replicas
 from steering.playground.charging import reserve_run
 from steering.playground.live import LiveRun
@@ -69,22 +70,15 @@ async def run_start(user: Any, message: RunMessage, *, who: Principal | None = N
     who = who or Principal(user)
     draining.refuse_new_work()
     idem = parse_uuid(message.idem, "request")
-    client = await asyncio.to_thread(gateway.inference)  # opening it for the first time takes a moment
+    client = await gateway.opened()
+    settings = _with_seed(parse_settings(message.settings))
+    model = await _describe(client, settings.model)
     async with _starting:
-        known = await _find(user, idem=idem)
-        if known:
-            return known
-        settings = _with_seed(parse_settings(message.settings))
-        model = await _describe(client, settings.model)
-        who.require_model(model.id or settings.model)
         try:
-            run, rows, planned = await database_sync_to_async(_create)(who, source, idem, message, settings, model)
-        except (
-            IntegrityError,
-            Busy,
-            Denied,
-        ):  # another process may have been told the same at the same time, and was first
-            if known := await _find(user, idem=idem):
+            who.require_model(model.id or settings.model)
+            run, rows, planned = await in_database(_create, who, source, idem, message, settings, model)
+        except (IntegrityError, InferenceError):  # told before, here or to another process: it may have been first
+            if known := await in_database(_found, user, idem=idem):
                 return known
             raise
         _carry(LiveRun(run, rows, planned, client, who))
@@ -193,8 +187,8 @@ def _title(settings: RunSettings, again: Run | None) -> str:
     return line if len(line) <= TITLE_LENGTH else line[: TITLE_LENGTH - 1].rstrip() + "…"
 
 
-async def _find(user: Any, **by: Any) -> Run | None:
-    return await Run.objects.owned_by(user).filter(**by).afirst()
+def _found(user: Any, **by: Any) -> Run | None:
+    return Run.objects.owned_by(user).filter(**by).first()
 
 
 # ---- stopping ----
@@ -226,7 +220,7 @@ async def _told(message: replicas.Message) -> None:
 
 async def run_get(user: Any, run_id: UUID) -> Run:
     """The user's run. Raises NotFound, for others' runs too."""
-    run = await _find(user, pk=run_id)
+    run = await in_database(_found, user, pk=run_id)
     if run is None:
         raise NotFound("run_not_found", "There is no such run. It may have been deleted.")
     return run
@@ -242,7 +236,9 @@ async def run_follow(user: Any, run_id: UUID, after: int) -> AsyncIterator[list[
     Raises NotFound for a run that is not the user's.
     """
     while True:
-        log = await _log(await run_get(user, run_id))
+        live = _live.get(run_id)
+        own = live is not None and live.run.owner_id == user.pk  # then nobody need be asked
+        log = (own and log_of(run_id)) or await _log(await run_get(user, run_id))
         if after >= len(log.events) and (log.closed or log is log_of(run_id)):
             yield None
             after = -1
@@ -279,7 +275,7 @@ async def preview(user: Any, message: PreviewMessage) -> AsyncIterator[str]:
     it is greedy. Raises InferenceError. Leaving the iterator ends the work.
     """
     draining.refuse_new_work()
-    client = await asyncio.to_thread(gateway.inference)
+    client = await gateway.opened()
     settings = parse_settings(message.settings)
     count = max(1, min(message.n, MAX_PREVIEW_TOKENS))
     short = dataclasses.replace(settings.sampling, max_tokens=count, logprobs=False, top_logprobs=0)

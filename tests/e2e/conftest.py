@@ -20,15 +20,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="package")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    if not CHROMIUM:
-        pytest.skip("Chromium is not installed (Debian, Ubuntu: apt install chromium)")
+def server(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     with LiveServer(tmp_path_factory.mktemp("data")) as running:
         yield running
 
 
 @pytest.fixture(scope="package")
-def browser(server: LiveServer) -> Iterator[Any]:
+def browser() -> Iterator[Any]:
+    """One for all of these tests: a thread can hold only one Playwright at a time."""
+    if not CHROMIUM:
+        pytest.skip("Chromium is not installed (Debian, Ubuntu: apt install chromium)")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

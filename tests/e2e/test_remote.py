@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.e2e.conftest import CHROMIUM, SWITCHES
 from tests.e2e.remote import Remote
 from tests.e2e.visit import DESKTOP, PHONE, SECONDS, Visit, answer, wait_for_end, written
 
@@ -20,30 +19,20 @@ ONE, TWO = "tiny-one", "tiny-two"
 
 
 @pytest.fixture(scope="module")
-def remote() -> Iterator[Remote]:
-    if not CHROMIUM:
-        pytest.skip("Chromium is not installed (Debian, Ubuntu: apt install chromium)")
+def remote(browser: Any) -> Iterator[Remote]:
     if not shutil.which("redis-server"):
         pytest.skip("redis-server is not installed")
     with tempfile.TemporaryDirectory(prefix="steerboard-remote-") as folder, Remote(Path(folder)) as running:
         yield running
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
-
-
 @pytest.fixture
-def visit(chromium: Any, remote: Remote) -> Iterator[Any]:
+def visit(browser: Any, remote: Remote) -> Iterator[Any]:
     """visit() is the administrator at a desk, visit(PHONE) with a phone. Both workers hold a model at first."""
     visits: list[Visit] = []
 
     def begin(device: dict[str, Any] = DESKTOP) -> Visit:
-        context = chromium.new_context(**device)
+        context = browser.new_context(**device)
         context.add_cookies([remote.cookie])
         visits.append(Visit(context, remote.url))
         return visits[-1]

@@ -212,12 +212,13 @@ async def serves(client: Inference, model: str) -> bool:
 async def test_another_web_process_can_cancel(client: Inference, workers: Workers, tmp_path: Path) -> None:
     await workers.ready(client, 1)
     other = connect(workers.server.url, data_dir=tmp_path / "other")
-    run = Following(client, long("theirs"))
-    await run.tokens(3)
+    runs = [Following(client, long("theirs")) for _ in range(3)]  # the samples of one request share its id
+    for run in runs:
+        await run.tokens(3)
     await other.cancel("theirs")
-    end = await run.end()
+    ends = [await run.end() for run in runs]
     await other.close()
-    assert isinstance(end, Finished) and end.reason == "cancelled"
+    assert all(isinstance(end, Finished) and end.reason == "cancelled" for end in ends)
 
 
 async def test_the_rows_of_a_killed_web_process_are_dropped(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -27,7 +29,7 @@ from steering.playground.models import Run
 from steering.playground.runner import run_start
 from steering.presets.models import Preset
 from steering.workers.control import worker_ask
-from tests.fake_inference import FakeInference
+from tests.fake_inference import MODEL, FakeInference
 from tests.steering.play import a_run
 from tests.steering.test_presets import keep
 
@@ -283,9 +285,22 @@ def test_a_job_is_stopped(boss: Client, person: User, fake_inference: FakeInfere
 
 
 def test_a_request_of_a_program_is_stopped(boss: Client, person: User, fake_inference: FakeInference) -> None:
-    reserve(Principal(person), work="chatcmpl-7", kind="generate", model="m", tokens=10, source="openai")
-    assert "was stopped" in press(boss)
-    assert fake_inference.cancelled == {"chatcmpl-7"}
+    fake_inference.delay = 0.3
+    _, secret = create_key(owner=person, name="notebook", scopes=["generate"])
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 20, "n": 2}
+
+    def ask() -> Any:
+        return Client().post(
+            "/v1/chat/completions", json.dumps(body), "application/json", headers={"Authorization": f"Bearer {secret}"}
+        )
+
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(ask)
+        until(lambda: fake_inference.rows == 2)
+        assert "was stopped" in press(boss)
+        assert answer.result(20).status_code == 503
+    assert "stopped by an administrator" in answer.result().json()["error"]["message"]
+    until(lambda: not LedgerEntry.objects.open().exists())
 
 
 @pytest.mark.parametrize("id", ["", "not-an-id", "0" * 32])

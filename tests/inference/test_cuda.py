@@ -1,0 +1,52 @@
+"""The same model on a GPU. Skipped where there is none."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from inference.engine import Engine, Limits
+from inference.models.loader import load, torch_dtype
+from inference.store import VectorStore
+from inference.types import Intervention, Positions
+from tests.inference import tiny
+from tests.inference.conftest import CACHE, wait_until_ready
+from tests.inference.driver import add, alone, direction, request, together
+from tests.inference.test_isolation import decode_logits
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+
+D = 32
+EDITS = [add(D, 1, seed=2, strength=4.0), Intervention("ablate", directions=(direction(D, 2, seed=5),))]
+ROWS = [(list(range(10, 30)), EDITS), (list(range(40, 47)), []), ([5], EDITS[:1])]
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_a_gpu_computes_what_a_cpu_computes(tiny_folder, family):
+    """Steered and plain rows of different lengths, read and then continued."""
+    gpu, cpu = (
+        load(str(tiny_folder(family)), cache_dir=CACHE, dtype="float32", device=device) for device in ("cuda", "cpu")
+    )
+    assert gpu.decoder is None, "the decode kernels are for CPUs"
+    found = decode_logits(gpu, ROWS).cpu()
+    torch.testing.assert_close(found, decode_logits(cpu, ROWS), atol=1e-3, rtol=1e-3)
+
+
+def test_rows_write_on_a_gpu_what_they_write_alone(tiny_folder, tmp_path):
+    model = load(str(tiny_folder("llama")), cache_dir=CACHE, dtype="float64", device="cuda")
+    engine = Engine(lambda: model, VectorStore(tmp_path), name="gpu", limits=Limits())
+    wait_until_ready(engine)
+    requests = [
+        request(f"r{i}", range(10, 15 + i), max_tokens=12, interventions=EDITS[: i % 3], temperature=0.0)
+        for i in range(9)
+    ]
+    late = Intervention(directions=(direction(D, 1, seed=8),), positions=Positions(prompt=False))
+    requests.append(request("late", range(10, 20), max_tokens=12, interventions=[late], temperature=0.9, seed=3))
+    expected = [alone(engine, r) for r in requests]
+    assert together(engine, requests) == expected
+    engine.close()
+
+
+def test_bfloat16_is_chosen_where_the_gpu_computes_in_it():
+    expected = torch.bfloat16 if torch.cuda.get_device_capability() >= (8, 0) else torch.float32
+    assert torch_dtype("auto", "cuda") == expected
