@@ -66,9 +66,7 @@ class SharingReader:
     def __init__(self, decoder: Decoder, layers: Collection[int]):
         self._decoder, self._layers = decoder, frozenset(layers)
         self._blocks = decoder.blocks[: max(layers) + 1]
-        self._kept: dict[
-            int, tuple[Tensor, Tensor]
-        ] = {}  # by block, keys and values of the last text: [tokens, heads, d]
+        self._kept: dict[int, tuple[Tensor, Tensor]] = {}  # by block: the last text's keys, values [tokens, heads, d]
 
     @torch.inference_mode()
     def read(self, texts: Sequence[Ids], starts: Sequence[int]) -> Iterator[Tensor]:

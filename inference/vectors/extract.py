@@ -61,9 +61,10 @@ def create_vector(model: LoadedModel, job: CreateVector) -> Iterator[Progress | 
 
     pooler = Pooler(readings, layers, model.d_model, model.special_ids)
     reader = model.reader(layers)
-    parts = shared(readings) if reader.shares else whole(readings)
+    padded = not reader.shares
+    parts = whole(readings) if padded else shared(readings)
     started, done, estimate = time.monotonic(), 0, Estimate(readings, parts)
-    for slice_ in slices(readings, parts, lambda: budget(model), padded=not reader.shares):
+    for slice_ in slices(readings, parts, lambda: budget(model, padded=padded), padded=padded):
         texts, starts = [part.text for part in slice_], [part.start for part in slice_]
         pooler.add(reader.read([readings[i].ids for i in texts], starts), texts, starts)
         done += len(texts)
