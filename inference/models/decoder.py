@@ -12,7 +12,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from inference.cache import KVCache
@@ -88,24 +87,43 @@ class Decoder:
         """x += delta; out = norm(x)."""
         self.native.norm(*x.shape, x, delta, norm.weight, norm.eps, out)
 
-    def rotate(self, block: Block, qkv: Tensor, turns: Sequence[Tensor], rows: int) -> tuple[Tensor, Tensor]:
-        """Rotate the first `rows` of `qkv` in place; their keys and values, [rows, kv_heads, head_dim] each."""
-        part = block.attention
-        keys = qkv.new_empty(rows, part.kv_heads, part.head_dim)
-        values = torch.empty_like(keys)
-        at = torch.zeros(rows, dtype=torch.int64)
-        sizes = rows, part.heads, part.kv_heads, part.head_dim
-        self.native.rotate(*sizes, qkv, *turns, *_head_norms(part), keys, values, at, *keys.stride()[:2])
-        return keys, values
-
     def _attend(
         self, block: Block, qkv: Tensor, turns: Sequence[Tensor], at: Tensor, stores: tuple[Tensor, Tensor], out: Tensor
     ) -> None:
+        strides = stores[0].stride()[:2]
+        self.rotate(block, qkv, turns, at, stores, strides)
+        self.attend(block, qkv, None, at, stores, strides, out)
+
+    def rotate(
+        self,
+        block: Block,
+        qkv: Tensor,
+        turns: Sequence[Tensor],
+        at: Tensor,
+        stores: tuple[Tensor, Tensor],
+        strides: Sequence[int],
+    ) -> None:
+        """Rotate queries and keys of one token per row, in place; keep keys and values `at` its place in `stores`.
+
+        `strides` are those from row to row and from head to head. `attend` reads them from `firsts` on, None being 0.
+        """
         part = block.attention
         sizes = len(at), part.heads, part.kv_heads, part.head_dim
-        strides = stores[0].stride()[:2]
         self.native.rotate(*sizes, qkv, *turns, *_head_norms(part), *stores, at, *strides)
-        self.native.attend(*sizes, qkv, *stores, at, *strides, part.scaling, block.window, out)
+
+    def attend(
+        self,
+        block: Block,
+        qkv: Tensor,
+        firsts: Tensor | None,
+        at: Tensor,
+        stores: tuple[Tensor, Tensor],
+        strides: Sequence[int],
+        out: Tensor,
+    ) -> None:
+        part = block.attention
+        sizes = len(at), part.heads, part.kv_heads, part.head_dim
+        self.native.attend(*sizes, qkv, *stores, firsts, at, *strides, part.scaling, block.window, out)
 
 
 def _head_norms(attention: FusedAttention) -> tuple[Tensor | None, Tensor | None, float]:

@@ -7,7 +7,7 @@ last of them, the final norm and the head are never run.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, groupby, pairwise
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from inference.models.loader import LoadedModel
 
 Ids = Sequence[int]
+
+LONG = 256  # tokens from which torch's attention, which reads keys in blocks, is faster than the decode step's
 
 
 class Reader(Protocol):
@@ -57,7 +59,7 @@ class PaddedReader:
 class SharingReader:
     """A fused and packed model: no padding at all, and a beginning that a text shares with the last is not read again.
 
-    Each text attends by itself and everything else is row by row, so a text's residuals are the same bits whatever is
+    Texts attend each to itself and everything else is row by row, so a text's residuals are the same bits whatever is
     read in the same call.
     """
 
@@ -66,15 +68,14 @@ class SharingReader:
     def __init__(self, decoder: Decoder, layers: Collection[int]):
         self._decoder, self._layers = decoder, frozenset(layers)
         self._blocks = decoder.blocks[: max(layers) + 1]
-        self._kept: dict[int, tuple[Tensor, Tensor]] = {}  # by block: the last text's keys, values [tokens, heads, d]
+        self._last: dict[int, Tensor] = {}  # by block: the last text's keys and values, [2, kv_heads, tokens, head_dim]
 
     @torch.inference_mode()
     def read(self, texts: Sequence[Ids], starts: Sequence[int]) -> Iterator[Tensor]:
-        decoder, rest = self._decoder, list(zip(texts, starts, strict=True))
-        ids = torch.tensor([token for text, start in rest for token in text[start:]])
-        positions = torch.tensor([at for text, start in rest for at in range(start, len(text))])
+        decoder, layout = self._decoder, Layout(texts, starts)
+        ids = torch.tensor([token for text, start in zip(texts, starts, strict=True) for token in text[start:]])
         x = decoder.embed(ids[None])
-        turns = [t.contiguous() for t in decoder.rotary(x, positions[None])]
+        turns = [t.contiguous() for t in decoder.rotary(x, (layout.at - layout.firsts)[None])]
         x = x[0].contiguous()
         rows = len(x)
         lines = max(rows, 2)  # as in a decode step
@@ -82,53 +83,68 @@ class SharingReader:
         normed = x.new_zeros(lines, x.shape[1])
         mixed = x.new_zeros(lines, attention.heads, attention.head_dim)
         inner = x.new_zeros(lines, mlp.down_proj.in_features)
-        spans = [(start, len(text)) for text, start in rest]
-        masks = {w: [_mask(*span, w, x.dtype) for span in spans] for w in {block.window for block in self._blocks}}
+        stores = x.new_empty(2, attention.kv_heads, layout.size, attention.head_dim)
+        delta: Tensor | None = None  # what the last block adds to x
         for i, block in enumerate(self._blocks):
             qkv, o_proj, gate_up, down_proj = block.products
-            decoder.norm(x, None, block.norm, normed)
+            decoder.norm(x, delta, block.norm, normed)
+            if i - 1 in self._layers:
+                yield x
             heads = qkv.product(normed).view(lines, -1, attention.head_dim)
-            new = decoder.rotate(block, heads, turns, rows)
-            self._attend(i, block, heads, new, list(zip(spans, masks[block.window], strict=True)), mixed)
+            self._attend(i, heads, turns, layout, stores, mixed)
             decoder.norm(x, o_proj.product(mixed.view(lines, -1)), block.post_norm, normed)
             decoder.native.gated(rows, inner.shape[1], gate_up.product(normed), inner)
-            x += down_proj.product(inner)[:rows]
-            if i in self._layers:
-                yield x
+            delta = down_proj.product(inner)
+        assert delta is not None
+        yield x.add_(delta[:rows])
 
     def _attend(
-        self,
-        index: int,
-        block: Block,
-        heads: Tensor,
-        new: tuple[Tensor, Tensor],
-        spans: Sequence[tuple[tuple[int, int], Tensor | None]],
-        out: Tensor,
+        self, index: int, heads: Tensor, turns: Sequence[Tensor], layout: Layout, stores: Tensor, out: Tensor
     ) -> None:
-        """Text by text. `heads` [lines, heads + 2 x kv_heads, d], rotated; `new` [rows, kv_heads, d] each."""
-        part = block.attention
-        kept = self._kept.get(index)
-        ends = list(accumulate(stop - start for (start, stop), _ in spans))
-        for end, ((start, stop), mask) in zip(ends, spans, strict=True):
-            own = slice(end - (stop - start), end)
-            k, v = new[0][own], new[1][own]
-            if start and kept is not None:
-                k, v = torch.cat((kept[0][:start], k)), torch.cat((kept[1][:start], v))
-            kept = k, v
-            q = heads[own, : part.heads]
-            q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
-            mixed = scaled_dot_product_attention(
-                q, k, v, attn_mask=mask, is_causal=mask is None and stop > 1, scale=part.scaling, enable_gqa=True
-            )
-            out[own] = mixed[0].transpose(0, 1)
-        assert kept is not None
-        self._kept[index] = kept
+        """From `heads` [lines, heads + 2 x kv_heads, head_dim] to `out` [lines, heads, head_dim]."""
+        decoder, block = self._decoder, self._blocks[index]
+        pair, strides = (stores[0], stores[1]), (0, stores.stride(1))
+        if layout.starts[0]:
+            stores[:, :, : layout.starts[0]] = self._last[index][:, :, : layout.starts[0]]
+        decoder.rotate(block, heads, turns, layout.at, pair, strides)
+        for place, before, start in zip(layout.places[1:], layout.places, layout.starts[1:], strict=False):
+            stores[:, :, place : place + start] = stores[:, :, before : before + start]
+        for rows in layout.short:
+            decoder.attend(block, heads[rows], layout.firsts[rows], layout.at[rows], pair, strides, out[rows])
+        for rows, text in layout.long:
+            out[rows] = _attend_to(block, heads[rows], *stores[:, :, text])
+        self._last[index] = stores[:, :, layout.places[-1] :].clone()
 
 
-def _mask(start: int, stop: int, window: int, dtype: torch.dtype) -> Tensor | None:
-    """[new tokens, stop], to add; None where plain causal attention over all is meant."""
-    if start == 0 and not 0 < window < stop:
-        return None
-    keys, queries = torch.arange(stop), torch.arange(start, stop)[:, None]
-    seen = (keys <= queries) & ((keys > queries - window) if window else True)
-    return torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, torch.finfo(dtype).min)
+class Layout:
+    """Where the rows of some texts, from their starts on, find their keys: all tokens of each text, one after another.
+
+    `firsts` and `at` int64[rows] are the places of each row's first key and of its own; `places` those of the texts.
+    """
+
+    def __init__(self, texts: Sequence[Ids], starts: Sequence[int]):
+        sizes = [len(text) for text in texts]
+        *self.places, self.size = accumulate(sizes, initial=0)
+        self.starts = list(starts)
+        parts = list(zip(self.places, starts, sizes, strict=True))
+        self.firsts = torch.tensor([place for place, start, size in parts for _ in range(start, size)])
+        self.at = torch.tensor([place + i for place, start, size in parts for i in range(start, size)])
+        ends = list(accumulate((size - start for start, size in zip(starts, sizes, strict=True)), initial=0))
+        rows = [slice(*span) for span in pairwise(ends)]
+        spans = [slice(place, place + size) for place, _, size in parts]
+        runs = [(long, list(run)) for long, run in groupby(range(len(texts)), lambda i: sizes[i] > LONG)]
+        self.short = [slice(rows[run[0]].start, rows[run[-1]].stop) for long, run in runs if not long]
+        self.long = [(rows[i], spans[i]) for long, run in runs if long for i in run]
+
+
+def _attend_to(block: Block, heads: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """[new, heads, d] for the last tokens of one text, with its keys and values [kv_heads, tokens, d]."""
+    part, new, tokens = block.attention, len(heads), keys.shape[1]
+    seen = torch.ones(new, tokens, dtype=torch.bool).tril(tokens - new)
+    if block.window:
+        seen &= ~torch.ones_like(seen).tril(tokens - new - block.window)
+    q = heads[None, :, : part.heads].transpose(1, 2)
+    mixed = scaled_dot_product_attention(
+        q, keys[None], values[None], attn_mask=seen, scale=part.scaling, enable_gqa=True
+    )
+    return mixed[0].transpose(0, 1)

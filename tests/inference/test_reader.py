@@ -57,8 +57,10 @@ def plain(model, ids) -> torch.Tensor:
         return model.residuals(torch.tensor([ids]))[:, 0]
 
 
+@pytest.mark.parametrize("long", [256, 9])
 @pytest.mark.parametrize("family", SHARED)
-def test_shared_beginnings_give_transformers_own_residuals(loaded, family):
+def test_shared_beginnings_give_transformers_own_residuals(loaded, family, long, monkeypatch):
+    monkeypatch.setattr("inference.models.reader.LONG", long)
     fast, modules = loaded(family), loaded(family, speed=())
     reader = fast.reader(range(4))
     assert isinstance(reader, SharingReader)
