@@ -31,6 +31,7 @@ from inference.types import (
     Failed,
     Finished,
     FinishReason,
+    Forecast,
     GenerationRequest,
     JobRequest,
     ModelInfo,
@@ -44,6 +45,7 @@ from inference.types import (
     Usage,
 )
 from inference.vectors.extract import check_pairs, create_vector
+from inference.vectors.forecast import forecast
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ Emit = Callable[[Event], None]
 JOBS: dict[type, Callable[[LoadedModel, Any], Iterator[Progress | Result]]] = {
     CreateVector: create_vector,
     CheckPairs: check_pairs,
+    Forecast: forecast,
 }
 
 _OVERFLOW = errors.InvalidRequest(
