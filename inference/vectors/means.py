@@ -37,7 +37,7 @@ def prompt_difference(pos: np.ndarray, neg: np.ndarray) -> np.ndarray:
 def few_shot(pos: np.ndarray, neg: np.ndarray) -> np.ndarray:
     """The same of the last token of a question that follows examples answered one way, or the other.
 
-    What examples in the context do to that token is a task vector (Hendel et al., arXiv 2310.15916); a difference of
-    two such means leaves out what every question has.
+    What examples in the context do to that token is a task vector (Hendel et al., arXiv 2310.15916; as means, Todd et
+    al., arXiv 2310.15213); a difference of two such means leaves out what every question has.
     """
     return mean_difference(pos, neg)

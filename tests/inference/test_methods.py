@@ -59,9 +59,10 @@ def repeng(monkeypatch):
 def test_components_are_those_of_repeng(tiny_model, plain_model, repeng, family, ours, name):
     other = plain_model(family)
     wrapped = repeng.ControlModel(other.hf, [0, 1, 2])
-    entries = [repeng.DatasetEntry(p.prompt + p.positive, p.prompt + p.negative) for p in PAIRS]
+    pairs = (*PAIRS, Pair(" by the sill.", " over the river bank.", "The cat is"))  # an odd number: signs have no ties
+    entries = [repeng.DatasetEntry(p.prompt + p.positive, p.prompt + p.negative) for p in pairs]
     theirs = repeng.ControlVector.train(wrapped, other.tokenizer, entries, method=name, batch_size=1).directions
-    vector = build(tiny_model(family), method=ours, pooling="last", layers=(1, 2))
+    vector = build(tiny_model(family), pairs, method=ours, pooling="last", layers=(1, 2))
     for direction in vector.directions:
         np.testing.assert_allclose(unit(direction.values), theirs[direction.site.layer], atol=1e-3)
 
@@ -189,7 +190,7 @@ def test_worth_is_measured_on_pairs_that_were_held_out(method):
     *waits, found = measure(method, pos, neg)
     assert set(waits) <= {None} and isinstance(found, Measured)
     assert 0.25 < found.auc < 0.75 and abs(found.split_half) < 0.3
-    pos[:, 0] += 8
+    pos += rng.normal(size=200).astype(np.float32) * 1.5
     *_, found = measure(method, pos, neg)
     assert method == "pca_centered" or (found.auc > 0.95 and found.split_half > 0.3)
 
