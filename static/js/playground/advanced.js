@@ -48,9 +48,10 @@ export class Advanced {
   }
 
   #length() {
-    const box = el('input', { type: 'checkbox', checked: Boolean(this.intervention.norm_preserving), disabled: this.intervention.operation === 'rotate' });
+    const always = this.intervention.operation === 'rotate';
+    const box = el('input', { type: 'checkbox', checked: always || Boolean(this.intervention.norm_preserving), disabled: always });
     box.addEventListener('change', () => { this.set({ norm_preserving: box.checked }); this.said.textContent = advancedText(this.intervention); });
-    return el('label', { class: 'check check-on' }, box, this.intervention.operation === 'rotate' ? 'Rotation keeps the length of the residual' : 'Keep the length of the residual');
+    return el('label', { class: 'check check-on' }, box, always ? 'Rotation keeps the length of the residual' : 'Keep the length of the residual');
   }
 
   #schedule() {
