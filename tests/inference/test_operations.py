@@ -46,7 +46,7 @@ def vector(layers: int = 4, d: int = D, maps: tuple[AffineMap, ...] = ()) -> Ste
         reason="",
         dataset_digest="",
         n_pairs=10,
-        references={layer: -0.7 for layer in range(layers)},
+        references=dict.fromkeys(range(layers), -0.7),
         maps=maps,
     )
 
