@@ -32,6 +32,7 @@ from inference.types import (
     Failed,
     Finished,
     FinishReason,
+    Forecast,
     GenerationRequest,
     JobRequest,
     ModelInfo,
@@ -46,6 +47,7 @@ from inference.types import (
     Usage,
 )
 from inference.vectors.extract import check_pairs, create_vector
+from inference.vectors.forecast import forecast
 from inference.vectors.optimise.job import FINISH, optimise_vector
 
 log = logging.getLogger(__name__)
@@ -55,6 +57,7 @@ JOBS: dict[type, Callable[[LoadedModel, Any], Iterator[Progress | Result]]] = {
     CreateVector: create_vector,
     CheckPairs: check_pairs,
     OptimiseVector: optimise_vector,
+    Forecast: forecast,
 }
 
 _OVERFLOW = errors.InvalidRequest(
@@ -375,6 +378,7 @@ class Engine:
         job = self._jobs[0]
         if job.steps is None:
             job.steps = JOBS[type(job.request)](self.batch.model, job.request)
+        self.batch.model.idle = not (self._running or self._waiting)
         event = job.advance()
         if isinstance(event, Result):
             event = self._keep_vector(event)
