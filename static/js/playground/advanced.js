@@ -10,7 +10,7 @@ const SCHEDULES = {
 const DECIDED = {
   none: ['always', ''],
   prompt: ['if the prompt', 'decided once, when the prompt has been read; steers generated tokens'],
-  token: ['at tokens whose residual', 'decided anew at every token'],
+  token: ['at tokens that', 'decided anew at every token'],
 };
 const MEASURES = { cosine: ['cosine', 'from −1 to 1, whatever the length'], projection: ['projection', 'in raw units of this layer'] };
 const ALWAYS = { threshold: 0, vector: '', layer: null, comparison: 'above', measure: 'cosine', pooling: 'mean' };
