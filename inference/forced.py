@@ -49,9 +49,10 @@ class Forced(Batch):
         return TOKENS_PER_SLICE.get(self.model.device.type, TOKENS_PER_SLICE_CPU)
 
     def begin(self, rows: Sequence[Row]) -> None:
-        """Rows whose `reading` differs. What was read before is forgotten; its buffers serve again."""
+        """Those that are read alike are read once. What was read before is forgotten; its buffers serve again."""
         self.rows = []
         self.join(rows)
+        self._place = {row.reading: place for place, row in enumerate(self.rows)}
 
     @torch.inference_mode()
     def read(self) -> bool:
@@ -64,7 +65,7 @@ class Forced(Batch):
 
     def logits(self, row: Row) -> Tensor:
         """float[vocab] after the prompt."""
-        return self._group_logits[row]
+        return self._group_logits[self.rows[self._place[row.reading]]]
 
     def follow(self, texts: Sequence[Given]) -> Iterator[tuple[int, Tensor]]:
         """Read `texts`, a few tokens of each at a time.
@@ -83,7 +84,7 @@ class Forced(Batch):
     @torch.inference_mode()
     def _bring(self, texts: Sequence[Given], places: slice) -> None:
         for place, text in enumerate(texts, places.start):
-            self.cache.copy(self.rows.index(text.row), slice(place, place + 1), text.row.prompt_length)
+            self.cache.copy(self._place[text.row.reading], slice(place, place + 1), text.row.prompt_length)
 
     @torch.inference_mode()
     def _slice(self, texts: Sequence[Given], places: slice, start: int, stop: int, bank: Bank | None) -> Tensor:
