@@ -1,9 +1,10 @@
 """Which measures of a behaviour are to be trusted on a model: `python -m scripts.judge [rubric or slug ...]`.
 
 A rubric (concept, instruct, fluency) is asked of the served model for answers that a person labelled
-(judge_calibration.json); it says how often each measure tells a good one from a bad one. A starter's slug builds its vector from every other pair and says how two
-measures on the remaining pairs move with its strength: the letter that the model picks, and how likely it finds the
-two answers themselves. `docs/lab.md` records what came out for the default model.
+(judge_calibration.json); it says how often each measure tells a good one from a bad one. A starter's slug builds its
+vector from every other pair and says how two measures on the remaining pairs move with its strength: the letter that
+the model picks, and how likely it finds the two answers themselves. `docs/lab.md` records what came out for the
+default model.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ STARTERS = ROOT / "steering/datasets/starters"
 RECIPES = ROOT / "steering/vectors/starters"
 CALIBRATION = Path(__file__).with_name("judge_calibration.json")
 LEXICONS = {"calm": "calm", "tabby": "tabby-cats", "Toronto": "toronto", "admitting": "honesty"}
-DOSES = (-1.0, -0.5, 0.0, 0.5, 1.0)  # of the starter's own strength
+DOSES = (-1.0, 0.0, 1.0)  # of the starter's own strength
 
 
 async def result(inference: Inference, job: Score | CreateVector) -> dict[str, Any]:
