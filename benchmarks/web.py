@@ -131,18 +131,24 @@ class Viewer:
         await self.socket.send(json.dumps({"t": "subscribe", "run": run, "after": after}))
 
     async def watch(self) -> Arrivals:
+        """When each token of the run came. Frames are read when all are there: reading must not slow the server."""
+        frames: list[tuple[float, str | bytes]] = []
+        while not frames or '"run_finished"' not in str(frames[-1][1]):
+            raw = await self.socket.recv()
+            frames.append((time.monotonic(), raw))
+        return self._arrivals(frames)
+
+    @staticmethod
+    def _arrivals(frames: list[tuple[float, str | bytes]]) -> Arrivals:
         arrivals: Arrivals = {}
         counts: dict[str, int] = {}
-        while True:
-            message = json.loads(await self.socket.recv())
-            now = time.monotonic()
-            for event in message.get("events", ()):
-                if event["t"] == "run_finished":
-                    return arrivals
+        for at, raw in frames:
+            for event in json.loads(raw).get("events", ()):
                 if event["t"] == "token":
                     lane = event["lane"]
-                    arrivals[lane, counts.get(lane, 0)] = now
+                    arrivals[lane, counts.get(lane, 0)] = at
                     counts[lane] = counts.get(lane, 0) + 1
+        return arrivals
 
 
 async def open_viewer(cookie: str, within: float = 10.0) -> Viewer:
