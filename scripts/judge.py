@@ -24,7 +24,7 @@ from inference.client import Inference, connect
 from inference.judging import ANYTHING, Rubric, expected_rating, judge_item, naming_gain, naming_items, p_yes, yes_item
 from inference.statistics import against_share, auroc_interval, slopes, steerability
 from inference.types import CreateVector, Failed, Intervention, Message, Pair, Result, Score, ScoreItem
-from steering.datasets.measures import repetition, score
+from steering.datasets.measures import distinct_2, repetition, score
 
 ROOT = Path(__file__).parent.parent
 STARTERS = ROOT / "steering/datasets/starters"
@@ -93,6 +93,9 @@ async def of_fluency(inference: Inference, cases: list[dict[str, Any]]) -> dict[
         "likelihood after the instruction": asked,
         "likelihood after any instruction": plain,
         "word pairs not repeated": [-repetition(case["answer"], 2) for case in cases],
+        "both: e^likelihood times distinct pairs": [
+            np.exp(nats) * distinct_2(case["answer"]) for nats, case in zip(asked, cases, strict=True)
+        ],
     }
 
 
