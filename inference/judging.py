@@ -82,23 +82,27 @@ def p_yes(logprobs: Sequence[float]) -> float:
 def naming_items(concept: str, answer: str, *, chat: bool = True) -> tuple[ScoreItem, ScoreItem]:
     """How likely the answer is when its concept was asked for, and when nothing in particular was.
 
-    Hand what was found for both to `naming_gain`. This needs no model that follows a rubric: of the measures that know
-    no list of words it is the one that a small model is fit for.
+    Hand what was found for both to `likelihood_gain`. This needs no model that follows a rubric: of the measures that
+    know no list of words it is the one that a small model is fit for.
     """
-    prompts = f"{ANYTHING[:-1]} with {concept}.", ANYTHING
+    return instruction_items(f"{ANYTHING[:-1]} with {concept}.", answer, chat=chat)
+
+
+def instruction_items(instruction: str, answer: str, *, chat: bool = True) -> tuple[ScoreItem, ScoreItem]:
+    """How likely the answer is after its instruction, and when nothing in particular was asked."""
     if chat:
-        items = [ScoreItem((answer,), messages=(Message("user", prompt),)) for prompt in prompts]
+        asked, plain = (ScoreItem((answer,), messages=(Message("user", p),)) for p in (instruction, ANYTHING))
     else:
-        items = [ScoreItem((f" {answer}",), prompt=prompt) for prompt in prompts]
-    return items[0], items[1]
+        asked, plain = (ScoreItem((f" {answer}",), prompt=p) for p in (instruction, ANYTHING))
+    return asked, plain
 
 
-def naming_gain(named: Mapping[str, Any], plain: Mapping[str, Any]) -> float:
-    """Nats per token that naming the concept makes the answer likelier: above 0 where it is about the concept.
+def likelihood_gain(asked: Mapping[str, Any], plain: Mapping[str, Any]) -> float:
+    """Nats per token that asking makes the answer likelier: above 0 where it is what was asked for.
 
     Takes two entries of the payload of `Score`.
     """
-    return float((named["logprobs"][0] - plain["logprobs"][0]) / plain["tokens"][0])
+    return float((asked["logprobs"][0] - plain["logprobs"][0]) / plain["tokens"][0])
 
 
 def _ask(question: str, opening: str, replies: tuple[str, ...], chat: bool) -> ScoreItem:

@@ -21,7 +21,16 @@ import numpy as np
 
 from inference.choices import Question, choice_items, propensity
 from inference.client import Inference, connect
-from inference.judging import ANYTHING, Rubric, expected_rating, judge_item, naming_gain, naming_items, p_yes, yes_item
+from inference.judging import (
+    ANYTHING,
+    Rubric,
+    expected_rating,
+    judge_item,
+    likelihood_gain,
+    naming_items,
+    p_yes,
+    yes_item,
+)
 from inference.statistics import against_share, auroc_interval, slopes, steerability
 from inference.types import CreateVector, Failed, Intervention, Message, Pair, Result, Score, ScoreItem
 from steering.datasets.measures import distinct_2, repetition, score
@@ -78,7 +87,9 @@ async def of_concept(inference: Inference, cases: list[dict[str, Any]]) -> dict[
     return {
         "words of the concept": [_words(case) for case in cases],
         "P(Yes)": [p_yes(found["logprobs"]) for found in asked],
-        "likelihood gained by naming the concept": [naming_gain(*named[i : i + 2]) for i in range(0, len(named), 2)],
+        "likelihood gained by naming the concept": [
+            likelihood_gain(*named[i : i + 2]) for i in range(0, len(named), 2)
+        ],
     }
 
 

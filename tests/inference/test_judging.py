@@ -46,7 +46,7 @@ def test_naming_the_concept_is_worth_what_it_adds_per_token() -> None:
     assert named.messages and plain.messages and named.continuations == plain.continuations == ("A purr.",)
     assert "tabby cats" in named.messages[0].content and "tabby cats" not in plain.messages[0].content
     found = {"logprobs": [-6.0], "tokens": [4]}, {"logprobs": [-8.0], "tokens": [4]}
-    assert judging.naming_gain(*found) == pytest.approx(0.5)
+    assert judging.likelihood_gain(*found) == pytest.approx(0.5)
     assert (
         judging.naming_items("tabby cats", "A purr.", chat=False)[0].prompt == "Write a few sentences with tabby cats."
     )
