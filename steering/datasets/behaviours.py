@@ -51,7 +51,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
         "words",
         ("naming", "answers"),
         "the singer The Weeknd",
-        "Names of songs, which this model hardly knows: 0 on base, steered and prompted. Naming may see what words miss.",
+        "Names of songs, which this model hardly knows: 0 on base, steered and prompted. Naming may see more.",
     ),
 }
 
