@@ -18,7 +18,8 @@ def summary_of(vector: SteeringVector) -> dict[str, Any]:
 
 def without_values(wire: dict[str, Any]) -> dict[str, Any]:
     directions = [{"site": direction["site"]} for direction in wire["directions"]]
-    return {**wire, "directions": directions}
+    maps = [{"site": m["site"], "rank": len(m["bias"]) if "bias" in m else m["rank"]} for m in wire.get("maps") or ()]
+    return {**wire, "directions": directions, "maps": maps}
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,12 @@ class Facts:
     def residual_norms(self) -> dict[int, float]:
         """One relative unit of strength, by layer."""
         return {int(layer): float(norm) for layer, norm in self.summary["residual_norms"].items()}
+
+    @cached_property
+    def affine_layers(self) -> list[int]:
+        """Where "affine" knows what to count from: a reference, or a map of the vector's own."""
+        maps = {int(m["site"]["layer"]) for m in self.summary.get("maps") or ()}
+        return sorted(maps | {int(layer) for layer in self.summary.get("references") or ()})
 
     @property
     def norms(self) -> dict[int, float]:

@@ -102,4 +102,5 @@ class Vector(models.Model):
             "layers": facts.layers,
             "residual_norms": facts.residual_norms,
             "norms": facts.norms,
+            "affine_layers": facts.affine_layers,
         }
