@@ -20,6 +20,7 @@ import torch
 
 from inference import errors
 from inference.batch import Batch, Choice, Row
+from inference.evaluation import Find, diverge, score
 from inference.models.loader import LoadedModel
 from inference.prepare import Prepared, prepare
 from inference.sampling import NO_TOKEN
@@ -28,6 +29,7 @@ from inference.types import (
     Alternative,
     CheckPairs,
     CreateVector,
+    Divergence,
     Event,
     Failed,
     Finished,
@@ -42,9 +44,12 @@ from inference.types import (
     PromptToken,
     Receipt,
     Result,
+    Score,
     Started,
+    SteeringVector,
     Token,
     Usage,
+    named_vectors,
 )
 from inference.vectors.extract import check_pairs, create_vector
 from inference.vectors.forecast import forecast
@@ -58,6 +63,10 @@ JOBS: dict[type, Callable[[LoadedModel, Any], Iterator[Progress | Result]]] = {
     CheckPairs: check_pairs,
     OptimiseVector: optimise_vector,
     Forecast: forecast,
+}
+STEERED_JOBS: dict[type, Callable[[LoadedModel, Any, Find], Iterator[Progress | Result]]] = {
+    Score: score,
+    Divergence: diverge,
 }
 
 _OVERFLOW = errors.InvalidRequest(
@@ -100,6 +109,7 @@ class Job:
 
     request: JobRequest
     emit: Emit
+    vectors: dict[str, SteeringVector] = field(default_factory=dict)  # those that it names
     seq: int = 0
     steps: Iterator[Progress | Result] | None = None
     finish: bool = False  # it is to end with what it has, if its kind can
@@ -164,9 +174,10 @@ class Engine:
         self._submit(lambda: self._waiting.append(Run(prepared, emit)))
 
     def start_job(self, request: JobRequest, emit: Emit) -> None:
-        """Queue a job. Progress..., then one of Result and Failed go to `emit`. Raises Unavailable."""
+        """Queue a job. Progress..., then one of Result and Failed go to `emit`. Raises Unavailable or NotFound."""
         self._ready_model()
-        self._submit(lambda: self._jobs.append(Job(request, emit)))
+        vectors = {id: self.vectors.get(id) for id in named_vectors(request)}
+        self._submit(lambda: self._jobs.append(Job(request, emit, vectors)))
 
     def _submit(self, action: Callable[[], None]) -> None:
         self._inbox.put(action)
@@ -377,13 +388,19 @@ class Engine:
             return
         job = self._jobs[0]
         if job.steps is None:
-            job.steps = JOBS[type(job.request)](self.batch.model, job.request)
+            job.steps = self._begin(job)
         self.batch.model.idle = not (self._running or self._waiting)
         event = job.advance()
         if isinstance(event, Result):
             event = self._keep_vector(event)
             self._jobs.popleft()
         job.send(event)
+
+    def _begin(self, job: Job) -> Iterator[Progress | Result]:
+        kind = type(job.request)
+        if kind in STEERED_JOBS:
+            return STEERED_JOBS[kind](self.batch.model, job.request, job.vectors.__getitem__)
+        return JOBS[kind](self.batch.model, job.request)
 
     def _keep_vector(self, event: Result) -> Result:
         """Store what a job built: the bytes under "data", or several under "datas"."""

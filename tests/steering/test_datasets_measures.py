@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from steering.datasets.behaviours import BEHAVIOURS, CIRCULAR, behaviour_of
 from steering.datasets.lint import lint
 from steering.datasets.measures import count_terms, count_words, distinct_2, repetition, score
 from steering.datasets.starter_catalog import starters
@@ -84,3 +85,12 @@ def test_the_measure_of_a_starter_tells_its_own_sides_apart(starter) -> None:
         sign * score(p.positive, starter.measure) > sign * score(p.negative, starter.measure) for p in starter.pairs()
     )
     assert right >= 0.7 * len(starter.pairs())
+
+
+def test_every_starter_says_which_measure_to_believe_and_no_other_does() -> None:
+    assert set(BEHAVIOURS) == {entry.slug for entry in starters()}
+    for entry in starters():
+        behaviour = behaviour_of(entry.slug)
+        assert behaviour is not None and behaviour.default not in (*CIRCULAR, "judge", *behaviour.also)
+        assert bool(behaviour.concept) == ("naming" in (behaviour.default, *behaviour.also))
+    assert behaviour_of("somebody-elses") is None

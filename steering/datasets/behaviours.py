@@ -1,0 +1,61 @@
+"""Which measure of a starter's behaviour to believe on the default model, as measured by `scripts/judge.py`.
+
+    words    the word list kept with the starter (`steering.datasets.measures`)
+    naming   nats per token that naming the behaviour makes an answer likelier (`inference.judging.naming_items`)
+    answers  log-odds of whole held-out answers, per token, against the dose
+    letters  log-odds of the letter picked, in both orders of the options (`inference.choices`)
+    judge    expected rating, and P(Yes), of the model asked for its verdict (`inference.judging`)
+    projection   on the direction itself: circular, since that is what steering moves; never a proof
+
+docs/lab.md has the figures behind each line. Another model may judge well what this one cannot: ask again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Measure = Literal["words", "naming", "answers", "letters", "judge", "projection"]
+
+WITHOUT_WORDS: Measure = "naming"  # the default for a behaviour that has no word list
+CIRCULAR: tuple[Measure, ...] = ("projection",)
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """`default` measures it; `also` may be shown beside; `concept` is what `naming` names, empty where it cannot."""
+
+    default: Measure
+    also: tuple[Measure, ...]
+    concept: str
+    note: str
+
+
+BEHAVIOURS: dict[str, Behaviour] = {
+    "calm": Behaviour(
+        "words",
+        ("naming", "answers"),
+        "calm, kind and patient words",
+        "Words of calm minus words of anger. A denial counts like a claim.",
+    ),
+    "tabby-cats": Behaviour("words", ("naming", "answers"), "tabby cats", "Cat words; hard to mistake."),
+    "brevity": Behaviour("words", ("answers",), "", "The number of words. Naming cannot measure length."),
+    "honesty": Behaviour(
+        "words",
+        ("naming", "answers"),
+        "admitting that one does not know something",
+        "Sentences that state a limit. Neither words nor likelihood know what is true.",
+    ),
+    "toronto": Behaviour("words", ("naming", "answers"), "the city of Toronto", "Names of places; hard to mistake."),
+    "weeknd": Behaviour(
+        "words",
+        ("naming", "answers"),
+        "the singer The Weeknd",
+        "Names of songs, which this model hardly knows: 0 on base, steered and prompted. Naming may see more.",
+    ),
+}
+
+
+def behaviour_of(slug: str) -> Behaviour | None:
+    """None for a behaviour that did not come with Steerboard; `WITHOUT_WORDS` then measures it."""
+    return BEHAVIOURS.get(slug)
