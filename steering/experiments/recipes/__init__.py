@@ -1,0 +1,1 @@
+"""The recipes: pure functions from settings to findings, over a bench."""
