@@ -23,10 +23,12 @@ APPS = [
     "vectors",
     "presets",
     "playground",
+    "experiments",
     "api",
     "administration",
 ]
-FOR_PRODUCT = {"inference.client", "inference.types", "inference.errors"}
+PURE = {"inference.statistics", "inference.judging", "inference.choices", "inference.persona"}  # load no model library
+FOR_PRODUCT = {"inference.client", "inference.types", "inference.errors"} | PURE
 HEAVY = {"torch", "transformers", "safetensors", "gguf", "tokenizers"}
 SHARED = {"redis", "celery", "kombu"}  # what joins several processes; one alone loads none of it
 JOINTS = {"steering/shared.py", "steering/jobs/queue.py", "webapp/celery.py"}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from inference.types import Intervention, Message, SamplingParams
+from inference.types import Intervention, Message, SamplingParams, ScoreItem
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,10 @@ class Prompt:
         if not self.chat:
             return None
         return (*((Message("system", self.system),) if self.system else ()), Message("user", self.text))
+
+    def item(self, *continuations: str) -> ScoreItem:
+        """The question how likely the unsteered model finds these continuations."""
+        return ScoreItem(continuations, messages=self.messages(), prompt=self.plain())
 
     def plain(self) -> str | None:
         if self.chat:
@@ -49,15 +53,6 @@ class Written:
     applied: tuple[dict[str, Any], ...] = ()
 
 
-@dataclass(frozen=True, eq=False)
-class Reading:
-    """How likely are these continuations of the prompt, under these interventions?"""
-
-    prompt: Prompt
-    continuations: tuple[str, ...]
-    interventions: tuple[Intervention, ...] = ()
-
-
 @dataclass(frozen=True)
 class Likelihood:
     """Log-probabilities in nats and numbers of tokens, by continuation."""
@@ -76,8 +71,8 @@ class Bench(Protocol):
 
     async def complete(self, asks: Sequence[Ask]) -> list[Written]: ...
 
-    async def read(self, readings: Sequence[Reading], *, counted: bool = False) -> list[Likelihood]:
-        """`counted` readings are points of the experiment's progress."""
+    async def read(self, items: Sequence[ScoreItem], *, counted: bool = False) -> list[Likelihood]:
+        """How likely the model finds each continuation. `counted` items are points of the experiment's progress."""
         ...
 
     async def diverge(self, texts: Sequence[str], interventions: tuple[Intervention, ...]) -> list[dict[str, Any]]:

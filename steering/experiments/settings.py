@@ -184,9 +184,8 @@ def _check_sweep(sweep: Sweep) -> None:
     for name in ("vectors", "layers", "strengths", "operations"):
         values = getattr(sweep, name)
         need(len(set(values)) == len(values), "twice", f"One of the {name} is named twice. Name each once.")
-    need(
-        all(abs(s) <= MAX_STRENGTH for s in sweep.strengths), "strength", "Strengths go from -100 to 100 relative units."
-    )
+    small = all(abs(strength) <= MAX_STRENGTH for strength in sweep.strengths)
+    need(small, "strength", "Strengths go from -100 to 100 relative units.")
     need(0 <= sweep.directions <= 100, "directions", "Take 0 to 100 random directions; 20 make a band.")
 
 
@@ -213,9 +212,7 @@ def _check_find(find: Find) -> None:
 def _check_prompts(settings: Settings) -> None:
     held_out = settings.held_out if isinstance(settings, Find) else ()
     for prompts in (settings.prompts, held_out):
-        need(
-            len(prompts) <= MAX_PROMPTS, "too_many_prompts", f"{len(prompts)} prompts are more than {MAX_PROMPTS}."
-        )
+        need(len(prompts) <= MAX_PROMPTS, "too_many_prompts", f"{len(prompts)} prompts are more than {MAX_PROMPTS}.")
         need(len(set(prompts)) == len(prompts), "twice", "A prompt is there twice. Leave each once.")
     need(bool(settings.prompts), "no_prompts", "Give at least one prompt, one on a line.")
     for prompt in (*settings.prompts, *held_out):

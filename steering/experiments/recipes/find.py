@@ -48,12 +48,8 @@ async def _bisect(
     for _ in range(settings.steps):
         strength = round((low + high) / 2, 4)
         group = f"L{layer}-{strength:g}"
-        answers = await desk.write(
-            group, settings.prompts, steer(subject, layer, strength, settings.operation)
-        )
-        cell = desk.cell(
-            group, answers, base, layer=layer, strength=strength, operation=settings.operation, vector=0
-        )
+        answers = await desk.write(group, settings.prompts, steer(subject, layer, strength, settings.operation))
+        cell = desk.cell(group, answers, base, layer=layer, strength=strength, operation=settings.operation, vector=0)
         findings["cells"].append(cell)
         findings["front"] = front(findings["cells"], settings.behaviour.sign)
         best = better(findings["cells"], settings.behaviour.sign)
@@ -105,7 +101,8 @@ def _verdict(found: dict[str, Any], settings: Find) -> dict[str, str]:
 
 def _sentences(found: dict[str, Any], settings: Find, sure: bool, beats: bool) -> list[str]:
     steered, null = found["steered"], found["null"]
-    said = [f"On {len(settings.held_out)} held-out prompts it beats {null['beaten']} of {null['count']} random directions."]
+    many = len(settings.held_out)
+    said = [f"On {many} held-out prompts it beats {null['beaten']} of {null['count']} random directions."]
     said.append("The interval of the change excludes zero." if sure else "The interval of the change includes zero.")
     if not steered["coherent"]:
         said.append(f"But coherence falls to {steered['coherence']:.2f}, below the floor of {settings.floor:g}.")
@@ -119,4 +116,3 @@ def _nothing_coherent(settings: Find) -> str:
         f"No dose kept the text above the coherence floor of {settings.floor:g}: every one that was tried broke it. "
         "Lower the floor or the largest dose, try other layers, or build the vector from more pairs."
     )
-

@@ -10,7 +10,7 @@ from typing import Any
 
 from inference import judging
 from steering.datasets.measures import count_words, distinct_2, repetition, score
-from steering.experiments.bench import Bench, Prompt, Reading, Written
+from steering.experiments.bench import Bench, Prompt, Written
 from steering.experiments.settings import Behaviour
 
 LEAST_VARIETY = 0.7  # of the base's distinct word pairs; below it the text runs in circles
@@ -73,12 +73,10 @@ def _said_something(answers: Answers) -> float:
     return sum(len(text.split()) >= 3 for text in answers.texts) / len(answers.texts)
 
 
-async def judged(
-    bench: Bench, behaviour: Behaviour, prompts: Sequence[Prompt], written: Sequence[Written]
-) -> Answers:
+async def judged(bench: Bench, behaviour: Behaviour, prompts: Sequence[Prompt], written: Sequence[Written]) -> Answers:
     """Read each answer once under the unsteered model, without the system prompt that may have led to it."""
-    readings = [Reading(Prompt(p.text, p.chat), (w.text,)) for p, w in zip(prompts, written, strict=True)]
-    likely = await bench.read(readings)
+    items = [Prompt(p.text, p.chat).item(w.text) for p, w in zip(prompts, written, strict=True)]
+    likely = await bench.read(items)
     return Answers(
         tuple(w.text for w in written),
         tuple(await behaviour_of(bench, behaviour, prompts, written)),
@@ -94,17 +92,15 @@ async def behaviour_of(
     if behaviour.kind != "judge":
         return [score(w.text, behaviour.to_wire()) for w in written]
     texts = [w.text for w in written]
-    return await ratings(bench, "concept", behaviour.concept, [p.text for p in prompts], texts)
+    return await ratings(bench, "concept", behaviour.concept, prompts, texts)
 
 
 async def ratings(
-    bench: Bench, kind: Any, concept: str, instructions: Sequence[str], answers: Sequence[str]
+    bench: Bench, kind: judging.Rubric, concept: str, prompts: Sequence[Prompt], answers: Sequence[str]
 ) -> list[float]:
     """The local judge's expected rating, 0 to 2, over its own probabilities of the three ratings."""
-    items = [judging.judge_items(kind, concept, i, a) for i, a in zip(instructions, answers, strict=True)]
-    readings = [Reading(Prompt(_only_text(item)), item.continuations) for item in items]
-    return [judging.expected_rating(list(found.logprobs)) for found in await bench.read(readings)]
-
-
-def _only_text(item: Any) -> str:
-    return "\n\n".join(message.content for message in item.messages)
+    items = [
+        judging.judge_item(kind, concept, prompt.text, answer, chat=prompt.chat)
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
+    return [judging.expected_rating(found.logprobs) for found in await bench.read(items)]

@@ -72,4 +72,3 @@ async def _with_null(
     place = (best["layer"], best["strength"], best["operation"])
     null = await null_band(desk, subjects[best["vector"]], *place, settings.prompts, settings.directions)
     return findings | {"null": against_null(best["behaviour"]["mean"], null, settings.behaviour.sign)}
-
