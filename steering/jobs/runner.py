@@ -334,8 +334,10 @@ async def _in_thread(write: Callable[..., Any], *args: Any, **kwargs: Any) -> An
     return await database_sync_to_async(write, thread_sensitive=False, executor=_writer)(*args, **kwargs)
 
 
+BULK = ("pairs", "items", "texts")
+
+
 def _settings_of(request: JobRequest) -> dict[str, Any]:
-    """The request without its pairs, which belong to the dataset and may be large."""
-    settings = request.to_wire()
-    settings["pairs"] = len(request.pairs)
-    return settings
+    """The request, with the number of its pairs, items or texts in the place of these, which may be large."""
+    counts = {name: len(getattr(request, name)) for name in BULK if hasattr(request, name)}
+    return request.to_wire() | counts
