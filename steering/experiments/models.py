@@ -20,6 +20,10 @@ CARRIER_SECONDS = 15  # a carrier that was not heard of for so long is gone
 
 
 class ExperimentQuerySet(OwnedQuerySet):
+    def visible_to(self, user: Any) -> Self:
+        """Nobody else's is in anyone's list: who has a link comes by the link."""
+        return self.owned_by(user)
+
     def active(self) -> Self:
         """Those that have not ended. Every change of state filters on this, so that each ends exactly once."""
         return self.filter(state__in=Experiment.ACTIVE)
