@@ -39,6 +39,7 @@ T = TypeVar("T")
 MAX_AT_ONCE = 3  # of one person
 BEAT_SECONDS = 2.0
 LOADING_SECONDS = 1.0
+SWEEP_SECONDS = 3.0
 CRASHED = (
     "experiment_crashed",
     "Something in Steerboard broke while this experiment ran. What was measured is kept: resume it; if this repeats, "
@@ -133,14 +134,18 @@ def settings_of(experiment: Experiment) -> Settings:
 # ---- taking up what nobody carries ----
 
 
-def experiments_recover() -> None:
-    """Free what the last process carried; to be called once when the only server of a data folder starts."""
-    Experiment.objects.active().update(carrier="")
-
-
 def experiments_resume() -> None:
-    """Take up what waits, once the only server of a data folder runs."""
-    gateway.spawn(experiments_sweep())
+    """Take up what waits, from now on, where one process does everything; others have their sweeper."""
+    gateway.spawn(_sweep_forever())
+
+
+async def _sweep_forever() -> None:
+    while True:
+        try:
+            await experiments_sweep()
+        except Exception:
+            logger.exception("Looking after waiting experiments broke; it goes on")
+        await asyncio.sleep(SWEEP_SECONDS)
 
 
 async def experiments_sweep() -> None:

@@ -31,15 +31,18 @@ async def evaluate(bench: Bench, settings: Evaluate, subject: Subject) -> dict[s
         conditions.append(desk.write(PROMPTING, settings.prompts, system=settings.writing.wish))
     names = (BASE, STEERED, PROMPTING)[: len(conditions)]
     answers = dict(zip(names, await all_of(conditions), strict=True))
-    findings: dict[str, Any] = {
-        name: desk.cell(name, found, answers[BASE], wrote=name) for name, found in answers.items()
-    }
+    findings: dict[str, Any] = {name: desk.cell(name, found, answers[BASE]) for name, found in answers.items()}
+    findings[STEERED] |= {
+        "vector": 0, "layer": settings.layer, "strength": settings.strength, "operation": settings.operation
+    }  # fmt: skip
     await bench.report(findings)
     parts = await all_of(
         [_chosen(bench, settings, subject), _divergence(bench, settings, subject), _rated(bench, settings, answers)]
     )
     for part in parts:
         findings |= part
+    if edits := answers[STEERED].applied:
+        findings["projection"] = _projection(edits)
     return findings | {"tests": _tests(findings, answers, settings)}
 
 
@@ -98,6 +101,12 @@ async def _divergence(bench: Bench, settings: Evaluate, subject: Subject) -> dic
     texts = await bench.diverge(NEUTRAL, edits)
     kl = statistics.bootstrap_mean([text["kl"] for text in texts])
     return {"neutral": {"kl": _interval(kl), "top1": round(fmean(t["top1"] for t in texts), 4), "texts": len(texts)}}
+
+
+def _projection(edits: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Along the very direction that was added: it says that the edit happened, never that it works."""
+    means = {name: round(fmean(edit[name] for edit in edits), 4) for name in ("before", "after", "dose")}
+    return means | {"circular": True}
 
 
 # ---- the judge ----

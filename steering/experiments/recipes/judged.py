@@ -25,6 +25,7 @@ class Answers:
     surprise: tuple[float, ...]
     lengths: tuple[int, ...]
     stopped: tuple[bool, ...]
+    applied: tuple[dict[str, Any], ...] = ()  # one per edit and answer: dose, projection before and after
 
     @property
     def mean(self) -> float:
@@ -83,6 +84,7 @@ async def judged(bench: Bench, behaviour: Behaviour, prompts: Sequence[Prompt], 
         tuple(reading.surprise for reading in likely),
         tuple(w.tokens for w in written),
         tuple(w.stopped for w in written),
+        tuple(edit for w in written for edit in w.applied),
     )
 
 

@@ -18,7 +18,7 @@ from django.urls import reverse
 from steering import gateway
 from steering.access.recovery import reservations_recover
 from steering.accounts.models import SigninLink, User
-from steering.experiments.runner import experiments_recover, experiments_resume
+from steering.experiments.runner import experiments_resume
 from steering.jobs.runner import jobs_fail_interrupted
 from steering.playground.recovery import runs_recover
 from webapp.datadir import unusable
@@ -83,7 +83,6 @@ def recover() -> None:
     """Close what the last process left open."""
     jobs_fail_interrupted()
     runs_recover()
-    experiments_recover()
     reservations_recover()
 
 
