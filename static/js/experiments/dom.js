@@ -79,13 +79,19 @@ export async function savePng(name, drawing) {
   });
   copy.setAttribute('width', box.width * 2);
   copy.setAttribute('height', box.height * 2);
+  const source = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(new XMLSerializer().serializeToString(copy))}`;
+  saveUrl(name, await rasterize(source, box.width, box.height));
+}
+
+/** An SVG as a data: address, drawn at twice its size on the page's colour: the data: address of a PNG. */
+export async function rasterize(source, width, height) {
   const image = new Image();
-  image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(new XMLSerializer().serializeToString(copy))}`;
+  image.src = source;
   await image.decode();
-  const canvas = el('canvas', { width: box.width * 2, height: box.height * 2 });
+  const canvas = el('canvas', { width: width * 2, height: height * 2 });
   const pen = canvas.getContext('2d');
   pen.fillStyle = colours().surface;
   pen.fillRect(0, 0, canvas.width, canvas.height);
-  pen.drawImage(image, 0, 0);
-  saveUrl(name, canvas.toDataURL('image/png'));
+  pen.drawImage(image, 0, 0, canvas.width, canvas.height);
+  return canvas.toDataURL('image/png');
 }

@@ -125,7 +125,7 @@ export function presetButton(cell, small = false) {
 }
 
 function reasons({ findings, settings }, best) {
-  const line = (good, text) => el('li', {}, icon(good ? 'check' : 'warn'), el('span', {}, text));
+  const line = (good, text) => el('li', { class: good ? '' : 'is-warn' }, icon(good ? 'check' : 'warn'), el('span', {}, text));
   const kept = findings.prompting ? ` Prompting keeps ${fixed(findings.prompting.coherence)}.` : '';
   const found = [line(best.coherent, `Coherence ${fixed(best.coherence)}, floor ${settings.floor}.${kept}`)];
   const { null: chance, over_prompting: over } = findings;

@@ -1,5 +1,5 @@
 // Behaviour against coherence: one mark per cell, the null band, base and prompting. A Plotly chart.
-import { colours } from './dom.js';
+import { colours, rasterize } from './dom.js';
 
 const CONFIG = { displayModeBar: false, displaylogo: false, showSendToCloud: false, plotlyServerURL: '', showTips: false, doubleClick: false, responsive: true };
 
@@ -58,6 +58,8 @@ export function drawCurve(container, { doses, curve, label }) {
   window.Plotly.react(container, traces, layout, CONFIG);
 }
 
+/** A drawn chart as a PNG. Plotly would go by a blob: address, which the content security policy refuses. */
 export async function plotPng(container, width, height) {
-  return window.Plotly.toImage(container, { format: 'png', width, height, scale: 2 });
+  const drawing = await window.Plotly.toImage(container, { format: 'svg', width, height });
+  return rasterize(drawing, width, height);
 }
