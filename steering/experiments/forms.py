@@ -65,6 +65,8 @@ class ExperimentForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.recipe, self.user, self.model = recipe, user, model
         self.settings: Settings | None = None
+        for name in ("max_tokens", "temperature", "floor", "seed", "kind", "better"):
+            self.fields[name].error_messages["required"] = f"“{name.replace('_', ' ')}” is empty. Fill it in."
         self.fields["vectors"].queryset = Vector.objects.visible_to(user)  # type: ignore[attr-defined]
 
     def clean_layers(self) -> tuple[int, ...]:

@@ -13,16 +13,29 @@ from tests.fake_inference import FakeInference
 
 FOX = Behaviour("lexicon_rate", terms=("fox",), says="Foxes per 100 words.", unit="words per 100")
 PROMPTS = tuple(f"Prompt {n}" for n in range(4))
+TEN = tuple(f"Prompt {n}" for n in range(10))
+STRENGTHS = tuple(n / 50 for n in range(1, 34))  # at three layers, and the base: 100 conditions
 
 
 def a_sweep(vector: Vector, **changes: Any) -> Sweep:
-    fields: dict[str, Any] = dict(vectors=(str(vector.pk),), layers=(1, 2), strengths=(0.0, 0.2), prompts=PROMPTS)
+    fields: dict[str, Any] = {
+        "vectors": (str(vector.pk),),
+        "layers": (1, 2),
+        "strengths": (0.0, 0.2),
+        "prompts": PROMPTS,
+    }
     return Sweep(**fields | {"behaviour": FOX, "writing": Writing(max_tokens=5)} | changes)
 
 
 def a_find(vector: Vector, **changes: Any) -> Find:
     held_out = tuple(f"Held out {n}" for n in range(4))
-    fields: dict[str, Any] = dict(vector=str(vector.pk), layers=(2,), prompts=PROMPTS, held_out=held_out, steps=2)
+    fields: dict[str, Any] = {
+        "vector": str(vector.pk),
+        "layers": (2,),
+        "prompts": PROMPTS,
+        "held_out": held_out,
+        "steps": 2,
+    }
     return Find(**fields | {"behaviour": FOX, "writing": Writing(max_tokens=5, wish="Say fox.")} | changes)
 
 

@@ -20,7 +20,7 @@ from steering.experiments.runner import experiment_cancel, experiment_resume
 from steering.presets.models import Preset
 from steering.vectors.models import Vector
 from tests.fake_inference import FakeInference
-from tests.steering.experiments import PROMPTS, a_find, a_sweep, begin, carried
+from tests.steering.experiments import PROMPTS, STRENGTHS, TEN, a_find, a_sweep, begin, carried
 from tests.steering.play import keep_vector
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -91,7 +91,7 @@ def test_a_thousand_points_survive_the_loss_of_workers_with_none_missing_or_doub
 ) -> None:
     fake = LosesWorkers(delay=0.0)
     gateway.set_inference(fake)
-    settings = a_sweep(vector, layers=(0, 1, 2), strengths=tuple(n / 50 for n in range(1, 84)))
+    settings = a_sweep(vector, layers=(0, 1, 2), strengths=STRENGTHS, prompts=TEN)
     experiment = carried(begin(person, settings, fake), timeout=120)
     gateway.set_inference(None)
     assert (experiment.state, experiment.error_message) == ("succeeded", "")
@@ -199,13 +199,18 @@ def test_the_list_offers_the_next_step(person: Any, vector: Vector, fake: FakeIn
     assert f"/experiments/new/find/?vector={vector.pk}" in page
 
 
+def filled_in(form: Any) -> dict[str, Any]:
+    """What a browser would send of a form that nobody has changed."""
+    return {field.name: field.value() for field in form if field.value() is not None and field.value() is not False}
+
+
 @pytest.mark.parametrize("recipe", ["sweep", "find", "evaluate"])
 def test_a_new_experiment_starts_with_what_is_filled_in(
     person: Any, vector: Vector, fake: FakeInference, browser_of: Any, recipe: str
 ) -> None:
     browser: Client = browser_of(person)
     form = browser.get(f"/experiments/new/{recipe}/").context["form"]
-    sent = {name: field.value() for name, field in ((f.name, f) for f in form) if field.value() not in (None, False)}
+    sent = filled_in(form)
     told = browser.post(f"/experiments/estimate/{recipe}/", sent).json()
     assert told["problems"] == [] and told["points"] > 0
     answer = browser.post(f"/experiments/new/{recipe}/", sent)
@@ -219,7 +224,7 @@ def test_a_dose_that_breaks_text_is_warned_of_before(
     person: Any, vector: Vector, fake: FakeInference, browser_of: Any
 ) -> None:
     form = browser_of(person).get("/experiments/new/sweep/").context["form"]
-    sent = {field.name: field.value() for field in form if field.value() not in (None, False)}
+    sent = filled_in(form)
     told = browser_of(person).post("/experiments/estimate/sweep/", sent | {"strengths": "0.2, 2"}).json()
     assert "fall apart" in told["warnings"][0]
 

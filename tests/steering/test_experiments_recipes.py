@@ -20,7 +20,7 @@ from steering.experiments.settings import Behaviour, Choice, Evaluate, Find, Swe
 
 CALM = Behaviour("lexicon_rate", terms=("calm",), says="calm words per 100")
 SUBJECT = Subject("v", "calm", "c" * 64, tuple(range(12)), dict.fromkeys(range(12), 40.0), 16)
-WORDS = "one two three four five six seven eight nine ten".split()
+WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 BEST_LAYER = 7
 
 
@@ -82,7 +82,7 @@ def run(settings: Any) -> tuple[RuleBench, dict[str, Any]]:
 
 
 def a_sweep(**changes: Any) -> Sweep:
-    fields: dict[str, Any] = dict(vectors=("v",), layers=(4, 7), strengths=(0.0, 0.2, 0.8), prompts=PROMPTS)
+    fields: dict[str, Any] = {"vectors": ("v",), "layers": (4, 7), "strengths": (0.0, 0.2, 0.8), "prompts": PROMPTS}
     return Sweep(**fields | {"behaviour": CALM, "writing": Writing(wish="Be calm.")} | changes)
 
 
@@ -102,7 +102,13 @@ def test_a_cell_of_strength_0_asks_what_the_base_asks() -> None:
 
 
 def a_find(**changes: Any) -> Find:
-    fields: dict[str, Any] = dict(vector="v", layers=(3, 7, 11), prompts=PROMPTS, held_out=HELD_OUT, behaviour=CALM)
+    fields: dict[str, Any] = {
+        "vector": "v",
+        "layers": (3, 7, 11),
+        "prompts": PROMPTS,
+        "held_out": HELD_OUT,
+        "behaviour": CALM,
+    }
     return Find(**fields | {"writing": Writing(wish="Be calm.")} | changes)
 
 
