@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inference.types import Direction, Intervention, Operation, Site
+from inference.types import Direction, Intervention, Operation, Site, Unit
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ def steer(subject: Subject, layer: int, strength: float, operation: Operation = 
     """Nothing at all where nothing would change: strength 0 is the base, and is measured with it."""
     if strength == 0 and operation in ("add", "ablate"):
         return ()
-    unit = "raw" if operation == "ablate" else "relative"
+    unit: Unit = "raw" if operation == "ablate" else "relative"
     return (
         Intervention(
             operation=operation, strength=strength, unit=unit, vector_id=subject.content_id, layers=(layer,)
