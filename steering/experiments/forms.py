@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, get_args
 
 from django import forms
 
 from inference.errors import InferenceError
-from inference.types import ModelInfo
+from inference.types import ModelInfo, Operation
 from steering.experiments import defaults
 from steering.experiments.models import Experiment
 from steering.experiments.settings import Behaviour, Evaluate, Find, Settings, Sweep, Writing, check, split, vectors_of
@@ -23,7 +23,7 @@ KINDS = [
     ("words", "length in words"),
     ("judge", "rated by the model itself, 0 to 2"),
 ]
-OPERATIONS = [("add", "add"), ("ablate", "ablate"), ("clamp", "clamp"), ("cap", "cap")]
+OPERATIONS = [(operation, operation) for operation in get_args(Operation)]
 
 
 class ExperimentForm(forms.Form):

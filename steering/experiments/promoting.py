@@ -11,7 +11,7 @@ from inference.types import ModelInfo
 from steering.experiments.exporting import conditions_of
 from steering.experiments.models import Experiment
 from steering.experiments.runner import settings_of
-from steering.experiments.settings import vectors_of
+from steering.experiments.settings import unit_of, vectors_of
 from steering.presets import library, names
 from steering.presets.content import PresetContent
 from steering.presets.models import Preset
@@ -31,7 +31,7 @@ def preset_of_cell(user: Any, experiment: Experiment, group: str) -> Preset:
     operation = cell["operation"]
     use = VectorUse(
         str(vector.pk), layer=cell["layer"], operation=operation, strength=cell["strength"],
-        unit="raw" if operation == "ablate" else "relative",
+        unit=unit_of(operation),
     )  # fmt: skip
     writing = settings.writing
     sampling = {"temperature": writing.temperature, "repetition_penalty": writing.repetition_penalty}

@@ -6,16 +6,19 @@ import random
 from dataclasses import dataclass, field
 from typing import Literal
 
-from inference.types import Operation, Wire
+from inference.types import Operation, Unit, Wire
 from steering.refusals import need, parse_uuid, storable
 
 MAX_POINTS = 20_000
 MAX_PROMPTS = 200
 MAX_TERMS = 400
 MAX_PROMPT = 8_000
-MAX_STRENGTH = 100.0
+MAX_STRENGTH = 360.0  # relative units, or degrees
 RANDOM_DIRECTIONS = 20  # the fewest for which "beats all of them" is below 5 %
 COHERENCE_FLOOR = 0.3  # e ** -1.2: the text may surprise the unsteered model by 1.2 nats per token more than its own
+
+UNITLESS = ("ablate", "affine", "rotate")
+ALONE = ("add", "ablate", "clamp", "cap", "floor")  # operations for which a direction alone is enough
 
 Kind = Literal["words", "mentions", "lexicon_rate", "lexicon_balance", "judge"]
 
@@ -155,7 +158,7 @@ def check(settings: Settings) -> None:
         case Find():
             _check_find(settings)
         case Evaluate():
-            need(abs(settings.strength) <= MAX_STRENGTH, "strength", "Strengths go from -100 to 100 relative units.")
+            need(abs(settings.strength) <= MAX_STRENGTH, "strength", "Strengths go from -360 to 360.")
             need(
                 len(settings.choices) <= MAX_PROMPTS, "too_many_choices", f"At most {MAX_PROMPTS} questions are asked."
             )
@@ -185,14 +188,28 @@ def _check_sweep(sweep: Sweep) -> None:
         values = getattr(sweep, name)
         need(len(set(values)) == len(values), "twice", f"One of the {name} is named twice. Name each once.")
     small = all(abs(strength) <= MAX_STRENGTH for strength in sweep.strengths)
-    need(small, "strength", "Strengths go from -100 to 100 relative units.")
+    need(small, "strength", "Strengths go from -360 to 360.")
+    if sweep.directions:
+        for operation in sweep.operations:
+            _check_alone(operation)
     need(0 <= sweep.directions <= 100, "directions", "Take 0 to 100 random directions; 20 make a band.")
 
 
+def _check_alone(operation: str) -> None:
+    """A random direction stands beside the vector only where a direction alone says what to do."""
+    need(
+        operation in ALONE,
+        "no_null",
+        f"“{operation}” needs more than a direction, so there is no random one to compare with. Use one of "
+        f"{', '.join(ALONE)}, or sweep it without random directions.",
+    )
+
+
 def _check_find(find: Find) -> None:
+    _check_alone(find.operation)
     need(bool(find.layers), "no_layer", "Name at least one layer to try, such as 6-12.")
     need(len(set(find.layers)) == len(find.layers), "twice", "A layer is named twice. Name each once.")
-    need(0 < find.most <= MAX_STRENGTH, "most", "The largest dose to try is above 0 and at most 100 relative units.")
+    need(0 < find.most <= MAX_STRENGTH, "most", "The largest dose to try is above 0 and at most 360.")
     need(1 <= find.steps <= 12, "steps", "Halve the dose 1 to 12 times; 5 come within 0.03 of the edge.")
     need(
         RANDOM_DIRECTIONS <= find.directions <= 200,
@@ -249,3 +266,8 @@ def split(prompts: tuple[str, ...], seed: int) -> tuple[tuple[str, ...], tuple[s
     random.Random(seed).shuffle(order)  # noqa: S311  no secret
     tuned = sorted(order[: len(prompts) // 2])
     return tuple(prompts[i] for i in tuned), tuple(prompts[i] for i in sorted(order[len(prompts) // 2 :]))
+
+
+def unit_of(operation: str) -> Unit:
+    """Where strength has a scale of its own, a unit means nothing."""
+    return "raw" if operation in UNITLESS else "relative"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steering.experiments.settings import Evaluate, Find, Settings, Sweep
+from steering.experiments.settings import Evaluate, Find, Settings, Sweep, unit_of
 
 BREAKS = 1.0  # relative units: as much is added as an ordinary token has
 STRAINS = 0.6
@@ -34,7 +34,7 @@ def sentence_of(settings: Settings) -> str:
 
 def warnings_of(settings: Settings) -> list[str]:
     """Doses that are known to break text, said before anything is run."""
-    strongest = max(map(abs, _strengths(settings)), default=0.0)
+    strongest = max(map(abs, _strengths(settings)), default=0.0) if _relative(settings) else 0.0
     found = []
     if strongest >= BREAKS and not isinstance(settings, Find):
         found.append(
@@ -48,6 +48,11 @@ def warnings_of(settings: Settings) -> list[str]:
     if len(settings.prompts) < 4:
         found.append(f"{many(len(settings.prompts), 'prompt')} cannot carry an interval. Take at least 4.")
     return found
+
+
+def _relative(settings: Settings) -> bool:
+    operations = settings.operations if isinstance(settings, Sweep) else (settings.operation,)
+    return any(unit_of(operation) == "relative" for operation in operations)
 
 
 def _strengths(settings: Settings) -> tuple[float, ...]:

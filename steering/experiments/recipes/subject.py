@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inference.types import Direction, Intervention, Operation, Site, Unit
+from inference.types import Direction, Intervention, Operation, Site
+from steering.experiments.settings import unit_of
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,9 @@ def steer(subject: Subject, layer: int, strength: float, operation: Operation = 
     """Nothing at all where nothing would change: strength 0 is the base, and is measured with it."""
     if strength == 0 and operation in ("add", "ablate"):
         return ()
-    unit: Unit = "raw" if operation == "ablate" else "relative"
     return (
         Intervention(
-            operation=operation, strength=strength, unit=unit, vector_id=subject.content_id, layers=(layer,)
+            operation=operation, strength=strength, unit=unit_of(operation), vector_id=subject.content_id, layers=(layer,)
         ),
     )  # fmt: skip
 
@@ -39,5 +39,5 @@ def random_steer(
     """A random direction, as large as `strength` of the subject: the same for the same seed, layer and width."""
     drawn = np.random.default_rng([seed, layer, subject.d_model]).normal(size=subject.d_model)
     unit = (drawn / np.linalg.norm(drawn)).astype(np.float32)
-    size = strength if operation == "ablate" else strength * subject.residual_norms[layer]
+    size = strength if unit_of(operation) == "raw" else strength * subject.residual_norms[layer]
     return (Intervention(operation=operation, strength=size, unit="raw", directions=(Direction(Site(layer), unit),)),)
