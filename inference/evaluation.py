@@ -22,7 +22,16 @@ from inference.forced import Forced, Given, batches, groups
 from inference.interventions import Edit
 from inference.models.loader import LoadedModel
 from inference.prepare import MAX_CHARACTERS_PER_TOKEN, edits_of
-from inference.types import Divergence, Progress, Result, SamplingParams, Score, ScoreItem, SteeringVector
+from inference.types import (
+    Divergence,
+    Intervention,
+    Progress,
+    Result,
+    SamplingParams,
+    Score,
+    ScoreItem,
+    SteeringVector,
+)
 
 Find = Callable[[str], SteeringVector]
 
@@ -45,52 +54,47 @@ def score(model: LoadedModel, job: Score, find: Find) -> Iterator[Progress | Res
     """Log-probabilities of continuations; see `Score`. Raises InvalidRequest naming the item at fault."""
     _check_items(model, job.items)
     seq = count()
-    rows: dict[Any, Row] = {}
-    every: list[Scored] = []
-    followers: dict[Row, list[Scored]] = {}
+    asked: dict[Row, list[Scored]] = {}  # of each item
     for place, item in enumerate(job.items):
         if place % ITEMS_PER_TURN == 0:
             yield Progress(job.id, next(seq), 0, len(job.items), "Reading the items")
         row, endings = _prepare(model, item, place, find)
-        first = rows.setdefault(row.reading, row)
-        mine = [Scored(place, Given(first, tokens, row.edits)) for tokens in endings]
-        followers.setdefault(first, []).extend(mine)
-        every += mine
-    _check_total([*rows.values()], [s.text for s in every])
+        asked[row] = [Scored(place, Given(row, tokens)) for tokens in endings]
+    every = [s for scored in asked.values() for s in scored]
+    total = prompt_tokens(list(asked)) + sum(s.text.read for s in every)
+    meter = Meter(job.id, seq, total, f"{len(every)} continuations")
 
-    meter = Meter(job.id, seq, rows.values(), [s.text for s in every], f"{len(every)} continuations")
     forced = Forced(model)
-    device = model.device.type
-    for group in groups([*rows.values()], device):
+    for group in groups(list(asked), model.device.type):
         forced.begin(group)
         while not forced.read():
             yield meter.tell(0)
-        members = [s for row in group for s in followers[row]]
-        by_text = {s.text: s for s in members}
-        _first_tokens(forced, members)
-        yield meter.tell(sum(row.prompt_length for row in group))
-        longer = [s.text for s in members if s.text.read]
-        for texts in batches(longer, device, model.context_length):
+        by_text = {s.text: s for row in group for s in asked[row]}
+        for s in by_text.values():
+            s.each += _logprobs(forced.logits(s.text.row)[None], s.text.tokens[:1], s.item)
+        yield meter.tell(prompt_tokens(group))
+        longer = [text for text in by_text if text.read]
+        for texts in batches(longer, model.device.type, model.context_length):
             for start, logits in forced.follow(texts):
-                scored = [by_text[t] for t in texts]
-                yield meter.tell(_next_tokens(scored, start, logits))
+                yield meter.tell(_next_tokens([by_text[t] for t in texts], start, logits))
     yield Result(job.id, next(seq), {"items": _by_item(job.items, every)})
 
 
 def diverge(model: LoadedModel, job: Divergence, find: Find) -> Iterator[Progress | Result]:
     """What steering does to neutral texts; see `Divergence`. Raises InvalidRequest naming the text at fault."""
     _check_texts(model, job.texts)
+    _check_conditions(job.interventions)
     seq = count()
-    edits = edits_of(job.interventions, model, find)
     texts: list[Given] = []  # of every text its base reading, then its steered one
     for place, text in enumerate(job.texts):
         if place % ITEMS_PER_TURN == 0:
             yield Progress(job.id, next(seq), 0, len(job.texts), "Reading the texts")
         ids = _text_ids(model, text, place)
-        texts += [Given(_row(model, ids[:1], own), ids[1:], own) for own in ([], edits)]
-    _check_total([t.row for t in texts], texts)
+        for interventions in ((), job.interventions):
+            edits = edits_of(interventions, model, find)  # each row has its own: they remember what was decided
+            texts.append(Given(_row(model, ids[:1], edits), ids[1:]))
+    meter = Meter(job.id, seq, sum(len(t.tokens) for t in texts), f"{len(job.texts)} texts")
 
-    meter = Meter(job.id, seq, [t.row for t in texts], texts, f"{len(job.texts)} texts")
     sums = {steered: torch.zeros(4, dtype=torch.float64) for steered in texts[1::2]}
     forced = Forced(model)
     for together in batches(texts, model.device.type, model.context_length, each=2):
@@ -200,6 +204,15 @@ def _check_texts(model: LoadedModel, texts: Sequence[str]) -> None:
         _check_text(model, f"Text {place}", text)
 
 
+def _check_conditions(interventions: Sequence[Intervention]) -> None:
+    if any(i.condition is not None and i.condition.decided == "prompt" for i in interventions):
+        raise InvalidRequest(
+            "condition_without_prompt",
+            "Neutral texts have no prompt on which a condition could be decided. Decide it at every token, or measure "
+            "the divergence without the condition.",
+        )
+
+
 def _check_text(model: LoadedModel, what: str, text: str) -> None:
     if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
         raise InvalidRequest("broken_text", f"{what} holds half a character. Type or import it again as UTF-8.")
@@ -215,21 +228,7 @@ def _check_count(what: str, n: int) -> None:
         raise InvalidRequest(f"bad_{what}", f"A job takes 1 to {MAX_ITEMS:,} {what}, not {n:,}. Split it into several.")
 
 
-def _check_total(rows: Sequence[Row], texts: Sequence[Given]) -> None:
-    total = sum(row.prompt_length for row in rows) + sum(text.read for text in texts)
-    if total > MAX_TOKENS:
-        raise InvalidRequest(
-            "too_many_tokens",
-            f"The job has {total:,} tokens to read and may have {MAX_TOKENS:,}. Split it into several.",
-        )
-
-
 # ---- numbers ----
-
-
-def _first_tokens(forced: Forced, members: Sequence[Scored]) -> None:
-    for s in members:
-        s.each += _logprobs(forced.logits(s.text.row)[None], s.text.tokens[:1], s.item)
 
 
 def _next_tokens(scored: Sequence[Scored], start: int, logits: Tensor) -> int:
@@ -296,12 +295,22 @@ def _by_item(items: Sequence[ScoreItem], every: Sequence[Scored]) -> list[dict[s
     return found
 
 
+def prompt_tokens(rows: Sequence[Row]) -> int:
+    """Tokens to be read of the prompts; what is read alike counts once."""
+    return sum({row.reading: row.prompt_length for row in rows}.values())
+
+
 class Meter:
     """Progress in tokens, with the time left at the speed so far."""
 
-    def __init__(self, id: str, seq: Iterator[int], rows: Any, texts: Sequence[Given], what: str):
-        self._id, self._seq, self._what = id, seq, what
-        self._total = sum(row.prompt_length for row in rows) + sum(text.read for text in texts)
+    def __init__(self, id: str, seq: Iterator[int], total: int, what: str):
+        """Raises InvalidRequest for more tokens than a job may have."""
+        if total > MAX_TOKENS:
+            raise InvalidRequest(
+                "too_many_tokens",
+                f"The job has {total:,} tokens to read and may have {MAX_TOKENS:,}. Split it into several.",
+            )
+        self._id, self._seq, self._total, self._what = id, seq, total, what
         self._done, self._started = 0, time.monotonic()
 
     def tell(self, read: int) -> Progress:

@@ -6,7 +6,7 @@ prompt, and every row has its own edits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from inference.batch import Batch, Row
 from inference.cache import round_up
-from inference.interventions import Bank, Edit
+from inference.interventions import Bank
 
 TOKENS_PER_SLICE = {"cuda": 4096}
 TOKENS_PER_SLICE_CPU = 64  # well under 0.1 s of the default model on two cores
@@ -30,7 +30,6 @@ class Given:
 
     row: Row
     tokens: list[int]
-    edits: list[Edit]
 
     @property
     def read(self) -> int:
@@ -49,9 +48,11 @@ class Forced(Batch):
         return TOKENS_PER_SLICE.get(self.model.device.type, TOKENS_PER_SLICE_CPU)
 
     def begin(self, rows: Sequence[Row]) -> None:
-        """Rows whose `reading` differs. What was read before is forgotten; its buffers serve again."""
+        """Those that are read alike are read once. What was read before is forgotten; its buffers serve again."""
         self.rows = []
+        self._everyone = rows
         self.join(rows)
+        self._place = {row.reading: place for place, row in enumerate(self.rows)}
 
     @torch.inference_mode()
     def read(self) -> bool:
@@ -60,11 +61,13 @@ class Forced(Batch):
         done = len(self._group_logits) == len(self.rows)
         if done:
             self.settle()
+            for row in self._everyone:
+                row.decide()
         return done
 
     def logits(self, row: Row) -> Tensor:
         """float[vocab] after the prompt."""
-        return self._group_logits[row]
+        return self._group_logits[self.rows[self._place[row.reading]]]
 
     def follow(self, texts: Sequence[Given]) -> Iterator[tuple[int, Tensor]]:
         """Read `texts`, a few tokens of each at a time.
@@ -74,7 +77,7 @@ class Forced(Batch):
         """
         places = slice(len(self.rows), len(self.rows) + len(texts))
         self._bring(texts, places)
-        edits = [text.edits for text in texts]
+        edits = [text.row.edits for text in texts]
         bank = Bank(edits, self.model.device, self.model.compute_dtype) if any(edits) else None
         longest, step = max(text.read for text in texts), max(1, self.budget // len(texts))
         for start in range(0, longest, step):
@@ -83,7 +86,7 @@ class Forced(Batch):
     @torch.inference_mode()
     def _bring(self, texts: Sequence[Given], places: slice) -> None:
         for place, text in enumerate(texts, places.start):
-            self.cache.copy(self.rows.index(text.row), slice(place, place + 1), text.row.prompt_length)
+            self.cache.copy(self._place[text.row.reading], slice(place, place + 1), text.row.prompt_length)
 
     @torch.inference_mode()
     def _slice(self, texts: Sequence[Given], places: slice, start: int, stop: int, bank: Bank | None) -> Tensor:
@@ -100,13 +103,16 @@ class Forced(Batch):
 
 
 def groups(rows: Sequence[Row], device: str) -> Iterator[list[Row]]:
-    """Rows whose prompts are read together, longest first."""
+    """Rows whose prompts are read together, longest first; those that are read alike stay together."""
+    alike: dict[Hashable, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: -row.prompt_length):
+        alike.setdefault(row.reading, []).append(row)
     cells, most = CELLS.get(device, CELLS_CPU), MAX_ROWS.get(device, MAX_ROWS_CPU)
-    ordered = sorted(rows, key=lambda row: -row.prompt_length)
-    while ordered:
-        fit = min(most, max(1, cells // ordered[0].prompt_length))
-        yield ordered[:fit]
-        ordered = ordered[fit:]
+    waiting = list(alike.values())
+    while waiting:
+        fit = min(most, max(1, cells // waiting[0][0].prompt_length))
+        yield [row for same in waiting[:fit] for row in same]
+        waiting = waiting[fit:]
 
 
 def batches(texts: Sequence[Given], device: str, context: int, each: int = 1) -> Iterator[list[Given]]:

@@ -6,8 +6,8 @@ Whether a model is fit to judge is for a calibration to say (docs/lab.md); a sma
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,6 +18,7 @@ Rubric = Literal["concept", "instruct", "fluency"]
 RATINGS = (0, 1, 2)
 REPLIES = tuple(f" {rating}" for rating in RATINGS)
 YES_NO = (" Yes", " No")
+ANYTHING = "Write a few sentences."
 
 RUBRICS: dict[Rubric, str] = {
     "concept": (
@@ -76,6 +77,28 @@ def yes_item(question: str, text: str, *, chat: bool = True) -> ScoreItem:
 def p_yes(logprobs: Sequence[float]) -> float:
     """Chance of "Yes" against "No", 0 to 1."""
     return float(_shares(logprobs)[0])
+
+
+def naming_items(concept: str, answer: str, *, chat: bool = True) -> tuple[ScoreItem, ScoreItem]:
+    """How likely the answer is when its concept was asked for, and when nothing in particular was.
+
+    Hand what was found for both to `naming_gain`. This needs no model that follows a rubric: of the measures that know
+    no list of words it is the one that a small model is fit for.
+    """
+    prompts = f"{ANYTHING[:-1]} with {concept}.", ANYTHING
+    if chat:
+        items = [ScoreItem((answer,), messages=(Message("user", prompt),)) for prompt in prompts]
+    else:
+        items = [ScoreItem((f" {answer}",), prompt=prompt) for prompt in prompts]
+    return items[0], items[1]
+
+
+def naming_gain(named: Mapping[str, Any], plain: Mapping[str, Any]) -> float:
+    """Nats per token that naming the concept makes the answer likelier: above 0 where it is about the concept.
+
+    Takes two entries of the payload of `Score`.
+    """
+    return float((named["logprobs"][0] - plain["logprobs"][0]) / plain["tokens"][0])
 
 
 def _ask(question: str, opening: str, replies: tuple[str, ...], chat: bool) -> ScoreItem:

@@ -17,6 +17,7 @@ from inference.engine import Engine
 from inference.errors import InvalidRequest
 from inference.models.loader import LoadedModel
 from inference.types import (
+    Condition,
     Direction,
     Divergence,
     Intervention,
@@ -161,6 +162,21 @@ def test_a_continuation_that_would_change_the_prompts_tokens_keeps_its_own(
     assert got["each"][0] == pytest.approx(by_hand(hf, prompt, own), abs=1e-6)
 
 
+def test_a_condition_is_decided_by_each_items_own_prompt(tiny_model: Callable[[str], LoadedModel]) -> None:
+    model = tiny_model("llama")
+    gate = steer(3, seed=9).directions[0].values
+    never = Condition(direction=gate, layer=3, threshold=1e9)
+    always = Condition(direction=gate, layer=3, threshold=-1e9)
+    late = Positions(prompt=False)
+    plans = [(), (steer(1, positions=late),)]
+    plans += [(steer(1, positions=late, condition=c),) for c in (never, always, never)]
+    items = tuple(ScoreItem(TEXTS, prompt=s, interventions=plan) for s in tiny.SENTENCES for plan in plans)
+    found = [got["logprobs"] for got in run(model, Score("s", items))["items"]]
+    for base, steered, closed, opened, again in zip(*(found[k::5] for k in range(5)), strict=True):
+        assert closed == pytest.approx(base, abs=1e-9) == again
+        assert opened == pytest.approx(steered, abs=1e-9) != pytest.approx(base, abs=1e-3)
+
+
 def test_a_prompt_is_read_once_for_all_that_follows_it(
     tiny_model: Callable[[str], LoadedModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,6 +246,10 @@ REFUSED = [
     (Score("s", (ScoreItem(("x",), prompt="a", interventions=(steer(9),)),)), "layer_out_of_range"),
     (Score("s", (ScoreItem(("x",), prompt="a", interventions=(steer(1),) * 33),)), "too_many_interventions"),
     (Divergence("d", (), ()), "bad_texts"),
+    (
+        Divergence("d", (LONG,), (steer(1, condition=Condition(layer=1, vector_id="v", threshold=0.0)),)),
+        "condition_without_prompt",
+    ),
     (Divergence("d", ("a",), ()), "text_too_short"),
     (Divergence("d", ("word " * 200,), ()), "prompt_too_long"),
     (Divergence("d", ("\ud83d and more",), ()), "broken_text"),

@@ -26,11 +26,11 @@ def steer(subject: Subject, layer: int, strength: float, operation: Operation = 
     """Nothing at all where nothing would change: strength 0 is the base, and is measured with it."""
     if strength == 0 and operation in ("add", "ablate"):
         return ()
-    return (
-        Intervention(
-            operation=operation, strength=strength, unit=unit_of(operation), vector_id=subject.content_id, layers=(layer,)
-        ),
+    unit = unit_of(operation)
+    edit = Intervention(
+        operation=operation, strength=strength, unit=unit, vector_id=subject.content_id, layers=(layer,)
     )  # fmt: skip
+    return (edit,)
 
 
 def random_steer(
