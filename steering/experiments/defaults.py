@@ -60,7 +60,7 @@ def about(vector: Vector | None, model: ModelInfo) -> About:
     lists = {name: tuple(known.measure.get(name, ())) for name in ("terms", "against")}
     chat = known.mode == "chat" and (model.has_chat_template or not model.id)
     behaviour = Behaviour(**measure, **lists)
-    return About(_tuning(known), known.held_out_prompts, behaviour, known.wish, chat, known.tagline)
+    return About(_tuning(known), known.held_out_prompts, behaviour, known.wish, chat, known.name)
 
 
 def _starter_of(vector: Vector | None) -> Starter | None:

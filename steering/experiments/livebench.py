@@ -52,6 +52,7 @@ class LiveBench:
         self._unwritten: list[tuple[str, str, dict[str, Any], asyncio.Future[None]]] = []
         self._writing: asyncio.Future[None] | None = None
         self._counted = self._fresh = 0
+        self._before = experiment.done  # taken up again, it is soon there
         self._began = time.monotonic()
         self._reported = 0.0
         self._findings: dict[str, Any] | None = None
@@ -118,7 +119,8 @@ class LiveBench:
         facts: dict[str, Any] = {"heartbeat_at": Now(), "total": self._total, "note": self._note[:300]}
         if self._findings is not None:
             facts["findings"], self._findings = self._findings, None
-        facts |= {"done": min(self._counted, self._total), "rate": round(self.rate, 3), "eta_seconds": self._eta()}
+        done = min(max(self._counted, self._before), self._total)
+        facts |= {"done": done, "rate": round(self.rate, 3), "eta_seconds": self._eta()}
         if not await self._in_database(self.ours().update, **facts):
             raise Lost
 

@@ -19,7 +19,7 @@ if (form) {
       if (mine !== asked) return;
       says.textContent = found.problems.length
         ? found.problems.join(' ')
-        : `${found.points.toLocaleString('en')} completions, about ${duration(found.seconds)}, at most ${found.tokens.toLocaleString('en')} tokens. Nothing is lost if you close the page.`;
+        : `${found.points.toLocaleString('en')} points to measure, about ${duration(found.seconds)}, at most ${found.tokens.toLocaleString('en')} tokens. Nothing is lost if you close the page.`;
       warnings.replaceChildren(...found.warnings.map(text => Object.assign(document.createElement('li'), { textContent: text })));
       warnings.hidden = !found.warnings.length;
     } catch {
