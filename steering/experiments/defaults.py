@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from inference.types import ModelInfo
 from steering.datasets.starter_catalog import Starter, starter
@@ -56,8 +57,10 @@ def about(vector: Vector | None, model: ModelInfo) -> About:
         judge = Behaviour("judge", says=says, unit="rating, 0 to 2", concept=concept)
         wish = f"In everything you write, show this: {concept}." if concept else ""
         return About(tuning, held_out, judge, wish, model.has_chat_template or not model.id, concept)
-    measure = {name: known.measure[name] for name in ("kind", "says", "unit", "better") if name in known.measure}
-    lists = {name: tuple(known.measure.get(name, ())) for name in ("terms", "against")}
+    measure: dict[str, Any] = {
+        name: known.measure[name] for name in ("kind", "says", "unit", "better") if name in known.measure
+    }
+    lists: dict[str, Any] = {name: tuple(known.measure.get(name, ())) for name in ("terms", "against")}
     chat = known.mode == "chat" and (model.has_chat_template or not model.id)
     behaviour = Behaviour(**measure, **lists)
     return About(_tuning(known), known.held_out_prompts, behaviour, known.wish, chat, known.name)

@@ -138,7 +138,7 @@ class ExperimentForm(forms.Form):
     def _name(self, data: dict[str, Any]) -> str:
         names = " and ".join(vector.name for vector in data["vectors"])
         layers = data["layers"] if self.recipe != Experiment.Recipe.EVALUATE else ()
-        where = f", layers {layers[0]} to {layers[-1]}" if len(layers) > 1 else ""
+        where = f", layers {min(layers)} to {max(layers)}" if len(layers) > 1 else ""
         return f"{names}{where}"[:120]
 
 

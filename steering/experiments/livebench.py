@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 from channels.db import database_sync_to_async
@@ -66,7 +67,7 @@ class LiveBench:
         await self._point_at(asks, wanted, known)  # what was there before is drawn at once
         self._count(sum(digest in known for digest in wanted))
         answers = await all_of(
-            self._once(digest, known, lambda ask=ask: self._write_one(ask), "complete")
+            self._once(digest, known, partial(self._write_one, ask), "complete")
             for ask, digest in zip(asks, wanted, strict=True)
         )
         fresh = [(ask, digest) for ask, digest in zip(asks, wanted, strict=True) if digest not in known]
@@ -150,7 +151,7 @@ class LiveBench:
     ) -> dict[str, Any]:
         """The answer of the cache, of whoever has asked the same a moment ago, or of the model."""
         if digest in known:
-            return known[digest][1]  # type: ignore[no-any-return]
+            return known[digest][1]
         if digest not in self._coming:
             self._coming[digest] = asyncio.ensure_future(self._answered(digest, ask, kind))
         return await asyncio.shield(self._coming[digest])

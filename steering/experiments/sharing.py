@@ -26,4 +26,4 @@ def readable(request: HttpRequest, pk: UUID) -> Experiment:
 
 def own(request: HttpRequest, pk: UUID) -> Experiment:
     found: Any = get_object_or_404(Experiment.objects.owned_by(request.user), pk=pk)
-    return found  # type: ignore[no-any-return]
+    return found

@@ -67,7 +67,7 @@ async def _prove(desk: Desk, settings: Find, subject: Subject, best: dict[str, A
     if settings.writing.wish:
         conditions.append(desk.write(PROMPTING, settings.held_out, system=settings.writing.wish))
     rest = null_band(desk, subject, layer, strength, operation, settings.held_out, settings.directions)
-    measured, null = await all_of([all_of(conditions), rest])  # type: ignore[list-item]
+    measured, null = await all_of([all_of(conditions), rest])
     base, steered = measured[0], measured[1]
     sign = settings.behaviour.sign
     held_out = {
