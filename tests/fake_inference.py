@@ -10,6 +10,7 @@ from inference.serving.refusals import check_command, not_served, nothing_loaded
 from inference.types import (
     AppliedIntervention,
     Command,
+    Divergence,
     Event,
     Failed,
     Finished,
@@ -19,6 +20,8 @@ from inference.types import (
     Progress,
     Receipt,
     Result,
+    Score,
+    ScoreItem,
     Started,
     SteeringVector,
     Token,
@@ -31,6 +34,13 @@ TEXT = "the quick brown fox jumps over one lazy dog while seven calm cats watch 
 WORDS = TEXT.split()
 SEED = 1729
 MODEL = "SmolLM2-135M-Instruct"
+
+
+def _scored(item: ScoreItem) -> dict[str, object]:
+    """A nat per word, and half a nat more per word where it is upper case, as steered words are."""
+    words = [text.split() or [""] for text in item.continuations]
+    each = [[-1.5 if word.isupper() else -1.0 for word in some] for some in words]
+    return {"logprobs": [sum(values) for values in each], "tokens": [len(values) for values in each], "each": each}
 
 
 class FakeInference:
@@ -167,7 +177,16 @@ class FakeInference:
             await asyncio.sleep(self.delay)
             if job.id in self.finished:
                 break
-        yield Result(job.id, 5, self.payload)
+        yield Result(job.id, 5, self._payload(job))
+
+    def _payload(self, job: JobRequest) -> dict[str, object]:
+        """Scores by rule, anything else as this fake was told."""
+        if isinstance(job, Score):
+            return {"items": [_scored(item) for item in job.items]}
+        if isinstance(job, Divergence):
+            far = {"kl": 0.1, "top1": 0.9, "nll_base": 1.0, "nll_steered": 1.1, "tokens": 9}
+            return {"texts": [far for _ in job.texts]}
+        return self.payload
 
     async def _refusal(self, request: GenerationRequest | JobRequest) -> Failed | None:
         """As a real transport refuses a model that nobody serves."""

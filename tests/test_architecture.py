@@ -23,6 +23,7 @@ APPS = [
     "vectors",
     "presets",
     "playground",
+    "experiments",
     "api",
     "administration",
 ]

@@ -34,6 +34,7 @@ NAVIGATION = {
         Place("Vectors", "vectors:list", "i-vector", "g v", "vectors.Vector"),
         Place("Presets", "presets:list", "i-save", "g e", "presets.Preset"),
         Place("Datasets", "datasets:list", "i-data", "g d", "datasets.Dataset"),
+        Place("Experiments", "experiments:list", "i-flask", "g x", "experiments.Experiment"),
     ),
     "Serve": (
         Place("Keys & usage", "access:keys", "i-key", "g k"),

@@ -16,6 +16,7 @@ from django.db import connection
 from inference.errors import InferenceError
 from steering import gateway, shared
 from steering.access.recovery import reservations_sweep
+from steering.experiments.runner import experiments_sweep
 from steering.jobs.models import CARRIER_SECONDS
 from steering.jobs.runner import jobs_sweep
 from steering.playground.recovery import runs_sweep
@@ -44,6 +45,7 @@ async def _sweep_forever() -> None:
             else:
                 await runs_sweep()
                 await jobs_sweep()
+                await experiments_sweep()
                 await database_sync_to_async(reservations_sweep)()
         except (DatabaseTrouble, InferenceError):
             logger.warning("Could not look after lost work: the database or the model side does not answer")

@@ -12,6 +12,7 @@ from steering.administration.staff import StaffAdmin
 from steering.audit.models import AuditEntry
 from steering.audit.trail import record
 from steering.datasets.models import Dataset
+from steering.experiments.models import Experiment
 from steering.presets.models import Preset
 from steering.vectors.models import Vector
 
@@ -55,3 +56,11 @@ class PresetAdmin(ContentAdmin):
             Preset.objects.filter(pk=preset.pk).update(shared=False)
             record(AuditEntry.Action.PRESET_UNSHARED, f"{preset} of {preset.owner}")
         messages.success(request, f"{len(shared)} not shared any more. Their owners still have them.")
+
+
+@admin.register(Experiment)
+class ExperimentAdmin(ContentAdmin):
+    fields = ("name", "owner", "recipe", "state", "model_id", "done", "total", "created_at", "finished_at")
+    list_display = ("name", "owner", "recipe", "state", "done", "total", "created_at")
+    list_filter = ("recipe", "state")
+    empty = ("There are none yet", "People start them on the page Experiments.")

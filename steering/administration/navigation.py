@@ -43,6 +43,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
                 _item("Presets", "admin:presets_preset_changelist", "bookmark"),
                 _item("Vectors", "admin:vectors_vector_changelist", "arrow_outward"),
                 _item("Datasets", "admin:datasets_dataset_changelist", "database"),
+                _item("Experiments", "admin:experiments_experiment_changelist", "experiment"),
             ],
         },
         {

@@ -9,6 +9,8 @@ from steering import gateway
 from steering.access.models import LedgerEntry
 from steering.audit.models import AuditEntry
 from steering.audit.trail import record
+from steering.experiments.models import Experiment
+from steering.experiments.runner import experiment_cancel
 from steering.jobs.models import Job
 from steering.jobs.runner import job_cancel
 from steering.playground.runner import run_stop
@@ -24,6 +26,8 @@ def stop(entry: LedgerEntry) -> None:
         gateway.call(run_stop(entry.user, UUID(id), None))
     elif kind == "job":
         _stop_job(UUID(id))
+    elif kind == "experiment":
+        _stop_experiment(UUID(id))
     else:
         gateway.call(gateway.inference().cancel(entry.work))
     record(
@@ -39,3 +43,9 @@ def _stop_job(job_id: UUID) -> None:
     job = Job.objects.filter(pk=job_id).first()
     if job is None or not job_cancel(job):
         raise NotFound("already_ended", "This job has ended already.")
+
+
+def _stop_experiment(experiment_id: UUID) -> None:
+    experiment = Experiment.objects.filter(pk=experiment_id).first()
+    if experiment is None or not experiment_cancel(experiment):
+        raise NotFound("already_ended", "This experiment has ended already.")

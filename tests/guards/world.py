@@ -22,6 +22,8 @@ from steering.access.models import ApiKey
 from steering.accounts.models import Invitation, User
 from steering.datasets.library import dataset_create
 from steering.datasets.models import Dataset, ImportDraft
+from steering.experiments import defaults
+from steering.experiments.models import Experiment, Measurement
 from steering.jobs.models import Job
 from steering.playground.models import LaneOutput, Run
 from steering.presets import library as presets
@@ -37,7 +39,7 @@ from tests.steering.vector_files import file_of, make_vector
 PAIRS = [Pair(f"Calm {n}.", f"Angry {n}!", "How are you?") for n in range(6)]
 
 HANDLERS = {csrf: ClientHandler(enforce_csrf_checks=csrf) for csrf in (False, True)}  # middleware is loaded once
-OWNED: list[Any] = [Dataset, Vector, Job, Run, Preset, ImportDraft, ApiKey]
+OWNED: list[Any] = [Dataset, Vector, Job, Run, Preset, ImportDraft, ApiKey, Experiment, Measurement]
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,11 @@ class World:
         draft = ImportDraft.objects.create(owner=owner, source="pairs.jsonl", text='{"positive":"a","negative":"b"}')
         use = VectorUse(vector=str(vector.pk), strength=0.3)
         preset = presets.save(owner, name="calm", version="1.0", model=_model(fake), content=PresetContent(uses=(use,)))
-        return {"vector": vector, "dataset": dataset, "run": run, "job": job, "draft": draft, "preset": preset}
+        experiment = _experiment(owner, vector, _model(fake))
+        return {
+            "vector": vector, "dataset": dataset, "run": run, "job": job, "draft": draft, "preset": preset,
+            "experiment": experiment,
+        }  # fmt: skip
 
     def caller(self, who: str, *, csrf: bool = False) -> Client:
         """A test client of its own, with the one session of this caller."""
@@ -127,6 +133,18 @@ def _build(dataset: Dataset) -> dict[str, Any]:
         "chat": False,
         "layers": [],
     }
+
+
+def _experiment(owner: User, vector: Vector, model: ModelInfo) -> Experiment:
+    """One that was cancelled, with one point."""
+    settings = defaults.find_of(vector, model).to_wire()
+    experiment = Experiment.objects.create(
+        owner=owner, recipe="find", name="A search", settings=settings, model_id=model.id, state="cancelled"
+    )
+    result = {"text": "Hello", "tokens": 1, "prompt_tokens": 3, "stopped": True, "applied": []}
+    measured = Measurement.objects.create(owner=owner, digest="0" * 64, kind="complete", result=result)
+    experiment.points.create(group="base", place=0, prompt="Hi", measurement=measured)
+    return experiment
 
 
 def _model(fake: FakeInference) -> ModelInfo:

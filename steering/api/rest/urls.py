@@ -5,7 +5,7 @@ from django.urls import path, re_path
 from django.views.decorators.csrf import csrf_exempt
 
 from steering.api.rest.errors import no_such_address
-from steering.api.rest.views import datasets, document, jobs, keys, presets, runs, served, usage, vectors
+from steering.api.rest.views import datasets, document, experiments, jobs, keys, presets, runs, served, usage, vectors
 
 app_name = "rest"
 urlpatterns = [
@@ -33,6 +33,11 @@ urlpatterns = [
     path("jobs/<uuid:id>/cancel/", jobs.Cancellations.as_view(), name="job-cancel"),
     path("jobs/<uuid:id>/finish/", jobs.Finishes.as_view(), name="job-finish"),
     path("jobs/<uuid:id>/events/", jobs.JobEvents.as_view(), name="job-events"),
+    path("experiments/", experiments.Experiments.as_view(), name="experiments"),
+    path("experiments/<uuid:id>/", experiments.OneExperiment.as_view(), name="experiment"),
+    path("experiments/<uuid:id>/results/", experiments.Results.as_view(), name="experiment-results"),
+    path("experiments/<uuid:id>/cancel/", experiments.Cancellations.as_view(), name="experiment-cancel"),
+    path("experiments/<uuid:id>/resume/", experiments.Resumptions.as_view(), name="experiment-resume"),
     path("model/", served.DefaultModel.as_view(), name="default-model"),
     path("models/", served.Models.as_view(), name="models"),
     path("models/<path:id>/", served.OneModel.as_view(), name="model"),

@@ -18,6 +18,7 @@ from django.urls import reverse
 from steering import gateway
 from steering.access.recovery import reservations_recover
 from steering.accounts.models import SigninLink, User
+from steering.experiments.runner import experiments_resume
 from steering.jobs.runner import jobs_fail_interrupted
 from steering.playground.recovery import runs_recover
 from webapp.datadir import unusable
@@ -74,6 +75,7 @@ class Command(BaseCommand):
             token = SigninLink.objects.issue(User.objects.first_account())
             self.stdout.write(f"Sign in (once, within 15 minutes): {self.url}{reverse('accounts:link', args=[token])}")
         self.stdout.write("The model is loading. Stop with Ctrl+C.")
+        experiments_resume()
         self.stdout.write(wait_for_model())
 
 

@@ -1,0 +1,134 @@
+"""What a new experiment is about, unless somebody changes it: enough to start at once with any vector."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from inference.types import ModelInfo
+from steering.datasets.starter_catalog import Starter, starter
+from steering.experiments.settings import Behaviour, Choice, Evaluate, Find, Sweep, Writing, split
+from steering.vectors.models import Vector
+
+TUNING_PROMPTS = 6
+SWEEP_PROMPTS = 6
+FIND_LAYERS = 6
+SWEEP_STRENGTHS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6)
+CHOICES = 20
+SEED = 1729
+PROMPTS = (
+    "How was your day?",
+    "Tell me about a place that you know well.",
+    "I have to write a letter to my neighbour. How should I begin?",
+    "What should I think about before I buy a bicycle?",
+    "Describe a morning in a small town.",
+    "My train was cancelled and I do not know what to do.",
+    "What makes a good meal?",
+    "Explain how rain comes about.",
+    "Somebody at work did not answer my message.",
+    "Tell me a short story.",
+    "What can I do on a free afternoon?",
+    "How do I learn a song by heart?",
+    "Write a few lines about the sea.",
+    "I lost my keys this morning.",
+    "Why do people keep pets?",
+    "What happened in the meeting?",
+)
+
+
+@dataclass(frozen=True)
+class About:
+    """What is known of the behaviour of a vector: prompts that did not build it, a measure, the same as a wish."""
+
+    tuning: tuple[str, ...]
+    held_out: tuple[str, ...]
+    behaviour: Behaviour
+    wish: str
+    chat: bool
+    concept: str
+
+
+def about(vector: Vector | None, model: ModelInfo) -> About:
+    known = _starter_of(vector)
+    if known is None:
+        tuning, held_out = split(PROMPTS, SEED)
+        concept = vector.name if vector else ""
+        says = f"The local judge's rating of “{concept}”, 0 to 2." if concept else ""
+        judge = Behaviour("judge", says=says, unit="rating, 0 to 2", concept=concept)
+        wish = f"In everything you write, show this: {concept}." if concept else ""
+        return About(tuning, held_out, judge, wish, model.has_chat_template or not model.id, concept)
+    measure: dict[str, Any] = {
+        name: known.measure[name] for name in ("kind", "says", "unit", "better") if name in known.measure
+    }
+    lists: dict[str, Any] = {name: tuple(known.measure.get(name, ())) for name in ("terms", "against")}
+    chat = known.mode == "chat" and (model.has_chat_template or not model.id)
+    behaviour = Behaviour(**measure, **lists)
+    return About(_tuning(known), known.held_out_prompts, behaviour, known.wish, chat, known.name)
+
+
+def _starter_of(vector: Vector | None) -> Starter | None:
+    if vector is None:
+        return None
+    if vector.is_starter:
+        return starter(vector.slug)
+    return starter(vector.dataset.slug) if vector.dataset is not None and vector.dataset.is_starter else None
+
+
+def _tuning(known: Starter) -> tuple[str, ...]:
+    prompts = known.tuning_prompts or tuple(dict.fromkeys(pair.prompt for pair in known.pairs()))
+    left = tuple(prompt for prompt in prompts if prompt and prompt not in known.held_out_prompts)
+    return left[:TUNING_PROMPTS] or PROMPTS[:TUNING_PROMPTS]
+
+
+def near(vector: Vector, count: int) -> tuple[int, ...]:
+    """`count` layers around the recommended one, of those that have a size of their own and no attention sink yet."""
+    facts = vector.facts
+    usable = [layer for layer in facts.layers if layer in facts.residual_norms]
+    usable = [layer for layer in usable if facts.sink_from is None or layer < facts.sink_from] or usable
+    return tuple(sorted(sorted(usable, key=lambda layer: (abs(layer - facts.layer), layer))[:count]))
+
+
+def sweep_of(vector: Vector, model: ModelInfo) -> Sweep:
+    known = about(vector, model)
+    return Sweep(
+        vectors=(str(vector.pk),),
+        layers=near(vector, FIND_LAYERS),
+        strengths=SWEEP_STRENGTHS,
+        prompts=known.tuning[:SWEEP_PROMPTS],
+        behaviour=known.behaviour,
+        writing=Writing(chat=known.chat, wish=known.wish, seed=SEED),
+    )
+
+
+def find_of(vector: Vector, model: ModelInfo) -> Find:
+    known = about(vector, model)
+    return Find(
+        vector=str(vector.pk),
+        layers=near(vector, FIND_LAYERS),
+        prompts=known.tuning,
+        held_out=known.held_out,
+        behaviour=known.behaviour,
+        writing=Writing(chat=known.chat, wish=known.wish, seed=SEED),
+    )
+
+
+def evaluate_of(vector: Vector, model: ModelInfo, layer: int | None = None, strength: float | None = None) -> Evaluate:
+    known = about(vector, model)
+    facts = vector.facts
+    return Evaluate(
+        vector=str(vector.pk),
+        layer=facts.layer if layer is None else layer,
+        strength=facts.strength if strength is None else strength,
+        prompts=known.held_out,
+        behaviour=known.behaviour,
+        choices=choices_of(vector),
+        writing=Writing(chat=known.chat, wish=known.wish, seed=SEED),
+        concept=known.concept,
+    )
+
+
+def choices_of(vector: Vector) -> tuple[Choice, ...]:
+    """Questions made of its dataset's pairs. They built the vector, so they show what it can do at best."""
+    pairs = vector.dataset.pairs() if vector.dataset is not None else ()
+    asked = [pair for pair in pairs if pair.positive.strip() and pair.negative.strip()][:CHOICES]
+    return tuple(Choice(p.prompt or "Which of these two would you say?", p.positive, p.negative) for p in asked)

@@ -1,0 +1,89 @@
+"""`manage.py experiment find calm`: run a recipe without a page, and print what it shows."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management import BaseCommand, CommandError
+
+from inference.errors import InferenceError
+from steering import gateway
+from steering.accounts.models import User
+from steering.experiments import defaults
+from steering.experiments.estimate import estimate
+from steering.experiments.models import Experiment
+from steering.experiments.printing import table_of
+from steering.experiments.runner import experiment_carry, experiment_start
+from steering.experiments.settings import Settings
+from steering.vectors.lookup import find_vector
+
+
+class Command(BaseCommand):
+    help = "Run an experiment on vectors of the library, starters by their slug, and print its table."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("recipe", choices=["sweep", "find", "evaluate"])
+        parser.add_argument("vectors", nargs="+", help="names, slugs or ids; one experiment for each")
+        parser.add_argument("--user", default="", help="e-mail of the account it is for; the first one by default")
+        parser.add_argument("--layers", type=int, nargs="*", help="instead of those around the recommended one")
+        parser.add_argument("--strengths", type=float, nargs="*", help="of a sweep, in relative units")
+        parser.add_argument("--layer", type=int, help="of an evaluation")
+        parser.add_argument("--strength", type=float, help="of an evaluation")
+        parser.add_argument("--floor", type=float, help="coherence floor, 0 to 1")
+        parser.add_argument("--tokens", type=int, help="most tokens of an answer")
+        parser.add_argument("--directions", type=int, help="random directions for the null band")
+
+    def handle(self, *args: Any, recipe: str, vectors: list[str], user: str, **options: Any) -> None:
+        owner = User.objects.filter(email__iexact=user).first() if user else User.objects.first_account()
+        if owner is None:
+            raise CommandError(f"There is no account {user}. Name one that exists, or leave --user out.")
+        gateway.inference()
+        while (model := gateway.model_info(timeout=30)).state == "loading":
+            time.sleep(0.3)
+        if model.state == "failed":
+            raise CommandError(model.problem)
+        try:
+            for name in vectors:
+                vector = find_vector(owner, name, model)
+                settings = _settings(recipe, vector, model, options)
+                expected = estimate(settings, model)
+                self.stdout.write(
+                    f"{recipe} {vector.name}: {expected.points} points, {expected.tokens:,} tokens at most"
+                )
+                self.stdout.write(table_of(self._run(owner, recipe, vector.name, settings, model)))
+        except InferenceError as error:
+            raise CommandError(error.message) from None
+        finally:
+            gateway.close()
+
+    def _run(self, owner: Any, recipe: str, name: str, settings: Settings, model: Any) -> Experiment:
+        experiment = experiment_start(
+            owner=owner, recipe=recipe, name=name, settings=settings, model=model, source="command", carry=False
+        )
+        gateway.submit(experiment_carry(experiment.pk)).result()
+        experiment.refresh_from_db()
+        if experiment.state != Experiment.State.SUCCEEDED:
+            raise CommandError(f"{experiment.error_message or experiment.state} ({experiment.error_code})")
+        return experiment
+
+
+def _settings(recipe: str, vector: Any, model: Any, options: dict[str, Any]) -> Settings:
+    made: Any
+    if recipe == "evaluate":
+        made = defaults.evaluate_of(vector, model, options["layer"], options["strength"])
+    else:
+        made = (defaults.sweep_of if recipe == "sweep" else defaults.find_of)(vector, model)
+    fields = {field.name for field in dataclasses.fields(made)}
+    wanted = {"layers": _tuple(options["layers"]), "strengths": _tuple(options["strengths"])}
+    wanted |= {name: options[name] for name in ("floor", "directions")}
+    changed = {name: value for name, value in wanted.items() if value is not None and name in fields}
+    if options["tokens"] is not None:
+        changed["writing"] = dataclasses.replace(made.writing, max_tokens=options["tokens"])
+    return dataclasses.replace(made, **changed)
+
+
+def _tuple(values: list[Any] | None) -> tuple[Any, ...] | None:
+    return tuple(values) if values else None
