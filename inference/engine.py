@@ -26,6 +26,8 @@ from inference.store import Vectors
 from inference.types import (
     Alternative,
     CheckPairs,
+    CombineVectors,
+    CompareVectors,
     CreateVector,
     Event,
     Failed,
@@ -40,9 +42,12 @@ from inference.types import (
     Receipt,
     Result,
     Started,
+    SteeringVector,
     Token,
     Usage,
 )
+from inference.vectors.combining import combine_vectors
+from inference.vectors.comparing import compare_vectors
 from inference.vectors.extract import check_pairs, create_vector
 
 log = logging.getLogger(__name__)
@@ -51,6 +56,11 @@ Emit = Callable[[Event], None]
 JOBS: dict[type, Callable[[LoadedModel, Any], Iterator[Progress | Result]]] = {
     CreateVector: create_vector,
     CheckPairs: check_pairs,
+}
+Find = Callable[[str], SteeringVector]
+JOBS_ON_VECTORS: dict[type, Callable[[LoadedModel, Any, Find], Iterator[Progress | Result]]] = {
+    CombineVectors: combine_vectors,
+    CompareVectors: compare_vectors,
 }
 
 _OVERFLOW = errors.InvalidRequest(
@@ -350,12 +360,18 @@ class Engine:
             return
         job = self._jobs[0]
         if job.steps is None:
-            job.steps = JOBS[type(job.request)](self.batch.model, job.request)
+            job.steps = self._begin(job.request)
         event = next(job.steps)
         if isinstance(event, Result):
             event = self._keep_vector(event)
             self._jobs.popleft()
         job.send(event)
+
+    def _begin(self, request: JobRequest) -> Iterator[Progress | Result]:
+        model, kind = self.batch.model, type(request)
+        if kind in JOBS_ON_VECTORS:
+            return JOBS_ON_VECTORS[kind](model, request, self.vectors.get)
+        return JOBS[kind](model, request)
 
     def _keep_vector(self, event: Result) -> Result:
         data = event.payload.get("data")

@@ -355,7 +355,56 @@ class CheckPairs(Wire):
     kind: Literal["check_pairs"] = "check_pairs"
 
 
-JobRequest = CreateVector | CheckPairs
+@dataclass(frozen=True)
+class VectorTerm(Wire):
+    """A vector in a combination. `name` is what the result's provenance calls it."""
+
+    vector_id: str
+    weight: float = 1.0
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class CombineVectors(Wire):
+    """A new vector from stored ones of one model and revision, at each layer that all of them have.
+
+    sum: sum of w_i v_i. difference: w_0 v_0 - the sum of the others. average: the mean of the unit directions, at their
+    mean length. project_out: the first without its part in the span of the others. rescale: w_0 v_0, of one vector.
+    Raw scale. Result.payload is as of `CreateVector`.
+    """
+
+    id: str
+    terms: tuple[VectorTerm, ...]
+    operation: Literal["sum", "difference", "average", "project_out", "rescale"] = "sum"
+    model: str = ""
+    kind: Literal["combine_vectors"] = "combine_vectors"
+
+    @property
+    def vector_ids(self) -> tuple[str, ...]:
+        return tuple(term.vector_id for term in self.terms)
+
+
+@dataclass(frozen=True)
+class CompareVectors(Wire):
+    """How vectors of one model and revision lie to each other, at each layer that all of them have.
+
+    Result.payload: {"layers": [...], "dropped": {id: [layers]}, "compared": [{"id", "norms", "residual_norms"}],
+    "cosines": [[[...]]], "maps": [{"points": [[x, y]], "shown"}], "tokens": [[{"promotes", "suppresses"}]],
+    "nearest": [[[[i, cosine]]]], "library": [ids], "missing": n}. Lists go by layer, then by vector. A token is
+    [id, text, change of its logit against the average token's]; `i` counts in "library", the ids that were asked for.
+    Vectors of `library` that are gone are counted in "missing", and those of another model left out.
+    """
+
+    id: str
+    vector_ids: tuple[str, ...]
+    library: tuple[str, ...] = ()
+    tokens: int = 10
+    neighbours: int = 5
+    model: str = ""
+    kind: Literal["compare_vectors"] = "compare_vectors"
+
+
+JobRequest = CreateVector | CheckPairs | CombineVectors | CompareVectors
 JOB_REQUESTS: dict[str, type[JobRequest]] = {cls.kind: cls for cls in get_args(JobRequest)}
 
 

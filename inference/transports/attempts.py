@@ -51,4 +51,11 @@ class Attempt:
 
     @property
     def vector_ids(self) -> list[str]:
-        return sorted({i.vector_id for i in getattr(self.request, "interventions", ()) if i.vector_id})
+        """What the request needs, and what it can do without (`library`)."""
+        steering = {i.vector_id for i in getattr(self.request, "interventions", ()) if i.vector_id}
+        named = getattr(self.request, "vector_ids", ())  # of jobs about vectors
+        return sorted({*steering, *named, *self.optional_vector_ids})
+
+    @property
+    def optional_vector_ids(self) -> frozenset[str]:
+        return frozenset(getattr(self.request, "library", ())) - frozenset(getattr(self.request, "vector_ids", ()))
