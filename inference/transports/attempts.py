@@ -52,7 +52,7 @@ class Attempt:
     @property
     def vector_ids(self) -> list[str]:
         """What the request needs, and what it can do without (`library`)."""
-        steering = {i.vector_id for i in getattr(self.request, "interventions", ()) if i.vector_id}
+        steering = {id for i in getattr(self.request, "interventions", ()) for id in i.vector_ids}
         named = getattr(self.request, "vector_ids", ())  # of jobs about vectors
         return sorted({*steering, *named, *self.optional_vector_ids})
 
