@@ -23,10 +23,11 @@ APPS = [
     "vectors",
     "presets",
     "playground",
+    "rating",
     "api",
     "administration",
 ]
-FOR_PRODUCT = {"inference.client", "inference.types", "inference.errors"}
+FOR_PRODUCT = {"inference.client", "inference.types", "inference.errors", "inference.statistics"}
 HEAVY = {"torch", "transformers", "safetensors", "gguf", "tokenizers"}
 SHARED = {"redis", "celery", "kombu"}  # what joins several processes; one alone loads none of it
 JOINTS = {"steering/shared.py", "steering/jobs/queue.py", "webapp/celery.py"}

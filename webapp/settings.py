@@ -201,6 +201,7 @@ INSTALLED_APPS = [
     "steering.vectors",
     "steering.presets",
     "steering.playground",
+    "steering.rating",
     "steering.api",
     "steering.administration",
     "rest_framework",

@@ -335,7 +335,7 @@ async def _in_thread(write: Callable[..., Any], *args: Any, **kwargs: Any) -> An
     return await database_sync_to_async(write, thread_sensitive=False, executor=_writer)(*args, **kwargs)
 
 
-BULKY = ("pairs", "datapoints")
+BULKY = ("pairs", "datapoints", "library")
 
 
 def _settings_of(request: JobRequest) -> dict[str, Any]:

@@ -56,7 +56,16 @@ class Facts:
     @property
     def norms(self) -> dict[int, float]:
         """The length of the vector's own direction, by layer."""
-        return {row.layer: row.norm for row in self.stats}
+        return {row.layer: row.norm for row in self.stats} or self._norms_of_combination
+
+    @property
+    def _norms_of_combination(self) -> dict[int, float]:
+        """A combination has no figures by layer but these; a file may say anything here."""
+        known = self.provenance.get("norms")
+        try:
+            return {int(layer): float(norm) for layer, norm in known.items()} if isinstance(known, dict) else {}
+        except (TypeError, ValueError):
+            return {}
 
     @property
     def residual_norm(self) -> float | None:

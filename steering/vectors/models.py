@@ -17,7 +17,7 @@ from steering.datasets.models import Dataset
 from steering.datasets.starter_catalog import starter
 from steering.vectors.facts import Facts
 
-METHOD_NAMES = {"caa": "CAA", "mean_difference": "mean difference"}
+METHOD_NAMES = {"combination": "combination", "caa": "CAA", "mean_difference": "mean difference"}
 
 
 class VectorQuerySet(OwnedQuerySet):
