@@ -102,11 +102,11 @@ class Figure {
   }
 }
 
-function tableOf(names, rows, said) {
+function tableOf(names, rows, said, aligned = 'num') {
   const table = element('table', 'table');
   const head = element('tr');
   head.append(...names.map((name, i) => {
-    const th = element('th', i ? 'num' : '', name);
+    const th = element('th', i ? aligned : '', name);
     th.scope = 'col';
     return th;
   }));
@@ -127,7 +127,7 @@ const token = name => getComputedStyle(document.documentElement).getPropertyValu
 
 function frame(ink, more) {
   return {
-    height: 300, margin: { l: 110, r: 12, t: 12, b: 70 }, showlegend: false, dragmode: false,
+    height: 330, margin: { l: 110, r: 12, t: 12, b: 70 }, showlegend: false, dragmode: false,
     paper_bgcolor: 'transparent', plot_bgcolor: 'transparent', font: { family: ink.font, size: 11, color: ink.faint },
     hoverlabel: { bgcolor: ink.over, bordercolor: ink.strong, font: { family: ink.font, color: ink.text } }, ...more,
   };
@@ -148,6 +148,7 @@ function heat(matrix, names, ink) {
       texttemplate: '%{text}', textfont: { family: ink.font, size: 12, color: ink.text }, hovertemplate: '%{y} and %{x}: %{z:.3f}<extra></extra>',
     }],
     layout: frame(ink, {
+      height: 330, margin: { l: 110, r: 12, t: 12, b: 96 },
       xaxis: { ...axis(ink), showgrid: false, tickangle: matrix.length > 3 ? -35 : 0 },
       yaxis: { ...axis(ink), showgrid: false, autorange: 'reversed' },
     }),
@@ -160,7 +161,7 @@ function scatter(points, names, ink) {
   return {
     traces: [{
       type: 'scatter', mode: 'markers+text', x: points.map(p => p[0]), y: points.map(p => p[1]), text: names.map((n, i) => `${i + 1} ${plain(n)}`),
-      textposition: points.map(p => (p[0] > reach / 3 ? 'top left' : p[0] < -reach / 3 ? 'top right' : 'top center')), marker: { size: 9, color: ink.main },
+      textposition: points.map((p, i) => `${i % 2 ? 'bottom' : 'top'} ${p[0] > reach / 3 ? 'left' : p[0] < -reach / 3 ? 'right' : 'center'}`), marker: { size: 9, color: ink.main },
       textfont: { family: ink.font, size: 11, color: ink.text }, hovertemplate: '%{text}<extra></extra>', cliponaxis: false,
     }],
     layout: frame(ink, { margin: { l: 40, r: 12, t: 16, b: 32 }, xaxis: side, yaxis: side }),
@@ -179,7 +180,7 @@ function norms(data, names, at, ink) {
       { ...line('residual, median', data.residual_norms[0], 0), line: { width: 1.5, color: ink.muted, dash: 'dash' } },
     ],
     layout: frame(ink, {
-      margin: { l: 48, r: 12, t: 12, b: 34 }, showlegend: true, legend: { orientation: 'h', y: -0.22, font: { size: 11, color: ink.text } }, hovermode: 'x',
+      margin: { l: 48, r: 12, t: 12, b: 34 }, showlegend: true, legend: { orientation: 'h', y: -0.3, font: { size: 11, color: ink.text } }, hovermode: 'x',
       xaxis: { ...axis(ink), showgrid: false, title: { text: 'layer', font: { size: 11 } } }, yaxis: { ...axis(ink), type: 'log', dtick: 1, exponentformat: 'none' },
       shapes: [{ type: 'line', x0: data.layers[at], x1: data.layers[at], yref: 'paper', y0: 0, y1: 1, line: { color: ink.text, width: 1, dash: 'dot' } }],
     }),
@@ -224,7 +225,7 @@ function neighbours(nearest, names) {
   if (nearest.every(found => !found.length)) return element('p', 'muted', 'Your library has no other vector of this model with a direction at this layer.');
   const most = Math.max(...nearest.map(found => found.length));
   const rows = nearest.map((found, i) => [names[i], ...Array.from({ length: most }, (_, k) => cellOf(found[k]))]);
-  return tableOf(['Vector', ...Array.from({ length: most }, (_, k) => `${k + 1}.`)], rows, String);
+  return tableOf(['Vector', ...Array.from({ length: most }, (_, k) => `${k + 1}.`)], rows, String, '');
 }
 
 function cellOf(near) {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args, get_type_hints
+from uuid import UUID
 
 from inference.errors import InvalidRequest
 from inference.types import CombineVectors, VectorTerm
@@ -92,8 +93,6 @@ def read(user: Any, form: Mapping[str, Any], ids: Sequence[str], weights: Sequen
 
 def visible(user: Any, ids: Sequence[str]) -> dict[str, Vector]:
     """The vectors of the library by the ids as given. Raises InvalidRequest("vectors") for one that is not there."""
-    from uuid import UUID
-
     found: dict[str, Vector] = {}
     for id in ids:
         try:
