@@ -8,6 +8,7 @@ from uuid import UUID
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
 from django.utils.text import slugify
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
@@ -41,7 +42,7 @@ def study_new(request: HttpRequest) -> HttpResponse:
         try:
             study = study_create(
                 owner=request.user,
-                name=data["name"].strip() or data["settings"].about[:120],
+                name=data["name"].strip() or f"Study of {timezone.now():%-d %b, %H:%M}",  # raters see it
                 question=data["question"].strip(),
                 settings=data["settings"],
                 prompts=data["prompts"],

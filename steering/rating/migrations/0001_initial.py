@@ -8,7 +8,6 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
@@ -17,77 +16,112 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
-            name='Study',
+            name="Study",
             fields=[
-                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('name', models.CharField(max_length=120)),
-                ('question', models.CharField(max_length=300)),
-                ('model_id', models.CharField(max_length=200)),
-                ('settings', models.JSONField(default=dict)),
-                ('state', models.CharField(choices=[('writing', 'Writing'), ('ready', 'Ready'), ('failed', 'Failed')], default='writing', max_length=8)),
-                ('error_code', models.CharField(blank=True, max_length=80)),
-                ('error_message', models.TextField(blank=True)),
-                ('shared', models.BooleanField(default=False)),
-                ('carrier', models.CharField(blank=True, editable=False, max_length=80)),
-                ('heartbeat_at', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('owner', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='studies', to=settings.AUTH_USER_MODEL)),
+                ("id", models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ("name", models.CharField(max_length=120)),
+                ("question", models.CharField(max_length=300)),
+                ("model_id", models.CharField(max_length=200)),
+                ("settings", models.JSONField(default=dict)),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[("writing", "Writing"), ("ready", "Ready"), ("failed", "Failed")],
+                        default="writing",
+                        max_length=8,
+                    ),
+                ),
+                ("error_code", models.CharField(blank=True, max_length=80)),
+                ("error_message", models.TextField(blank=True)),
+                ("shared", models.BooleanField(default=False)),
+                ("carrier", models.CharField(blank=True, editable=False, max_length=80)),
+                ("heartbeat_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
+                (
+                    "owner",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="studies", to=settings.AUTH_USER_MODEL
+                    ),
+                ),
             ],
             options={
-                'verbose_name_plural': 'studies',
-                'ordering': ('-created_at',),
+                "verbose_name_plural": "studies",
+                "ordering": ("-created_at",),
             },
         ),
         migrations.CreateModel(
-            name='Rater',
+            name="Rater",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('order', models.JSONField()),
-                ('steered_left', models.JSONField()),
-                ('revealed_at', models.DateTimeField(blank=True, null=True)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='ratings', to=settings.AUTH_USER_MODEL)),
-                ('study', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='raters', to='rating.study')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("order", models.JSONField()),
+                ("steered_left", models.JSONField()),
+                ("revealed_at", models.DateTimeField(blank=True, null=True)),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
+                (
+                    "user",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="ratings", to=settings.AUTH_USER_MODEL
+                    ),
+                ),
+                (
+                    "study",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="raters", to="rating.study"
+                    ),
+                ),
             ],
             options={
-                'ordering': ('created_at',),
+                "ordering": ("created_at",),
             },
         ),
         migrations.CreateModel(
-            name='Item',
+            name="Item",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('position', models.PositiveIntegerField()),
-                ('prompt', models.TextField()),
-                ('seed', models.BigIntegerField()),
-                ('base', models.TextField(null=True)),
-                ('steered', models.TextField(null=True)),
-                ('study', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='items', to='rating.study')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("position", models.PositiveIntegerField()),
+                ("prompt", models.TextField()),
+                ("seed", models.BigIntegerField()),
+                ("base", models.TextField(null=True)),
+                ("steered", models.TextField(null=True)),
+                (
+                    "study",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="items", to="rating.study"
+                    ),
+                ),
             ],
             options={
-                'ordering': ('position',),
+                "ordering": ("position",),
             },
         ),
         migrations.CreateModel(
-            name='Answer',
+            name="Answer",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('place', models.PositiveIntegerField()),
-                ('side', models.CharField(choices=[('left', 'Left'), ('right', 'Right'), ('tie', 'Tie')], max_length=5)),
-                ('answered_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('rater', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='answers', to='rating.rater')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("place", models.PositiveIntegerField()),
+                (
+                    "side",
+                    models.CharField(choices=[("left", "Left"), ("right", "Right"), ("tie", "Tie")], max_length=5),
+                ),
+                ("answered_at", models.DateTimeField(default=django.utils.timezone.now)),
+                (
+                    "rater",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="answers", to="rating.rater"
+                    ),
+                ),
             ],
             options={
-                'ordering': ('place',),
-                'constraints': [models.UniqueConstraint(fields=('rater', 'place'), name='one_answer_per_place')],
+                "ordering": ("place",),
+                "constraints": [models.UniqueConstraint(fields=("rater", "place"), name="one_answer_per_place")],
             },
         ),
         migrations.AddConstraint(
-            model_name='rater',
-            constraint=models.UniqueConstraint(fields=('study', 'user'), name='one_pass_per_rater'),
+            model_name="rater",
+            constraint=models.UniqueConstraint(fields=("study", "user"), name="one_pass_per_rater"),
         ),
         migrations.AddConstraint(
-            model_name='item',
-            constraint=models.UniqueConstraint(fields=('study', 'position'), name='one_item_per_position'),
+            model_name="item",
+            constraint=models.UniqueConstraint(fields=("study", "position"), name="one_item_per_position"),
         ),
     ]
