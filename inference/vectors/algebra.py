@@ -46,7 +46,7 @@ OPERATIONS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 }
 
 
-def combine(operation: str, directions: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
+def combine(operation: str, directions: Sequence[np.ndarray] | np.ndarray, weights: Sequence[float]) -> np.ndarray:
     """float64[d_model]; all zeros where the terms cancel out, up to the rounding of float32."""
     rows = np.asarray(directions, dtype=np.float64)
     factors = np.asarray(weights, dtype=np.float64)

@@ -25,7 +25,7 @@ function show(data) {
       digits: 2, plot: ink => heat(data.cosines[at], short, ink),
     }),
     new Figure('Map', () => `map-layer-${layer()}`, {
-      note: () => `PCA of the unit directions, which is classical MDS of √(2 − 2 cos): close is alike. The plane shows ${Math.round(data.maps[at].shown * 100)} % of the squared distances.`,
+      note: () => `${names.map((name, i) => `${i + 1} ${name}`).join(' · ')}. PCA of the unit directions, which is classical MDS of √(2 − 2 cos): close is alike. The plane shows ${Math.round(data.maps[at].shown * 100)} % of the squared distances.`,
       rows: () => [['vector', 'x', 'y'], ...data.maps[at].points.map((point, i) => [names[i], ...point])],
       digits: 3, plot: ink => scatter(data.maps[at].points, names, ink),
     }),
@@ -160,9 +160,9 @@ function scatter(points, names, ink) {
   const side = { ...axis(ink), range: [-reach, reach], nticks: 5, zeroline: true, zerolinecolor: ink.line };
   return {
     traces: [{
-      type: 'scatter', mode: 'markers+text', x: points.map(p => p[0]), y: points.map(p => p[1]), text: names.map((n, i) => `${i + 1} ${plain(n)}`),
-      textposition: points.map((p, i) => `${i % 2 ? 'bottom' : 'top'} ${p[0] > reach / 3 ? 'left' : p[0] < -reach / 3 ? 'right' : 'center'}`), marker: { size: 9, color: ink.main },
-      textfont: { family: ink.font, size: 11, color: ink.text }, hovertemplate: '%{text}<extra></extra>', cliponaxis: false,
+      type: 'scatter', mode: 'markers+text', x: points.map(p => p[0]), y: points.map(p => p[1]), text: names.map((_, i) => String(i + 1)), customdata: names.map(plain),
+      textposition: names.map((_, i) => ['top center', 'bottom center', 'middle right', 'middle left'][i % 4]), marker: { size: 9, color: ink.main },
+      textfont: { family: ink.font, size: 12, color: ink.text }, hovertemplate: '%{text} %{customdata}<extra></extra>', cliponaxis: false,
     }],
     layout: frame(ink, { margin: { l: 40, r: 12, t: 16, b: 32 }, xaxis: side, yaxis: side }),
   };

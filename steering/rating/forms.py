@@ -70,7 +70,10 @@ class StudyForm(forms.Form):
                 raise forms.ValidationError({"vector": "Choose the vector to rate."})
             strength = vector.facts.strength if data.get("strength") is None else data["strength"]
             made = planning.of_vector(self.user, vector, data.get("layer"), strength, self.model)
-        given = {"max_tokens": data.get("max_tokens") or self.DEFAULTS["max_tokens"], "seed": data.get("seed")}
+        given: dict[str, Any] = {
+            "max_tokens": data.get("max_tokens") or self.DEFAULTS["max_tokens"],
+            "seed": data.get("seed"),
+        }
         given["temperature"] = self.DEFAULTS["temperature"] if data.get("temperature") is None else data["temperature"]
         return dataclasses.replace(made, sampling=dataclasses.replace(made.sampling, **given))
 
