@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 
 from inference import errors
 from inference.batch import Batch, Choice, Row
+from inference.evaluation import Find, diverge, score
 from inference.models.loader import LoadedModel
 from inference.prepare import Prepared, prepare
 from inference.sampling import NO_TOKEN
@@ -29,6 +31,7 @@ from inference.types import (
     CombineVectors,
     CompareVectors,
     CreateVector,
+    Divergence,
     Event,
     Failed,
     Finished,
@@ -41,10 +44,13 @@ from inference.types import (
     PromptToken,
     Receipt,
     Result,
+    Score,
     Started,
     SteeringVector,
     Token,
     Usage,
+    named_vectors,
+    spare_vectors,
 )
 from inference.vectors.combining import combine_vectors
 from inference.vectors.comparing import compare_vectors
@@ -57,8 +63,9 @@ JOBS: dict[type, Callable[[LoadedModel, Any], Iterator[Progress | Result]]] = {
     CreateVector: create_vector,
     CheckPairs: check_pairs,
 }
-Find = Callable[[str], SteeringVector]
-JOBS_ON_VECTORS: dict[type, Callable[[LoadedModel, Any, Find], Iterator[Progress | Result]]] = {
+STEERED_JOBS: dict[type, Callable[[LoadedModel, Any, Find], Iterator[Progress | Result]]] = {
+    Score: score,
+    Divergence: diverge,
     CombineVectors: combine_vectors,
     CompareVectors: compare_vectors,
 }
@@ -103,8 +110,14 @@ class Job:
 
     request: JobRequest
     emit: Emit
+    vectors: dict[str, SteeringVector] = field(default_factory=dict)  # those that it names
     seq: int = 0
     steps: Iterator[Progress | Result] | None = None
+
+    def find(self, id: str) -> SteeringVector:
+        if id not in self.vectors:
+            raise errors.NotFound("vector_not_found", f"There is no vector {id[:12]}. Build it again or upload it.")
+        return self.vectors[id]
 
     def send(self, event: Progress | Result | Failed) -> None:
         self.emit(replace(event, id=self.request.id, seq=self.seq))
@@ -151,9 +164,13 @@ class Engine:
         self._submit(lambda: self._waiting.append(Run(prepared, emit)))
 
     def start_job(self, request: JobRequest, emit: Emit) -> None:
-        """Queue a job. Progress..., then one of Result and Failed go to `emit`. Raises Unavailable."""
+        """Queue a job. Progress..., then one of Result and Failed go to `emit`. Raises Unavailable or NotFound."""
         self._ready_model()
-        self._submit(lambda: self._jobs.append(Job(request, emit)))
+        vectors = {id: self.vectors.get(id) for id in named_vectors(request)}
+        for id in spare_vectors(request):
+            with suppress(errors.NotFound):
+                vectors[id] = self.vectors.get(id)
+        self._submit(lambda: self._jobs.append(Job(request, emit, vectors)))
 
     def _submit(self, action: Callable[[], None]) -> None:
         self._inbox.put(action)
@@ -360,18 +377,18 @@ class Engine:
             return
         job = self._jobs[0]
         if job.steps is None:
-            job.steps = self._begin(job.request)
+            job.steps = self._begin(job)
         event = next(job.steps)
         if isinstance(event, Result):
             event = self._keep_vector(event)
             self._jobs.popleft()
         job.send(event)
 
-    def _begin(self, request: JobRequest) -> Iterator[Progress | Result]:
-        model, kind = self.batch.model, type(request)
-        if kind in JOBS_ON_VECTORS:
-            return JOBS_ON_VECTORS[kind](model, request, self.vectors.get)
-        return JOBS[kind](model, request)
+    def _begin(self, job: Job) -> Iterator[Progress | Result]:
+        kind = type(job.request)
+        if kind in STEERED_JOBS:
+            return STEERED_JOBS[kind](self.batch.model, job.request, job.find)
+        return JOBS[kind](self.batch.model, job.request)
 
     def _keep_vector(self, event: Result) -> Result:
         data = event.payload.get("data")

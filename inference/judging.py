@@ -6,8 +6,8 @@ Whether a model is fit to judge is for a calibration to say (docs/lab.md); a sma
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,6 +18,7 @@ Rubric = Literal["concept", "instruct", "fluency"]
 RATINGS = (0, 1, 2)
 REPLIES = tuple(f" {rating}" for rating in RATINGS)
 YES_NO = (" Yes", " No")
+ANYTHING = "Write a few sentences."
 
 RUBRICS: dict[Rubric, str] = {
     "concept": (
@@ -76,6 +77,32 @@ def yes_item(question: str, text: str, *, chat: bool = True) -> ScoreItem:
 def p_yes(logprobs: Sequence[float]) -> float:
     """Chance of "Yes" against "No", 0 to 1."""
     return float(_shares(logprobs)[0])
+
+
+def naming_items(concept: str, answer: str, *, chat: bool = True) -> tuple[ScoreItem, ScoreItem]:
+    """How likely the answer is when its concept was asked for, and when nothing in particular was.
+
+    Hand what was found for both to `likelihood_gain`. This needs no model that follows a rubric: of the measures that
+    know no list of words it is the one that a small model is fit for.
+    """
+    return instruction_items(f"{ANYTHING[:-1]} with {concept}.", answer, chat=chat)
+
+
+def instruction_items(instruction: str, answer: str, *, chat: bool = True) -> tuple[ScoreItem, ScoreItem]:
+    """How likely the answer is after its instruction, and when nothing in particular was asked."""
+    if chat:
+        asked, plain = (ScoreItem((answer,), messages=(Message("user", p),)) for p in (instruction, ANYTHING))
+    else:
+        asked, plain = (ScoreItem((f" {answer}",), prompt=p) for p in (instruction, ANYTHING))
+    return asked, plain
+
+
+def likelihood_gain(asked: Mapping[str, Any], plain: Mapping[str, Any]) -> float:
+    """Nats per token that asking makes the answer likelier: above 0 where it is what was asked for.
+
+    Takes two entries of the payload of `Score`.
+    """
+    return float((asked["logprobs"][0] - plain["logprobs"][0]) / plain["tokens"][0])
 
 
 def _ask(question: str, opening: str, replies: tuple[str, ...], chat: bool) -> ScoreItem:

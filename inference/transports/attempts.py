@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 
 from inference.logs import cause
-from inference.types import Event, GenerationRequest, JobRequest
+from inference.types import Event, GenerationRequest, JobRequest, named_vectors, spare_vectors
 
 
 def fresh_key() -> str:
@@ -51,11 +51,9 @@ class Attempt:
 
     @property
     def vector_ids(self) -> list[str]:
-        """What the request needs, and what it can do without (`library`)."""
-        steering = {id for i in getattr(self.request, "interventions", ()) for id in i.vector_ids}
-        named = getattr(self.request, "vector_ids", ())  # of jobs about vectors
-        return sorted({*steering, *named, *self.optional_vector_ids})
+        """What it needs, and what it can do without."""
+        return sorted({*named_vectors(self.request), *self.optional_vector_ids})
 
     @property
     def optional_vector_ids(self) -> frozenset[str]:
-        return frozenset(getattr(self.request, "library", ())) - frozenset(getattr(self.request, "vector_ids", ()))
+        return spare_vectors(self.request)

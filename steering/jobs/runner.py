@@ -335,10 +335,10 @@ async def _in_thread(write: Callable[..., Any], *args: Any, **kwargs: Any) -> An
     return await database_sync_to_async(write, thread_sensitive=False, executor=_writer)(*args, **kwargs)
 
 
-BULKY = ("pairs", "datapoints", "library")
+BULK = ("pairs", "datapoints", "items", "texts", "library")
 
 
 def _settings_of(request: JobRequest) -> dict[str, Any]:
-    """The request with its examples counted: they may be large, and those of a dataset belong to it."""
-    settings = request.to_wire()
-    return settings | {name: len(settings[name]) for name in BULKY if name in settings}
+    """The request, with the number of its pairs, items or texts in the place of these, which may be large."""
+    counts = {name: len(getattr(request, name)) for name in BULK if hasattr(request, name)}
+    return request.to_wire() | counts
