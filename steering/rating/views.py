@@ -27,7 +27,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 @require_GET
 def study_list(request: HttpRequest) -> HttpResponse:
     own = Study.objects.owned_by(request.user)
-    joined = Study.objects.filter(raters__user=request.user, shared=True).exclude(owner=request.user)
+    joined = Study.objects.filter(raters__user=request.user.pk, shared=True).exclude(owner=request.user.pk)
     return render(request, "rating/list.html", {"own": own, "joined": joined})
 
 
@@ -65,7 +65,7 @@ def study_detail(request: HttpRequest, pk: UUID) -> HttpResponse:
     mine = study.owner_id == request.user.pk
     if mine and study.state == Study.State.WRITING:
         _write(request, study)
-    rater = study.raters.filter(user=request.user).first()
+    rater = study.raters.filter(user=request.user.pk).first()
     context = {
         "study": study,
         "mine": mine,

@@ -50,7 +50,9 @@ def url(study: Study, rest: str = "") -> str:
 
 
 def body(response: Any) -> str:
-    return re.sub(r'name="csrfmiddlewaretoken" value="[^"]*"|req_[0-9a-f]+', "", response.content.decode())
+    """What is the page's own: not the frame, which tells how the model does, nor what is new in each answer."""
+    text = response.content.decode().partition("<main")[2] or response.content.decode()
+    return re.sub(r'name="csrfmiddlewaretoken" value="[^"]*"|req_[0-9a-f]+', "", text)
 
 
 # ---- blindness ----
@@ -205,6 +207,14 @@ def form(**changes: Any) -> dict[str, Any]:
     return {"source": "vector", "prompts": "How are you?\n\nTell me more.\nHow are you?", "max_tokens": "5", **changes}
 
 
+def settled() -> LedgerEntry:
+    for _ in range(600):
+        if entry := LedgerEntry.objects.exclude(state="open").first():
+            return entry
+        time.sleep(0.02)
+    raise TimeoutError("the work was not settled within 12 s")
+
+
 def written(study: Study) -> Study:
     for _ in range(600):
         study.refresh_from_db()
@@ -231,7 +241,7 @@ def test_both_sides_of_a_pair_are_written_with_one_seed_and_only_one_is_steered(
     assert asked == [(7, 0), (7, 1), (8, 0), (8, 1)]
     steered = next(r for r in fake_inference.requests if r.interventions).interventions[0]
     assert (steered.layers, steered.strength, steered.vector_id) == ((2,), 0.5, vector.content_id)
-    entry = LedgerEntry.objects.get()
+    entry = settled()
     assert (entry.state, entry.completion_tokens, entry.source) == ("settled", 20, "rating")
 
 
