@@ -78,7 +78,7 @@ class Edit:
             reference=self.reference,
             norm_preserving=self.source.norm_preserving,
             schedule=self.source.schedule,
-            condition=self.condition and self.condition.applied(prompt + generated, held, value),
+            condition=self.condition.applied(prompt + generated, held, value) if self.condition else None,
         )
 
 

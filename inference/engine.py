@@ -6,12 +6,13 @@ the request; that callable must not block.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Generator, Hashable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -39,6 +40,7 @@ from inference.types import (
     GenerationRequest,
     JobRequest,
     ModelInfo,
+    OptimiseVector,
     Progress,
     PromptRead,
     PromptToken,
@@ -55,6 +57,7 @@ from inference.types import (
 from inference.vectors.combining import combine_vectors
 from inference.vectors.comparing import compare_vectors
 from inference.vectors.extract import check_pairs, create_vector
+from inference.vectors.optimise.job import FINISH, optimise_vector
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +65,7 @@ Emit = Callable[[Event], None]
 JOBS: dict[type, Callable[[LoadedModel, Any], Iterator[Progress | Result]]] = {
     CreateVector: create_vector,
     CheckPairs: check_pairs,
+    OptimiseVector: optimise_vector,
 }
 STEERED_JOBS: dict[type, Callable[[LoadedModel, Any, Find], Iterator[Progress | Result]]] = {
     Score: score,
@@ -113,6 +117,22 @@ class Job:
     vectors: dict[str, SteeringVector] = field(default_factory=dict)  # those that it names
     seq: int = 0
     steps: Iterator[Progress | Result] | None = None
+    finish: bool = False  # it is to end with what it has, if its kind can
+
+    def advance(self) -> Progress | Result:
+        if (
+            self.finish
+            and isinstance(self.steps, Generator)
+            and inspect.getgeneratorstate(self.steps) == inspect.GEN_SUSPENDED
+        ):
+            return self.steps.send(FINISH)
+        assert self.steps is not None
+        return next(self.steps)
+
+    def close(self) -> None:
+        """Let go of what it holds, now rather than when somebody tidies up."""
+        if isinstance(self.steps, Generator):
+            self.steps.close()
 
     def find(self, id: str) -> SteeringVector:
         if id not in self.vectors:
@@ -180,6 +200,10 @@ class Engine:
     def cancel(self, id: str) -> None:
         """Stop a run, which ends with Finished("cancelled"), or a job, which ends with Failed("cancelled")."""
         self._inbox.put(lambda: self._cancel(id))
+
+    def finish(self, id: str) -> None:
+        """Ask a job to end with the best it has, as a Result. Kinds of job that cannot go on as they are."""
+        self._inbox.put(lambda: self._finish_job(id))
 
     def close(self) -> None:
         """End the thread; what still runs ends with Failed("shutting_down")."""
@@ -378,7 +402,7 @@ class Engine:
         job = self._jobs[0]
         if job.steps is None:
             job.steps = self._begin(job)
-        event = next(job.steps)
+        event = job.advance()
         if isinstance(event, Result):
             event = self._keep_vector(event)
             self._jobs.popleft()
@@ -391,11 +415,11 @@ class Engine:
         return JOBS[kind](self.batch.model, job.request)
 
     def _keep_vector(self, event: Result) -> Result:
-        data = event.payload.get("data")
-        if data is None:
-            return event
-        self.vectors.put(data)
-        return replace(event, payload={k: v for k, v in event.payload.items() if k != "data"})
+        """Store what a job built: the bytes under "data", or several under "datas"."""
+        made = [event.payload["data"]] if "data" in event.payload else event.payload.get("datas", [])
+        for data in made:
+            self.vectors.put(data)
+        return replace(event, payload={k: v for k, v in event.payload.items() if k not in ("data", "datas")})
 
     def _cancel(self, id: str) -> None:
         for run in [*self._waiting, *self._running.values()]:
@@ -405,7 +429,12 @@ class Engine:
                 self._finish(run, "cancelled")
         for job in [j for j in self._jobs if j.request.id == id]:
             self._jobs.remove(job)
+            job.close()
             job.send(Failed(id, 0, "cancelled", "cancelled", "The job was cancelled."))
+
+    def _finish_job(self, id: str) -> None:
+        for job in self._jobs:
+            job.finish = job.finish or job.request.id == id
 
     # ---- when something breaks ----
 

@@ -197,7 +197,8 @@ def _refuse_constant(name: str) -> None:
 
 
 def _read_tensors(tensors: dict[str, np.ndarray]) -> tuple[tuple[Direction, ...], tuple[AffineMap, ...]]:
-    directions, maps = [], {}
+    directions: list[Direction] = []
+    maps: dict[int, dict[str, np.ndarray]] = {}
     for name, values in tensors.items():
         match = _TENSOR.fullmatch(name)
         if not match or values.dtype != np.float32:

@@ -444,6 +444,9 @@ class CheckPairs(Wire):
     kind: Literal["check_pairs"] = "check_pairs"
 
 
+OPTIMISE_STEPS = {"promotion": 50, "bipo": 100, "melbo": 100}  # where a job asks for 0
+
+
 @dataclass(frozen=True)
 class VectorTerm(Wire):
     """A vector in a combination. `name` is what the result's provenance calls it."""
@@ -539,7 +542,7 @@ class Divergence(Wire):
 
 
 class Datapoint(Wire):
-    """A prompt, the completions to make likely after it and those to make unlikely. `reverse` subtracts the vector here.
+    """A prompt, the completions to make likely after it and those to make unlikely. `reverse` subtracts the vector.
 
     BiPO takes exactly one of each; MELBO takes the prompt alone.
     """

@@ -63,9 +63,9 @@ class PlainView:
         """(logits [m, vocabulary], resid_post of `layer` unedited [n, t, d_model], resid_post of `until`).
 
         `ids` is [n, t], padded on the right, which causal attention keeps from touching anything real. `start` is
-        resid_post of `layer`, where it is known: the blocks up to it are then passed over. `edit` gets it and gives what
-        takes its place. `read` are the (rows, columns) whose logits are wanted; with `until` the blocks after it are
-        passed over. Logits are float32 (float64 in a float64 model).
+        resid_post of `layer`, where it is known: the blocks up to it are then passed over. `edit` gets it and gives
+        what takes its place. `read` are the (rows, columns) whose logits are wanted; with `until` the blocks after it
+        are passed over. Logits are float32 (float64 in a float64 model).
         """
         nothing = torch.zeros(0, dtype=torch.long, device=self.device)
         self._pass = _Pass(layer, start, edit, read or (nothing, nothing), until)

@@ -118,6 +118,14 @@ def job_cancel(job: Job) -> bool:
     return cancelled == 1
 
 
+def job_finish(job: Job) -> bool:
+    """Ask a job to end with the best it has; False when it had ended already. Kinds that cannot go on as they are."""
+    active = Job.objects.active().filter(pk=job.pk).exists()
+    if active:
+        gateway.spawn(gateway.inference().finish(str(job.pk)))
+    return active
+
+
 @receiver(key_revoked)
 def jobs_of_key_cancel(key: ApiKey, **kwargs: Any) -> None:
     """What a key had started ends with it."""

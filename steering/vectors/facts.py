@@ -18,7 +18,8 @@ def summary_of(vector: SteeringVector) -> dict[str, Any]:
 
 def without_values(wire: dict[str, Any]) -> dict[str, Any]:
     directions = [{"site": direction["site"]} for direction in wire["directions"]]
-    return {**wire, "directions": directions}
+    maps = [{"site": m["site"], "rank": len(m["bias"]) if "bias" in m else m["rank"]} for m in wire.get("maps") or ()]
+    return {**wire, "directions": directions, "maps": maps}
 
 
 @dataclass(frozen=True)
@@ -53,14 +54,20 @@ class Facts:
         """One relative unit of strength, by layer."""
         return {int(layer): float(norm) for layer, norm in self.summary["residual_norms"].items()}
 
+    @cached_property
+    def affine_layers(self) -> list[int]:
+        """Where "affine" knows what to count from: a reference, or a map of the vector's own."""
+        maps = {int(m["site"]["layer"]) for m in self.summary.get("maps") or ()}
+        return sorted(maps | {int(layer) for layer in self.summary.get("references") or ()})
+
     @property
     def norms(self) -> dict[int, float]:
         """The length of the vector's own direction, by layer."""
-        return {row.layer: row.norm for row in self.stats} or self._norms_of_combination
+        return {row.layer: row.norm for row in self.stats} or self._norms_said
 
     @property
-    def _norms_of_combination(self) -> dict[int, float]:
-        """A combination has no figures by layer but these; a file may say anything here."""
+    def _norms_said(self) -> dict[int, float]:
+        """Of what has no statistics, a combination or an optimised vector; a file may say anything here."""
         known = self.provenance.get("norms")
         try:
             return {int(layer): float(norm) for layer, norm in known.items()} if isinstance(known, dict) else {}
@@ -79,9 +86,8 @@ class Facts:
     @property
     def raw_strength(self) -> float | None:
         """The recommended strength in multiples of the vector as it was built."""
-        if self.added_norm is None or not self.at_layer or not self.at_layer.norm:
-            return None
-        return self.added_norm / self.at_layer.norm
+        norm = self.norms.get(self.layer)
+        return None if self.added_norm is None or not norm else self.added_norm / norm
 
     @cached_property
     def sink_from(self) -> int | None:

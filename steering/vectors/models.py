@@ -17,7 +17,14 @@ from steering.datasets.models import Dataset
 from steering.datasets.starter_catalog import starter
 from steering.vectors.facts import Facts
 
-METHOD_NAMES = {"combination": "combination", "caa": "CAA", "mean_difference": "mean difference"}
+METHOD_NAMES = {
+    "combination": "combination",
+    "caa": "CAA",
+    "mean_difference": "mean difference",
+    "optimised_promotion": "optimised",
+    "bipo": "BiPO",
+    "melbo": "MELBO",
+}
 
 
 class VectorQuerySet(OwnedQuerySet):
@@ -102,4 +109,5 @@ class Vector(models.Model):
             "layers": facts.layers,
             "residual_norms": facts.residual_norms,
             "norms": facts.norms,
+            "affine_layers": facts.affine_layers,
         }
