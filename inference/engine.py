@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Hashable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,6 +29,8 @@ from inference.store import Vectors
 from inference.types import (
     Alternative,
     CheckPairs,
+    CombineVectors,
+    CompareVectors,
     CreateVector,
     Divergence,
     Event,
@@ -50,7 +53,10 @@ from inference.types import (
     Token,
     Usage,
     named_vectors,
+    spare_vectors,
 )
+from inference.vectors.combining import combine_vectors
+from inference.vectors.comparing import compare_vectors
 from inference.vectors.extract import check_pairs, create_vector
 from inference.vectors.forecast import forecast
 from inference.vectors.optimise.job import FINISH, optimise_vector
@@ -67,6 +73,8 @@ JOBS: dict[type, Callable[[LoadedModel, Any], Iterator[Progress | Result]]] = {
 STEERED_JOBS: dict[type, Callable[[LoadedModel, Any, Find], Iterator[Progress | Result]]] = {
     Score: score,
     Divergence: diverge,
+    CombineVectors: combine_vectors,
+    CompareVectors: compare_vectors,
 }
 
 _OVERFLOW = errors.InvalidRequest(
@@ -129,6 +137,11 @@ class Job:
         if isinstance(self.steps, Generator):
             self.steps.close()
 
+    def find(self, id: str) -> SteeringVector:
+        if id not in self.vectors:
+            raise errors.NotFound("vector_not_found", f"There is no vector {id[:12]}. Build it again or upload it.")
+        return self.vectors[id]
+
     def send(self, event: Progress | Result | Failed) -> None:
         self.emit(replace(event, id=self.request.id, seq=self.seq))
         self.seq += 1
@@ -177,6 +190,9 @@ class Engine:
         """Queue a job. Progress..., then one of Result and Failed go to `emit`. Raises Unavailable or NotFound."""
         self._ready_model()
         vectors = {id: self.vectors.get(id) for id in named_vectors(request)}
+        for id in spare_vectors(request):
+            with suppress(errors.NotFound):
+                vectors[id] = self.vectors.get(id)
         self._submit(lambda: self._jobs.append(Job(request, emit, vectors)))
 
     def _submit(self, action: Callable[[], None]) -> None:
@@ -399,7 +415,7 @@ class Engine:
     def _begin(self, job: Job) -> Iterator[Progress | Result]:
         kind = type(job.request)
         if kind in STEERED_JOBS:
-            return STEERED_JOBS[kind](self.batch.model, job.request, job.vectors.__getitem__)
+            return STEERED_JOBS[kind](self.batch.model, job.request, job.find)
         return JOBS[kind](self.batch.model, job.request)
 
     def _keep_vector(self, event: Result) -> Result:

@@ -471,6 +471,55 @@ class CheckPairs(Wire):
     kind: Literal["check_pairs"] = "check_pairs"
 
 
+@dataclass(frozen=True)
+class VectorTerm(Wire):
+    """A vector in a combination. `name` is what the result's provenance calls it."""
+
+    vector_id: str
+    weight: float = 1.0
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class CombineVectors(Wire):
+    """A new vector from stored ones of one model and revision, at each layer that all of them have.
+
+    sum: sum of w_i v_i. difference: w_0 v_0 - the sum of the others. average: the mean of the unit directions, at their
+    mean length. project_out: the first without its part in the span of the others. rescale: w_0 v_0, of one vector.
+    Raw scale. Result.payload is as of `CreateVector`.
+    """
+
+    id: str
+    terms: tuple[VectorTerm, ...]
+    operation: Literal["sum", "difference", "average", "project_out", "rescale"] = "sum"
+    model: str = ""
+    kind: Literal["combine_vectors"] = "combine_vectors"
+
+    @property
+    def vector_ids(self) -> tuple[str, ...]:
+        return tuple(term.vector_id for term in self.terms)
+
+
+@dataclass(frozen=True)
+class CompareVectors(Wire):
+    """How vectors of one model and revision lie to each other, at each layer that all of them have.
+
+    Result.payload: {"layers": [...], "dropped": {id: [layers]}, "compared": [{"id", "norms", "residual_norms"}],
+    "cosines": [[[...]]], "maps": [{"points": [[x, y]], "shown"}], "tokens": [[{"promotes", "suppresses"}]],
+    "nearest": [[[[i, cosine]]]], "library": [ids], "missing": n}. Lists go by layer, then by vector. A token is
+    [id, text, change of its logit against the average token's]; `i` counts in "library", the ids that were asked for.
+    Vectors of `library` that are gone are counted in "missing", and those of another model left out.
+    """
+
+    id: str
+    vector_ids: tuple[str, ...]
+    library: tuple[str, ...] = ()
+    tokens: int = 10
+    neighbours: int = 5
+    model: str = ""
+    kind: Literal["compare_vectors"] = "compare_vectors"
+
+
 OPTIMISE_STEPS = {"promotion": 50, "bipo": 100, "melbo": 100}  # where a job asks for 0
 
 
@@ -585,7 +634,9 @@ class Divergence(Wire):
     kind: Literal["divergence"] = "divergence"
 
 
-JobRequest = CreateVector | CheckPairs | Forecast | OptimiseVector | Score | Divergence
+JobRequest = (
+    CreateVector | CheckPairs | Forecast | OptimiseVector | Score | Divergence | CombineVectors | CompareVectors
+)
 JOB_REQUESTS: dict[str, type[JobRequest]] = {cls.kind: cls for cls in get_args(JobRequest)}
 
 
@@ -616,7 +667,13 @@ def named_vectors(request: GenerationRequest | JobRequest) -> list[str]:
     own = getattr(request, "interventions", ())
     items = request.items if isinstance(request, Score) else ()
     every = (*own, *(i for item in items for i in item.interventions))
-    return sorted({id for i in every for id in i.vector_ids})
+    listed = request.vector_ids if isinstance(request, CombineVectors | CompareVectors) else ()
+    return sorted({*listed, *(id for i in every for id in i.vector_ids)})
+
+
+def spare_vectors(request: GenerationRequest | JobRequest) -> frozenset[str]:
+    """The ids of stored vectors that a request would use, and can do without where they are gone."""
+    return frozenset(request.library) - {*request.vector_ids} if isinstance(request, CompareVectors) else frozenset()
 
 
 Event = Started | PromptRead | Token | Finished | Failed | Progress | Result

@@ -24,6 +24,7 @@ APPS = [
     "presets",
     "playground",
     "experiments",
+    "rating",
     "api",
     "administration",
 ]

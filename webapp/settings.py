@@ -202,6 +202,7 @@ INSTALLED_APPS = [
     "steering.presets",
     "steering.playground",
     "steering.experiments",
+    "steering.rating",
     "steering.api",
     "steering.administration",
     "rest_framework",

@@ -28,6 +28,7 @@ urlpatterns = [
     path("metrics", metrics.show, name="metrics"),
     path("models/", include("steering.workers.urls")),
     path("presets/", include("steering.presets.urls")),
+    path("rating/", include("steering.rating.urls")),
     path("readyz", health.readyz, name="readyz"),
     path("status.json", frame.status, name="status"),
     path("v1/", include("steering.api.openai.urls")),

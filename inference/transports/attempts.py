@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 
 from inference.logs import cause
-from inference.types import Event, GenerationRequest, JobRequest, named_vectors
+from inference.types import Event, GenerationRequest, JobRequest, named_vectors, spare_vectors
 
 
 def fresh_key() -> str:
@@ -51,4 +51,9 @@ class Attempt:
 
     @property
     def vector_ids(self) -> list[str]:
-        return named_vectors(self.request)
+        """What it needs, and what it can do without."""
+        return sorted({*named_vectors(self.request), *self.optional_vector_ids})
+
+    @property
+    def optional_vector_ids(self) -> frozenset[str]:
+        return spare_vectors(self.request)

@@ -253,7 +253,12 @@ class Hub:
         _, _, _, *present = await pipe.execute()
         for id, there in zip(attempt.vector_ids, present, strict=True):
             if not there:
-                data = await asyncio.to_thread(self._vectors.read, id)
+                try:
+                    data = await asyncio.to_thread(self._vectors.read, id)
+                except NotFound:
+                    if id in attempt.optional_vector_ids:
+                        continue
+                    raise
                 await self._redis.set(link.key("vector", id), data, ex=link.VECTOR_SECONDS)
 
     async def _persistently(self, act: Any) -> Any:

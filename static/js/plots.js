@@ -1,7 +1,7 @@
 // Figures: a Plotly chart in our colours, the same numbers as a table, and as CSV. Knows no vectors.
 // The page loads vendor/plotly before this, and includes vectors/plotly_styles.html in its head.
 
-const CONFIG = {
+export const CONFIG = {
   displayModeBar: false, displaylogo: false, showSendToCloud: false, plotlyServerURL: '', showTips: false,
   doubleClick: false, responsive: true,
 };
@@ -40,8 +40,10 @@ class Figure {
     const head = element('figcaption', 'figure-head');
     this.toggle = button('Table', `Show ${this.figure.title} as a table`, () => this.showTable(this.table.hidden));
     this.toggle.setAttribute('aria-pressed', 'false');
-    const csv = button('CSV', `Download ${this.figure.title} as CSV`, () => download(this.figure));
-    head.append(element('h3', '', this.figure.title), element('span', 'grow'), this.toggle, csv);
+    head.append(element('h3', '', this.figure.title), element('span', 'grow'), this.toggle, ...exportButtons({
+      title: this.figure.title, file: this.figure.file, plot: this.plot,
+      rows: () => [[this.figure.x.label, ...this.figure.series.map(s => s.name)], ...rowsOf(this.figure)],
+    }));
     return head;
   }
 
@@ -113,7 +115,7 @@ function pickLabel({ pick, x, series, digits }, ink) {
   return [{ text: `${value.toFixed(digits)} at ${pick}`, showarrow: false, x: pick, yref: 'paper', y: 1, yanchor: 'bottom', font: { size: 11, weight: 600, color: ink.text } }];
 }
 
-function colours() {
+export function colours() {
   const style = getComputedStyle(document.documentElement);
   const token = name => style.getPropertyValue(`--${name}`).trim();
   return {
@@ -172,17 +174,59 @@ function tableOf(figure) {
   return table;
 }
 
-function download(figure) {
-  const names = [figure.x.label, ...figure.series.map(s => s.name)].map(name => `"${name.replaceAll('"', '""')}"`);
-  const lines = [names, ...rowsOf(figure)].map(cells => cells.join(','));
+/**
+ * Buttons that save what is shown under the name `file`, or what it gives: `rows()` gives the names of the columns, then the rows; `plot` is the element that
+ * Plotly drew into, where there is one.
+ */
+export function exportButtons({ title, file, rows, plot }) {
+  const made = [
+    button('CSV', `Download ${title} as CSV`, () => save(`${named(file)}.csv`, 'text/csv', csvOf(rows()))),
+    button('JSONL', `Download ${title} as JSON lines`, () => save(`${named(file)}.jsonl`, 'application/jsonl', jsonlOf(rows()))),
+  ];
+  if (plot) made.push(button('PNG', `Download ${title} as a picture`, () => savePicture(plot, named(file))));
+  return made;
+}
+
+const named = file => (typeof file === 'function' ? file() : file);
+
+function csvOf(rows) {
+  const cell = value => {
+    const text = String(value ?? '');
+    if (typeof value === 'number') return text;
+    return `"${(/^[=+\-@\t\r]/.test(text) ? `'${text}` : text).replaceAll('"', '""')}"`; // no formula for a spreadsheet
+  };
+  return `${rows.map(cells => cells.map(cell).join(',')).join('\n')}\n`;
+}
+
+function jsonlOf([names, ...rows]) {
+  return rows.map(cells => `${JSON.stringify(Object.fromEntries(names.map((name, i) => [name, cells[i]])))}\n`).join('');
+}
+
+/** Plotly's own way to a PNG loads a blob: as image, which the content security policy refuses; a data: it allows. */
+async function savePicture(plot, file) {
+  const { width, height } = plot.getBoundingClientRect();
+  const picture = new Image();
+  picture.src = await window.Plotly.toImage(plot, { format: 'svg', width, height });
+  await picture.decode();
+  const canvas = document.createElement('canvas');
+  canvas.width = width * 2;
+  canvas.height = height * 2;
+  const pen = canvas.getContext('2d');
+  pen.fillStyle = colours().surface; // a plot is transparent, and the page it is pasted into may be of another colour
+  pen.fillRect(0, 0, canvas.width, canvas.height);
+  pen.drawImage(picture, 0, 0, canvas.width, canvas.height);
+  canvas.toBlob(blob => save(`${file}.png`, 'image/png', blob));
+}
+
+function save(name, type, text) {
   const link = document.createElement('a');
-  link.href = URL.createObjectURL(new Blob([`${lines.join('\n')}\n`], { type: 'text/csv' }));
-  link.download = `${figure.file}.csv`;
+  link.href = URL.createObjectURL(new Blob([text], { type }));
+  link.download = name;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
-function button(text, label, onclick) {
+export function button(text, label, onclick) {
   const made = element('button', 'btn btn-sm', text);
   made.type = 'button';
   made.setAttribute('aria-label', label);
@@ -190,7 +234,7 @@ function button(text, label, onclick) {
   return made;
 }
 
-function element(tag, className = '', text = '') {
+export function element(tag, className = '', text = '') {
   const made = document.createElement(tag);
   if (className) made.className = className;
   if (text) made.textContent = text;

@@ -343,7 +343,7 @@ async def _in_thread(write: Callable[..., Any], *args: Any, **kwargs: Any) -> An
     return await database_sync_to_async(write, thread_sensitive=False, executor=_writer)(*args, **kwargs)
 
 
-BULKY = ("pairs", "datapoints", "items", "texts")
+BULKY = ("pairs", "datapoints", "items", "texts", "library")
 
 
 def _settings_of(request: JobRequest) -> dict[str, Any]:

@@ -62,9 +62,17 @@ class Facts:
 
     @property
     def norms(self) -> dict[int, float]:
-        """The length of the vector's own direction, by layer. An optimised one has no statistics, but says its norm."""
-        said = {int(layer): float(norm) for layer, norm in self.provenance.get("norms", {}).items()}
-        return said | {row.layer: row.norm for row in self.stats}
+        """The length of the vector's own direction, by layer."""
+        return {row.layer: row.norm for row in self.stats} or self._norms_said
+
+    @property
+    def _norms_said(self) -> dict[int, float]:
+        """Of what has no statistics, a combination or an optimised vector; a file may say anything here."""
+        known = self.provenance.get("norms")
+        try:
+            return {int(layer): float(norm) for layer, norm in known.items()} if isinstance(known, dict) else {}
+        except (TypeError, ValueError):
+            return {}
 
     @property
     def residual_norm(self) -> float | None:

@@ -18,6 +18,7 @@ from steering.datasets.starter_catalog import starter
 from steering.vectors.facts import Facts
 
 METHOD_NAMES = {
+    "combination": "combination",
     "mean_difference": "mean difference",
     "caa": "CAA",
     "pca": "PCA of differences",

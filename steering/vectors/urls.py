@@ -1,6 +1,6 @@
 from django.urls import path
 
-from steering.vectors import views
+from steering.vectors import comparing_views, views
 
 app_name = "vectors"
 urlpatterns = [
@@ -8,6 +8,9 @@ urlpatterns = [
     path("library.json", views.library_json, name="library"),
     path("build/", views.vector_build, name="build"),
     path("building/<uuid:pk>/", views.vector_building, name="building"),
+    path("compare/", comparing_views.compare, name="compare"),
+    path("combine/", comparing_views.combine, name="combine"),
+    path("combining/<uuid:pk>/", comparing_views.combining_job, name="combining"),
     path("upload/", views.vector_upload, name="upload"),
     path("<uuid:pk>/", views.vector_detail, name="detail"),
     path("<uuid:pk>/vector.safetensors", views.vector_download, name="download"),

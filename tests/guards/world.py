@@ -29,6 +29,7 @@ from steering.playground.models import LaneOutput, Run
 from steering.presets import library as presets
 from steering.presets.content import PresetContent
 from steering.presets.models import Preset
+from steering.rating.models import Item, Study
 from steering.vectors import builds
 from steering.vectors.models import Vector
 from steering.vectors.uses import VectorUse
@@ -39,7 +40,7 @@ from tests.steering.vector_files import file_of, make_vector
 PAIRS = [Pair(f"Calm {n}.", f"Angry {n}!", "How are you?") for n in range(6)]
 
 HANDLERS = {csrf: ClientHandler(enforce_csrf_checks=csrf) for csrf in (False, True)}  # middleware is loaded once
-OWNED: list[Any] = [Dataset, Vector, Job, Run, Preset, ImportDraft, ApiKey, Experiment, Measurement]
+OWNED: list[Any] = [Dataset, Vector, Job, Run, Preset, Study, ImportDraft, ApiKey, Experiment, Measurement]
 
 
 @dataclass(frozen=True)
@@ -94,10 +95,23 @@ class World:
         use = VectorUse(vector=str(vector.pk), strength=0.3)
         preset = presets.save(owner, name="calm", version="1.0", model=_model(fake), content=PresetContent(uses=(use,)))
         experiment = _experiment(owner, vector, _model(fake))
+        study = Study.objects.create(owner=owner, name="Calm", question="Which?", model_id="m", state=Study.State.READY)
+        Item.objects.create(study=study, position=0, prompt="Hi", seed=1, base="Hello", steered="Hello there")
+        about = {"vectors": [str(vector.pk)], "name": "x"}
+        combination = Job.objects.create(owner=owner, kind="combine_vectors", title="Combine", request=about)
+        comparison = Job.objects.create(owner=owner, kind="compare_vectors", title="Compare", request=about)
         return {
-            "vector": vector, "dataset": dataset, "run": run, "job": job, "draft": draft, "preset": preset,
+            "vector": vector,
+            "dataset": dataset,
+            "run": run,
+            "job": job,
+            "draft": draft,
+            "preset": preset,
+            "study": study,
+            "combination": combination,
+            "comparison": comparison,
             "experiment": experiment,
-        }  # fmt: skip
+        }
 
     def caller(self, who: str, *, csrf: bool = False) -> Client:
         """A test client of its own, with the one session of this caller."""

@@ -17,6 +17,8 @@ from inference.errors import InferenceError
 from inference.store import dump, load
 from inference.types import (
     CheckPairs,
+    CombineVectors,
+    CompareVectors,
     CreateVector,
     Datapoint,
     Direction,
@@ -39,6 +41,7 @@ from inference.types import (
     Started,
     SteeringVector,
     Token,
+    VectorTerm,
 )
 from tests.inference import stack
 from tests.inference.stack import Following, collect, long, needs_redis, tokens_of, until
@@ -96,8 +99,10 @@ def ask(id: str, *, max_tokens: int = 12, seed: int = 3, steer: Intervention | N
     return GenerationRequest(id, token_ids=(5, 6, 7, 8), sampling=sampling, interventions=(steer,) if steer else ())
 
 
-def vector_file(info: ModelInfo, layer: int = 1) -> bytes:
+def vector_file(info: ModelInfo, layer: int = 1, seed: int | None = None) -> bytes:
     values = np.linspace(-1, 1, info.d_model, dtype=np.float32)
+    if seed is not None:
+        values = np.random.default_rng(seed).normal(size=info.d_model).astype(np.float32)
     stats = (LayerStats(layer, 1.0, 2.0, 3.0, 0.9, 2.0, 0.8),)
     return dump(
         SteeringVector(
@@ -274,6 +279,24 @@ async def test_a_vector_that_was_built_can_be_fetched_and_used(client: Inference
     assert (await client.put_vector(await client.get_vector(id))).id == id
     steered = await collect(client, ask("use", steer=Intervention(vector_id=id, layers=(1,))))
     assert isinstance(steered[-1], Finished)
+
+
+async def test_stored_vectors_are_combined_and_compared_wherever_the_engine_is(client: Inference) -> None:
+    info = await client.describe()
+    first = await client.put_vector(vector_file(info, 1))
+    second = await client.put_vector(vector_file(info, 1, seed=2))
+    terms = (VectorTerm(first.id, 2.0), VectorTerm(second.id))
+    *_, end = await collect(client, CombineVectors("combine", terms, "difference"))
+    assert isinstance(end, Result), end
+    made = load(await client.get_vector(end.payload["vector"]["id"]))
+    wanted = 2 * first.at(1).values - second.at(1).values
+    np.testing.assert_allclose(made.at(1).values, wanted, rtol=1e-5)
+    gone = "0" * 64
+    *_, end = await collect(client, CompareVectors("compare", (first.id, second.id), library=(made.id, gone)))
+    assert isinstance(end, Result), end
+    assert (end.payload["missing"], end.payload["nearest"][0][0][0][0]) == (1, 0)
+    *_, end = await collect(client, CompareVectors("gone", (first.id, gone)))
+    assert isinstance(end, Failed) and end.code == "vector_not_found"
 
 
 async def test_a_job_that_cannot_be_done_is_one_failed_event(client: Inference) -> None:

@@ -5,7 +5,19 @@ from django.urls import path, re_path
 from django.views.decorators.csrf import csrf_exempt
 
 from steering.api.rest.errors import no_such_address
-from steering.api.rest.views import datasets, document, experiments, jobs, keys, presets, runs, served, usage, vectors
+from steering.api.rest.views import (
+    combinations,
+    datasets,
+    document,
+    experiments,
+    jobs,
+    keys,
+    presets,
+    runs,
+    served,
+    usage,
+    vectors,
+)
 
 app_name = "rest"
 urlpatterns = [
@@ -18,6 +30,9 @@ urlpatterns = [
     path("datasets/<uuid:id>/findings/", datasets.Findings.as_view(), name="dataset-findings"),
     path("vectors/", vectors.Vectors.as_view(), name="vectors"),
     path("vectors/build/", vectors.Builds.as_view(), name="vector-build"),
+    path("vectors/combine/", combinations.Combinations.as_view(), name="vector-combine"),
+    path("vectors/comparisons/", combinations.Comparisons.as_view(), name="vector-comparisons"),
+    path("vectors/comparisons/<uuid:id>/", combinations.OneComparison.as_view(), name="vector-comparison"),
     path("vectors/optimise/", vectors.Optimisations.as_view(), name="vector-optimise"),
     path("vectors/import/", vectors.Imports.as_view(), name="vector-import"),
     path("vectors/<uuid:id>/", vectors.OneVector.as_view(), name="vector"),

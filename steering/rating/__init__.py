@@ -1,0 +1,1 @@
+"""People rate steered and base completions without knowing which is which."""
