@@ -399,18 +399,87 @@ class Divergence(Wire):
     kind: Literal["divergence"] = "divergence"
 
 
-JobRequest = CreateVector | CheckPairs | Score | Divergence
+@dataclass(frozen=True)
+class Datapoint(Wire):
+    """A prompt, the completions to make likely after it and those to make unlikely. `reverse` subtracts the vector here.
+
+    BiPO takes exactly one of each; MELBO takes the prompt alone.
+    """
+
+    prompt: str
+    promote: tuple[str, ...] = ()
+    suppress: tuple[str, ...] = ()
+    reverse: bool = False
+
+
+@dataclass(frozen=True)
+class OptimiseVector(Wire):
+    """Find vectors at `resid_post` of `layer` by gradient descent. Norms are in `norm_unit`, losses in nats.
+
+    promotion (Dunefsky & Cohan, arXiv 2502.18862): the loss of a completion is the sum over its tokens of -log p where
+    it is promoted and -log(1 - p) where it is suppressed; the loss is the mean over completions. With `target_loss`,
+    `satisfice` "stop" ends a seed once its loss is there, "square" minimises the mean of (loss - target)^2 instead.
+    bipo (arXiv 2406.00045): preference of promote over suppress against the unsteered model, `beta` as in the paper,
+    in the mean over the vector added and subtracted. melbo: without targets, `count` vectors of norm `max_norm`, each
+    orthogonal to those before, that change `resid_post` of `target_layer` most.
+
+    `form` is what the vector does while it is trained, and what it must do later: "add", "clamp" (sets u.h to |v|), or
+    "affine", a map of `rank` (see AffineMap). After each step the norm is projected to `max_norm`; `seeds` starts from
+    random vectors of `init_norm` run as rows of one batch, and the best is kept. `noise` is the norm of Gaussian noise
+    that is added to each touched token. `batch` datapoints make a step (0: all). After `steps`, `kl_steps` more hold
+    the mean KL from the unsteered model on `kl_texts` to `max_kl` nats per token (a modified differential method of
+    multipliers), and what breaks that bound is not kept.
+
+    None and 0 where a number is asked for mean the method's own default. Progress.facts: {"step", "steps", "loss",
+    "best", "norm" (raw), "seed" (of the best), "seeds": loss of each, "kl", "phase", "vector", "curve": [[step, loss],
+    ...] thinned to 200 points}. Result.payload has `vector` and `data`, or `vectors` and `datas` for melbo.
+    """
+
+    id: str
+    datapoints: tuple[Datapoint, ...]
+    layer: int
+    method: Literal["promotion", "bipo", "melbo"] = "promotion"
+    form: Literal["add", "clamp", "affine"] = "add"
+    rank: int = 1
+    steps: int = 0
+    learning_rate: float | None = None
+    seeds: int = 1
+    seed: int = 0
+    init_norm: float | None = None
+    max_norm: float | None = None
+    norm_unit: Unit = "relative"
+    target_loss: float | None = None
+    satisfice: Literal["stop", "square"] = "stop"
+    noise: float = 0.0
+    batch: int = 0
+    beta: float = 0.1
+    kl_texts: tuple[str, ...] = ()
+    max_kl: float = 0.05
+    kl_steps: int = 0
+    count: int = 1
+    target_layer: int | None = None
+    chat: bool = False
+    positions: Positions = Positions()
+    dataset_digest: str = ""
+    model: str = ""
+    kind: Literal["optimise_vector"] = "optimise_vector"
+
+
+JobRequest = CreateVector | CheckPairs | Score | Divergence | OptimiseVector
 JOB_REQUESTS: dict[str, type[JobRequest]] = {cls.kind: cls for cls in get_args(JobRequest)}
 
 
 @dataclass(frozen=True)
 class Progress(Wire):
+    """`facts` is what a page may draw while the job runs; each kind of job says what it puts there."""
+
     id: str
     seq: int
     done: int
     total: int
     note: str = ""
     eta_seconds: float | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
     type: Literal["progress"] = "progress"
 
 

@@ -277,6 +277,7 @@ def _write_progress(job: Job, progress: Progress) -> bool:
         total=progress.total,
         note=progress.note[:300],
         eta_seconds=progress.eta_seconds,
+        **({"facts": progress.facts} if progress.facts else {}),
         heartbeat_at=Now(),
     )
     return changed == 1
@@ -334,8 +335,10 @@ async def _in_thread(write: Callable[..., Any], *args: Any, **kwargs: Any) -> An
     return await database_sync_to_async(write, thread_sensitive=False, executor=_writer)(*args, **kwargs)
 
 
+BULKY = ("pairs", "datapoints")
+
+
 def _settings_of(request: JobRequest) -> dict[str, Any]:
-    """The request without its pairs, which belong to the dataset and may be large."""
+    """The request with its examples counted: they may be large, and those of a dataset belong to it."""
     settings = request.to_wire()
-    settings["pairs"] = len(request.pairs)
-    return settings
+    return settings | {name: len(settings[name]) for name in BULKY if name in settings}
