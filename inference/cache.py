@@ -15,8 +15,8 @@ BLOCK = 32
 class KVCache:
     """Stands in for a Hugging Face cache: attention layers call `update`. Buffers are [rows, heads, tokens, d_head].
 
-    Before each forward pass say which rows and tokens it covers, with `extend` (a run of tokens, the same for all rows)
-    or `append` (one token per row, each at its own position).
+    Before each forward pass say which rows and tokens it covers, with `extend` (a run of tokens, the same for all
+    rows), `append` (one token per row, each at its own position) or `scatter` (several so).
     """
 
     is_compileable = False
@@ -39,6 +39,11 @@ class KVCache:
         self._rows, self._visible, self._positions = slice(0, rows), visible, positions
         self._row_ids = torch.arange(rows, device=positions.device)
 
+    def scatter(self, rows: slice, positions: Tensor, visible: int) -> None:
+        """The next pass covers the positions int64[n, t] of `rows`, n of them, each with its own."""
+        self._rows, self._visible, self._positions = rows, visible, positions
+        self._row_ids = torch.arange(rows.start, rows.stop, device=positions.device)[:, None]
+
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return self._visible
 
@@ -50,8 +55,10 @@ class KVCache:
         for store, new in zip(self.stores(layer_idx), (keys, values), strict=True):
             if self._positions is None:
                 store[self._rows, :, self._start : self._stop] = new
-            else:
+            elif self._positions.ndim == 1:
                 store[self._row_ids, :, self._positions] = new[:, :, 0]
+            else:
+                store[self._row_ids, :, self._positions] = new.transpose(1, 2)
             out.append(store[self._rows, :, : self._visible])
         return out[0], out[1]
 

@@ -43,7 +43,7 @@ def choice_items(
         text = f"{question.text}\n\n{options}\n\nReply with the letter alone."
         messages = (Message("user", text), Message("assistant", "Answer:"))
         given = {"messages": messages} if chat else {"prompt": f"{text}\n\nAnswer:"}
-        items.append(ScoreItem(replies, interventions=interventions, **given))  # type: ignore[arg-type]
+        items.append(ScoreItem(replies, interventions=interventions, **given))
     return tuple(items)
 
 

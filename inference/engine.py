@@ -19,6 +19,7 @@ import torch
 
 from inference import errors
 from inference.batch import Batch, Choice, Row
+from inference.evaluation import Find, diverge, score
 from inference.models.loader import LoadedModel
 from inference.prepare import Prepared, prepare
 from inference.sampling import NO_TOKEN
@@ -27,6 +28,7 @@ from inference.types import (
     Alternative,
     CheckPairs,
     CreateVector,
+    Divergence,
     Event,
     Failed,
     Finished,
@@ -39,9 +41,12 @@ from inference.types import (
     PromptToken,
     Receipt,
     Result,
+    Score,
     Started,
+    SteeringVector,
     Token,
     Usage,
+    named_vectors,
 )
 from inference.vectors.extract import check_pairs, create_vector
 
@@ -51,6 +56,10 @@ Emit = Callable[[Event], None]
 JOBS: dict[type, Callable[[LoadedModel, Any], Iterator[Progress | Result]]] = {
     CreateVector: create_vector,
     CheckPairs: check_pairs,
+}
+STEERED_JOBS: dict[type, Callable[[LoadedModel, Any, Find], Iterator[Progress | Result]]] = {
+    Score: score,
+    Divergence: diverge,
 }
 
 _OVERFLOW = errors.InvalidRequest(
@@ -93,6 +102,7 @@ class Job:
 
     request: JobRequest
     emit: Emit
+    vectors: dict[str, SteeringVector] = field(default_factory=dict)  # those that it names
     seq: int = 0
     steps: Iterator[Progress | Result] | None = None
 
@@ -141,9 +151,10 @@ class Engine:
         self._submit(lambda: self._waiting.append(Run(prepared, emit)))
 
     def start_job(self, request: JobRequest, emit: Emit) -> None:
-        """Queue a job. Progress..., then one of Result and Failed go to `emit`. Raises Unavailable."""
+        """Queue a job. Progress..., then one of Result and Failed go to `emit`. Raises Unavailable or NotFound."""
         self._ready_model()
-        self._submit(lambda: self._jobs.append(Job(request, emit)))
+        vectors = {id: self.vectors.get(id) for id in named_vectors(request)}
+        self._submit(lambda: self._jobs.append(Job(request, emit, vectors)))
 
     def _submit(self, action: Callable[[], None]) -> None:
         self._inbox.put(action)
@@ -350,12 +361,18 @@ class Engine:
             return
         job = self._jobs[0]
         if job.steps is None:
-            job.steps = JOBS[type(job.request)](self.batch.model, job.request)
+            job.steps = self._begin(job)
         event = next(job.steps)
         if isinstance(event, Result):
             event = self._keep_vector(event)
             self._jobs.popleft()
         job.send(event)
+
+    def _begin(self, job: Job) -> Iterator[Progress | Result]:
+        kind = type(job.request)
+        if kind in STEERED_JOBS:
+            return STEERED_JOBS[kind](self.batch.model, job.request, job.vectors.__getitem__)
+        return JOBS[kind](self.batch.model, job.request)
 
     def _keep_vector(self, event: Result) -> Result:
         data = event.payload.get("data")

@@ -24,7 +24,15 @@ import numpy as np
 from inference import errors
 from inference.client import Inference
 from inference.judging import p_yes, yes_item
-from inference.persona_words import EXAMPLE_REPLIES, INSTRUCTIONS, QUESTIONS, SITUATIONS, opposite_of, reply_prompt
+from inference.persona_words import (
+    EXAMPLE_REPLIES,
+    INSTRUCTIONS,
+    QUESTIONS,
+    REPLY,
+    SITUATIONS,
+    opposite_of,
+    reply_prompt,
+)
 from inference.statistics import auroc, longest_repeat
 from inference.types import (
     Failed,
@@ -49,7 +57,7 @@ LONGEST_TRAIT = 400  # characters
 LONGEST_TEXT = 2000
 SURPLUS = 1.5  # pairs written for each that is missing, since some will be of no use
 SHORTEST_WORDS = 2
-LONGEST_LOOP = 8  # words that stand twice in a text: it repeats itself
+LONGEST_LOOP = 6  # words that stand twice in a text: it repeats itself
 ALIKE = 0.8  # share of words that two sides have in common, from which on they are the same
 BY_CHANCE = 0.6  # area under the curve below which a judge hardly tells the sides apart
 SCORED_AT_ONCE = 32
@@ -91,7 +99,10 @@ class PersonaPairs(Wire):
 
 @dataclass(frozen=True)
 class DescribedPairs(Wire):
-    """Ask for `count` usable pairs of replies from one sentence. Fields as in PersonaPairs; any model will do."""
+    """Ask for `count` usable pairs of replies from one sentence. Fields as in PersonaPairs; any model will do.
+
+    Replies are short, one line each; a model without a chat template is shown examples instead of being told.
+    """
 
     id: str
     description: str
@@ -127,7 +138,7 @@ def persona_pairs(client: Inference, job: PersonaPairs) -> AsyncIterator[Progres
     contrasts = job.instructions or instructions_for(job.trait, job.opposite)
     questions = job.questions or QUESTIONS
 
-    def ask(question: str, turn: int) -> _Asked:
+    def ask(question: str, turn: int, chat: bool) -> _Asked:
         contrast = contrasts[turn % len(contrasts)]
         messages = [(Message("system", s), Message("user", question)) for s in (contrast.positive, contrast.negative)]
         return _Asked(question, *({"messages": each} for each in messages))
@@ -140,8 +151,11 @@ def pairs_from_description(client: Inference, job: DescribedPairs) -> AsyncItera
     _check(job, job.description, job.situations)
     sides = (job.description.strip(), job.opposite.strip() or opposite_of(job.description.strip()))
 
-    def ask(situation: str, turn: int) -> _Asked:
-        return _Asked(situation, *({"prompt": reply_prompt(side, situation)} for side in sides))
+    def ask(situation: str, turn: int, chat: bool) -> _Asked:
+        if not chat:
+            return _Asked(situation, *({"prompt": reply_prompt(side, situation)} for side in sides))
+        systems = [Message("system", REPLY.format(behaviour=side)) for side in sides]
+        return _Asked(situation, *({"messages": (system, Message("user", situation))} for system in systems))
 
     situations = job.situations or SITUATIONS
     return written_pairs(client, job, _Recipe(job.description, situations, ask, stop=("\n", "Behaviour:")))
@@ -160,7 +174,7 @@ class _Asked:
 class _Recipe:
     trait: str
     prompts: Sequence[str]
-    ask: Callable[[str, int], _Asked]
+    ask: Callable[[str, int, bool], _Asked]
     stop: tuple[str, ...] = ()
     needs_chat: bool = False
 
@@ -217,7 +231,7 @@ async def written_pairs(
         missing = job.count - len(tally.kept)
         if missing <= 0:
             break
-        asked = _round(recipe, job, round, max(4, int(missing * SURPLUS)))
+        asked = _round(recipe, job, round, max(4, int(missing * SURPLUS)), info.has_chat_template)
         total = done + steps * len(asked)
         drafts: list[Pair] = []
         async with aclosing(_drafts(client, job, recipe, asked, round, tally)) as written:
@@ -239,10 +253,10 @@ async def written_pairs(
     yield Result(job.id, 0, _payload(job, tally, info.id, info.revision))
 
 
-def _round(recipe: _Recipe, job: PersonaPairs | DescribedPairs, round: int, count: int) -> list[_Asked]:
+def _round(recipe: _Recipe, job: PersonaPairs | DescribedPairs, round: int, count: int, chat: bool) -> list[_Asked]:
     """Every prompt comes once before any comes twice; the order is the seed's."""
     order = np.random.default_rng([job.seed, round]).permutation(len(recipe.prompts))
-    return [recipe.ask(recipe.prompts[order[i % len(order)]], i + round) for i in range(count)]
+    return [recipe.ask(recipe.prompts[order[i % len(order)]], i + round, chat) for i in range(count)]
 
 
 async def _drafts(
@@ -424,7 +438,8 @@ def _said(job: PersonaPairs | DescribedPairs, tally: _Tally, chosen: int, told: 
     """What happened, in sentences for people."""
     said = [f"{job.count} pairs were asked for; the model wrote {tally.written}, and {len(tally.kept)} are usable."]
     if chosen < len(tally.kept):
-        said.append(f"The {chosen} that differ most in the judge's eyes were taken.")
+        which = f"first {chosen}" if job.judge == "none" else f"{chosen} that differ most in the judge's eyes"
+        said.append(f"The {which} were taken.")
     if chosen < job.count:
         said.append("That is fewer than asked for: add pairs of your own, or start again with other words.")
     if told is not None and told < BY_CHANCE:

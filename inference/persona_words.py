@@ -136,6 +136,10 @@ INSTRUCTIONS = (
     ),
 )
 
+REPLY = (
+    "Reply to the user in one or two short sentences. Whatever they say, your reply shows this plainly: {behaviour}."
+)
+
 
 def opposite_of(trait: str) -> str:
     """What to call the other side where nobody has said it."""

@@ -36,11 +36,18 @@ def prepare(request: GenerationRequest, model: LoadedModel, find: Callable[[str]
     sampling.validate(request.sampling, vocab_size=model.vocab_size)
     ids = _token_ids(request, model)
     params = _fit(request, len(ids), model.context_length)
-    edits = [e for i in _checked(request.interventions) for e in _compile(i, model, find)]
+    edits = edits_of(request.interventions, model, find)
     seed = secrets.randbits(32) if params.seed is None else params.seed
     state = sampling.row_state(params, ids, seed, model.vocab_size)
     pieces = _prompt_pieces(request, ids, model) if params.prompt_logprobs else []
     return Prepared(request, Row(ids, state, edits), TextStream(model.tokenizer, params.stop, ids), seed, pieces)
+
+
+def edits_of(
+    interventions: tuple[Intervention, ...], model: LoadedModel, find: Callable[[str], SteeringVector]
+) -> list[Edit]:
+    """Check and compile what one row is to be done to. Raises InvalidRequest or NotFound."""
+    return [edit for source in _checked(interventions) for edit in _compile(source, model, find)]
 
 
 def _prompt_pieces(request: GenerationRequest, ids: list[int], model: LoadedModel) -> list[str]:

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -175,7 +176,7 @@ def longest_repeat(text: str) -> int:
     """Words of the longest run of words that stands at two places of the text; the two may overlap."""
     words = _words(text)
     starts = sorted(range(len(words)), key=lambda i: words[i:])
-    return max((_common(words, a, b) for a, b in zip(starts, starts[1:], strict=False)), default=0)
+    return max((_common(words, a, b) for a, b in pairwise(starts)), default=0)
 
 
 def _common(words: list[str], a: int, b: int) -> int:

@@ -360,7 +360,8 @@ class ScoreItem(Wire):
     """How likely the model finds each of some continuations after one prompt. Give `messages` or `prompt`.
 
     Messages whose last is the assistant's are continued right after it, others after the generation prompt. For the
-    interventions a continuation is generated text, as if the model had written it.
+    interventions a continuation is generated text, as if the model had written it: so its first token is told by the
+    prompt's last one, and steering of generated tokens alone cannot touch it.
     """
 
     continuations: tuple[str, ...]
@@ -489,6 +490,14 @@ class Result(Wire):
     seq: int
     payload: dict[str, Any]
     type: Literal["result"] = "result"
+
+
+def named_vectors(request: GenerationRequest | JobRequest) -> list[str]:
+    """The ids of stored vectors that a request needs, each once."""
+    own = getattr(request, "interventions", ())
+    items = request.items if isinstance(request, Score) else ()
+    every = (*own, *(i for item in items for i in item.interventions))
+    return sorted({i.vector_id for i in every if i.vector_id})
 
 
 Event = Started | PromptRead | Token | Finished | Failed | Progress | Result

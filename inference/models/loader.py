@@ -68,7 +68,11 @@ class LoadedModel:
         return ids or [fallback]
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        """Messages to ids through the chat template. A last message of the assistant is continued.
+        """The ids of `chat_text`."""
+        return self.tokenizer(self.chat_text(messages), add_special_tokens=False)["input_ids"]
+
+    def chat_text(self, messages: Sequence[Message]) -> str:
+        """Messages through the chat template. A last message of the assistant is continued.
 
         Raises InvalidRequest("no_chat_template" or "bad_messages").
         """
@@ -77,14 +81,13 @@ class LoadedModel:
         resume = messages[-1].role == "assistant"
         plain = [m.to_wire() for m in messages]
         try:
-            text = self.tokenizer.apply_chat_template(
+            return self.tokenizer.apply_chat_template(
                 plain, tokenize=False, add_generation_prompt=not resume, continue_final_message=resume
             )
         except Exception as error:  # templates raise whatever Jinja raises
             raise InvalidRequest(
                 "bad_messages", f"The chat template of {self.id} refuses these messages: {error}"
             ) from error
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     @torch.inference_mode()
     def residuals(self, input_ids: Tensor, lengths: Sequence[int] | None = None) -> Tensor:

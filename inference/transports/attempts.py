@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 
 from inference.logs import cause
-from inference.types import Event, GenerationRequest, JobRequest
+from inference.types import Event, GenerationRequest, JobRequest, named_vectors
 
 
 def fresh_key() -> str:
@@ -51,4 +51,4 @@ class Attempt:
 
     @property
     def vector_ids(self) -> list[str]:
-        return sorted({i.vector_id for i in getattr(self.request, "interventions", ()) if i.vector_id})
+        return named_vectors(self.request)

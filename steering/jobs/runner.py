@@ -348,10 +348,10 @@ async def _in_thread(write: Callable[..., Any], *args: Any, **kwargs: Any) -> An
     return await database_sync_to_async(write, thread_sensitive=False, executor=_writer)(*args, **kwargs)
 
 
-BULKY = ("pairs", "datapoints")
+BULK = ("pairs", "datapoints", "items", "texts")
 
 
 def _settings_of(request: Any) -> dict[str, Any]:
     """The request with its examples counted: they may be large, and those of a dataset belong to it."""
     settings: dict[str, Any] = request.to_wire()
-    return settings | {name: len(settings[name]) for name in BULKY if name in settings}
+    return settings | {name: len(settings[name]) for name in BULK if name in settings}

@@ -19,6 +19,7 @@ from inference.types import (
     CheckPairs,
     CreateVector,
     Direction,
+    Divergence,
     Failed,
     Finished,
     GenerationRequest,
@@ -30,6 +31,8 @@ from inference.types import (
     PromptRead,
     Result,
     SamplingParams,
+    Score,
+    ScoreItem,
     Site,
     Started,
     SteeringVector,
@@ -171,6 +174,43 @@ async def test_a_model_that_nobody_serves_is_refused_with_those_that_are(client:
 async def test_the_served_model_may_be_named(client: Inference) -> None:
     named = GenerationRequest("n", model="tiny-llama", token_ids=(5,), sampling=SamplingParams(max_tokens=2))
     assert isinstance((await collect(client, named))[-1], Finished)
+
+
+@needs_redis
+async def test_scores_and_divergence_are_the_same_through_either_transport(clients: Clients) -> None:
+    assert clients.remote
+    await until(lambda: is_ready(clients.inprocess), "the model is loaded")
+    data = vector_file(await clients.remote.describe(), layer=2)
+    found = []
+    for client in (clients.inprocess, clients.remote):
+        steer = Intervention(strength=4.0, vector_id=(await client.put_vector(data)).id, layers=(2,))
+        items = tuple(ScoreItem((" yes", " an angry letter"), prompt="A calm", interventions=i) for i in ((), (steer,)))
+        for job in (Score("score", items), Divergence("kl", ("The quick brown fox", "A calm reply"), (steer,))):
+            *progress, end = await collect(client, job)
+            assert isinstance(end, Result) and all(isinstance(event, Progress) for event in progress)
+            found.append(end.payload)
+    assert found[:2] == found[2:]
+    base, steered = found[0]["items"]
+    assert base["logprobs"][0] != steered["logprobs"][0] and found[1]["texts"][0]["kl"] > 0
+
+
+async def test_a_score_that_names_an_unknown_vector_is_one_failed_event(client: Inference) -> None:
+    lost = (Intervention(vector_id="0" * 64, layers=(1,)),)
+    item = ScoreItem((" yes",), prompt="A calm", interventions=lost)
+    for job in (Score("lost", (item,)), Divergence("lost", ("The quick brown fox",), lost)):
+        (event,) = await collect(client, job)
+        assert isinstance(event, Failed) and event.code == "vector_not_found"
+
+
+async def test_a_score_may_be_cancelled(client: Inference) -> None:
+    items = tuple(ScoreItem((" yes", " no"), prompt="A calm reply " * 20 + "!" * n) for n in range(2000))
+    stream = client.run(Score("scored", items))
+    async for event in stream:
+        if isinstance(event, Progress) and event.done:
+            await client.cancel("scored")
+            break
+    rest = [event async for event in stream]
+    assert isinstance(rest[-1], Failed) and rest[-1].code == "cancelled"
 
 
 async def test_an_unknown_vector_is_one_failed_event(client: Inference) -> None:
