@@ -134,7 +134,7 @@ def most_tokens(job: PersonaPairs | DescribedPairs) -> int:
 
 def persona_pairs(client: Inference, job: PersonaPairs) -> AsyncIterator[Progress | Result]:
     """Raises InvalidRequest with a cure for what cannot be asked, or when too few pairs were usable."""
-    _check(job, job.trait, job.questions)
+    check(job)
     contrasts = job.instructions or instructions_for(job.trait, job.opposite)
     questions = job.questions or QUESTIONS
 
@@ -148,7 +148,7 @@ def persona_pairs(client: Inference, job: PersonaPairs) -> AsyncIterator[Progres
 
 def pairs_from_description(client: Inference, job: DescribedPairs) -> AsyncIterator[Progress | Result]:
     """Raises InvalidRequest as `persona_pairs` does."""
-    _check(job, job.description, job.situations)
+    check(job)
     sides = (job.description.strip(), job.opposite.strip() or opposite_of(job.description.strip()))
 
     def ask(situation: str, turn: int, chat: bool) -> _Asked:
@@ -340,7 +340,7 @@ async def _judged(
             if passes(scores, job.judge):
                 tally.kept.append(_Kept(pair, scores))
             else:
-                tally.left_out["the judge finds the trait in the wrong side, or in both or neither"] += 1
+                tally.left_out["the trait in the wrong side, for the judge"] += 1
         yield 2 * min(start + len(some), len(drafts))
 
 
@@ -378,8 +378,13 @@ def _plain(text: str) -> str:
     return " ".join(word for word in "".join(c if c.isalnum() else " " for c in text.casefold()).split())
 
 
-def _check(job: PersonaPairs | DescribedPairs, trait: str, prompts: Sequence[str]) -> None:
-    """Raises InvalidRequest for what cannot be asked."""
+def check(job: PersonaPairs | DescribedPairs) -> None:
+    """Raises InvalidRequest with a cure for what cannot be asked; needs no model."""
+    if isinstance(job, PersonaPairs):
+        systems = tuple(side for each in job.instructions for side in (each.positive, each.negative))
+        trait, prompts = job.trait, job.questions + systems
+    else:
+        trait, prompts = job.description, job.situations
 
     def need(holds: bool, code: str, message: str) -> None:
         if not holds:
@@ -394,7 +399,11 @@ def _check(job: PersonaPairs | DescribedPairs, trait: str, prompts: Sequence[str
     need(1 <= job.rounds <= 10, "rounds", "Let it try 1 to 10 times.")
     need(job.seed >= 0, "seed", "The seed is 0 or more.")
     blank = not all(prompt.strip() for prompt in prompts)
-    need(not blank, "empty_prompt", "One of the questions or situations is empty. Write it, or remove it.")
+    need(not blank, "empty_prompt", "A question, situation or system prompt is empty. Write it, or remove it.")
+    longest = max(map(len, (job.opposite, *prompts)))
+    need(longest <= LONGEST_TEXT, "prompt_too_long", f"A question or prompt has more than {LONGEST_TEXT:,} characters.")
+    same = _plain(job.opposite) == _plain(trait)
+    need(not same, "same_sides", "Trait and opposite are the same. Say what the other side should do instead.")
 
 
 def _refuse_too_few(tally: _Tally, job: PersonaPairs | DescribedPairs) -> None:
