@@ -48,7 +48,7 @@ from inference.types import (
 )
 from inference.writing import write_all
 
-Judge = Literal["relative", "strict", "none"]
+Judge = Literal["auto", "relative", "strict", "none"]
 
 LEAST_PAIRS = 6  # fewer are refused: they show hardly an effect
 MOST_PAIRS = 200
@@ -78,8 +78,9 @@ class PersonaPairs(Wire):
 
     Empty `opposite`, `instructions` and `questions` stand for ours. `judge`: "relative" keeps a pair when the model
     finds the trait rather in the positive answer than in the negative one; "strict" as the paper does, when it says yes
-    to one and no to the other; "none" keeps all. Up to `rounds` times, what is missing is written with other seeds.
-    Needs a chat template. Result.payload as in `written_pairs`.
+    to one and no to the other; "none" asks no judge. "auto" is "relative" as long as the judge tells the sides of all
+    pairs apart, and else keeps all pairs and says so: a filter by chance makes nothing better. Up to `rounds` times,
+    what is missing is written with other seeds. Needs a chat template. Result.payload as in `written_pairs`.
     """
 
     id: str
@@ -90,7 +91,7 @@ class PersonaPairs(Wire):
     questions: tuple[str, ...] = ()
     max_tokens: int = 48
     temperature: float = 0.8
-    judge: Judge = "relative"
+    judge: Judge = "auto"
     rounds: int = 3
     seed: int = 0
     model: str = ""
@@ -111,7 +112,7 @@ class DescribedPairs(Wire):
     situations: tuple[str, ...] = ()
     max_tokens: int = 32
     temperature: float = 0.8
-    judge: Judge = "relative"
+    judge: Judge = "auto"
     rounds: int = 3
     seed: int = 0
     model: str = ""
@@ -197,6 +198,7 @@ class _Tally:
     judged: list[tuple[float, float]] = field(default_factory=list)
     kept: list[_Kept] = field(default_factory=list)
     seen: set[tuple[str, str]] = field(default_factory=set)
+    trusted: bool = True  # the judge, in the last round
 
     def progress(self, id: str, done: int, total: int, note: str) -> Progress:
         passed = time.monotonic() - self.began
@@ -329,19 +331,26 @@ async def _judged(
 ) -> AsyncIterator[int]:
     """Keep the pairs that pass; yields how many texts were judged."""
     question = f"Does this text show the following? {trait.strip().rstrip('.')}."
+    scored: list[tuple[Pair, tuple[float, float]]] = []
     for start in range(0, len(drafts), SCORED_AT_ONCE // 2):
         some = drafts[start : start + SCORED_AT_ONCE // 2]
         items = tuple(yes_item(question, side, chat=chat) for pair in some for side in (pair.positive, pair.negative))
         values = [p_yes(logprobs) for logprobs in await _score(client, job.model, items)]
         # the engine counts no tokens of a Score; a token has about four characters
         tally.prompt_tokens += sum(sum(map(len, _texts(item))) for item in items) // 4
-        for pair, scores in zip(some, zip(values[0::2], values[1::2], strict=True), strict=True):
-            tally.judged.append(scores)
-            if passes(scores, job.judge):
-                tally.kept.append(_Kept(pair, scores))
-            else:
-                tally.left_out["the trait in the wrong side, for the judge"] += 1
-        yield 2 * min(start + len(some), len(drafts))
+        scored += zip(some, zip(values[0::2], values[1::2], strict=True), strict=True)
+        yield 2 * len(scored)
+    tally.judged += [scores for _, scores in scored]
+    tally.trusted = job.judge != "auto" or _told_apart(tally) >= BY_CHANCE
+    for pair, scores in scored:
+        if not tally.trusted or passes(scores, job.judge):
+            tally.kept.append(_Kept(pair, scores))
+        else:
+            tally.left_out["the trait in the wrong side, for the judge"] += 1
+
+
+def _told_apart(tally: _Tally) -> float:
+    return auroc(*zip(*tally.judged, strict=True)) if tally.judged else 0.5
 
 
 def passes(scores: tuple[float, float], judge: Judge) -> bool:
@@ -419,9 +428,10 @@ def _refuse_too_few(tally: _Tally, job: PersonaPairs | DescribedPairs) -> None:
 
 
 def _payload(job: PersonaPairs | DescribedPairs, tally: _Tally, model: str, revision: str) -> dict[str, Any]:
-    best = sorted(tally.kept, key=_margin, reverse=True)[: job.count]
+    by_judge = job.judge != "none" and tally.trusted
+    best = sorted(tally.kept, key=_margin, reverse=True)[: job.count] if by_judge else tally.kept[: job.count]
     chosen = [kept for kept in tally.kept if any(kept is one for one in best)]
-    told = auroc(*zip(*tally.judged, strict=True)) if tally.judged else None
+    told = _told_apart(tally) if tally.judged else None
     return {
         "pairs": [kept.pair.to_wire() | {"scores": kept.scores and list(kept.scores)} for kept in chosen],
         "asked": job.count,
@@ -447,14 +457,19 @@ def _said(job: PersonaPairs | DescribedPairs, tally: _Tally, chosen: int, told: 
     """What happened, in sentences for people."""
     said = [f"{job.count} pairs were asked for; the model wrote {tally.written}, and {len(tally.kept)} are usable."]
     if chosen < len(tally.kept):
-        which = f"first {chosen}" if job.judge == "none" else f"{chosen} that differ most in the judge's eyes"
+        which = (
+            f"first {chosen}"
+            if job.judge == "none" or not tally.trusted
+            else f"{chosen} that differ most in the judge's eyes"
+        )
         said.append(f"The {which} were taken.")
     if chosen < job.count:
         said.append("That is fewer than asked for: add pairs of your own, or start again with other words.")
     if told is not None and told < BY_CHANCE:
+        then = "its choice means little here" if tally.trusted else "it was not listened to"
         said.append(
-            f"The judge, the same model, hardly tells the sides apart (AUC {told:.2f}; 0.50 is chance), so its choice "
-            "means little here. Read every pair."
+            f"The judge, the same model, does not tell the sides apart (AUC {told:.2f}; 0.50 is chance), so {then}. "
+            "Read every pair."
         )
     elif told is not None:
         said.append(f"The judge, the same model, tells the sides apart with an AUC of {told:.2f} (0.50 is chance).")

@@ -41,7 +41,7 @@ class AskForm(forms.Form):
     positive = forms.CharField(required=False, max_length=20_000)
     negative = forms.CharField(required=False, max_length=20_000)
 
-    DEFAULTS = {"how": "description", "judge": "relative"}
+    DEFAULTS = {"how": "description", "judge": "auto"}
 
     def __init__(self, *args: Any, model: ModelInfo, **kwargs: Any):
         super().__init__(*args, **kwargs)

@@ -16,8 +16,7 @@ from steering.accounts.ownership import OwnedQuerySet
 from steering.datasets.models import Dataset
 from steering.datasets.starter_catalog import starter
 from steering.vectors.facts import Facts
-
-METHOD_NAMES = {"caa": "CAA", "mean_difference": "mean difference"}
+from steering.vectors.methods import name_of
 
 
 class VectorQuerySet(OwnedQuerySet):
@@ -72,7 +71,7 @@ class Vector(models.Model):
 
     @property
     def method_name(self) -> str:
-        return METHOD_NAMES.get(self.method, self.method)
+        return name_of(self.method)
 
     @property
     def tagline(self) -> str:
