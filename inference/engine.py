@@ -33,6 +33,7 @@ from inference.types import (
     Failed,
     Finished,
     FinishReason,
+    Forecast,
     GenerationRequest,
     JobRequest,
     ModelInfo,
@@ -49,6 +50,7 @@ from inference.types import (
     named_vectors,
 )
 from inference.vectors.extract import check_pairs, create_vector
+from inference.vectors.forecast import forecast
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +58,7 @@ Emit = Callable[[Event], None]
 JOBS: dict[type, Callable[[LoadedModel, Any], Iterator[Progress | Result]]] = {
     CreateVector: create_vector,
     CheckPairs: check_pairs,
+    Forecast: forecast,
 }
 STEERED_JOBS: dict[type, Callable[[LoadedModel, Any, Find], Iterator[Progress | Result]]] = {
     Score: score,
@@ -362,6 +365,7 @@ class Engine:
         job = self._jobs[0]
         if job.steps is None:
             job.steps = self._begin(job)
+        self.batch.model.idle = not (self._running or self._waiting)
         event = next(job.steps)
         if isinstance(event, Result):
             event = self._keep_vector(event)

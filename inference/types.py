@@ -13,13 +13,14 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from inference.errors import InvalidRequest
-from inference.wire import Wire
+from inference.wire import Matrix, Wire
 
 Point = Literal["resid_post", "resid_pre"]
-Operation = Literal["add", "ablate", "clamp", "cap"]
+Operation = Literal["add", "ablate", "clamp", "cap", "floor", "affine", "rotate"]
 Unit = Literal["raw", "relative"]
 FinishReason = Literal["stop", "length", "cancelled"]
 WorkerState = Literal["loading", "ready", "draining", "empty", "failed", "lost"]
+MAX_RANK = 16  # of an AffineMap
 Command = Literal["load", "unload", "drain", "resume"]
 
 _TL_SITE = re.compile(r"blocks\.(\d+)\.hook_(resid_post|resid_pre)")
@@ -55,6 +56,20 @@ class Direction(Wire):
     values: np.ndarray
 
 
+@dataclass(frozen=True, eq=False)
+class AffineMap(Wire):
+    """A learnt edit of low rank at one site: h + strength * write.T @ (read @ h + bias)."""
+
+    site: Site
+    read: Matrix  # float32[rank, d_model], rank 1 to MAX_RANK
+    write: Matrix  # float32[rank, d_model]
+    bias: np.ndarray  # float32[rank]
+
+    @property
+    def rank(self) -> int:
+        return int(self.read.shape[0])
+
+
 @dataclass(frozen=True)
 class LayerStats(Wire):
     """What one layer's direction is worth, measured on pairs that did not help to build it."""
@@ -73,7 +88,8 @@ class SteeringVector(Wire):
     """Directions for one or more layers of one model, with where they came from. Immutable.
 
     `id` is the SHA-256 of the content (see `inference.store`). `residual_norms` gives, per layer, the size of one
-    relative unit of strength. `recommended_strength` is in relative units.
+    relative unit of strength. `recommended_strength` is in relative units. `references` gives, per layer, where the
+    negative examples lie along the unit direction (raw), which "affine" counts from; with `maps`, "affine" is the map.
     """
 
     id: str
@@ -90,6 +106,8 @@ class SteeringVector(Wire):
     dataset_digest: str
     n_pairs: int
     provenance: dict[str, Any] = field(default_factory=dict)
+    references: dict[int, float] = field(default_factory=dict)
+    maps: tuple[AffineMap, ...] = ()
 
     @property
     def d_model(self) -> int:
@@ -121,14 +139,58 @@ class Positions(Wire):
     special: bool = True
 
 
+@dataclass(frozen=True)
+class Schedule(Wire):
+    """How much of an edit the g-th generated token gets, g from 0; the prompt's tokens get all of it.
+
+    first: all for g < tokens, none after. ramp: (g + 1) / tokens, at most 1. decay: 0.5 ** (g / tokens).
+    A share s of an edit that makes h into f(h) is h + s (f(h) - h); of a rotation, s of its angle.
+    """
+
+    kind: Literal["first", "ramp", "decay"]
+    tokens: int
+
+
+@dataclass(frozen=True, eq=False)
+class Condition(Wire):
+    """Steer only where `resid_post` of `layer` lies on one side of a threshold along a direction (CAST, 2409.05907).
+
+    The direction c (made unit) is that of the stored vector `vector_id` at `layer`, or `direction`, float32[d_model].
+    projection: c.h, raw. cosine: c.h / |h|. h is the residual before any edit at that very site.
+
+    token: decided anew at every token, from that token; `layer` must not lie behind the steered one.
+    prompt: decided once, when the prompt has been read, from the mean over its tokens (special ones left out unless
+    there are no others) or from its last token; it steers generated tokens only.
+    """
+
+    layer: int
+    threshold: float
+    vector_id: str | None = None
+    direction: np.ndarray | None = None
+    comparison: Literal["above", "below"] = "above"
+    measure: Literal["projection", "cosine"] = "projection"
+    decided: Literal["prompt", "token"] = "prompt"
+    pooling: Literal["mean", "last"] = "mean"
+
+    @property
+    def hook_name(self) -> str:
+        return Site(self.layer).hook_name
+
+
 @dataclass(frozen=True, eq=False)
 class Intervention(Wire):
     """One edit of the residual stream of one row, with direction v, unit direction u and residual h.
 
     add: h + strength * v (raw), or h + strength * norm * u (relative, norm = median residual norm at the site).
-    ablate: h - strength * (u.h) u; strength 1 removes the component, and `unit` has no meaning.
+    ablate: h - strength * (u.h) u; strength 1 removes the component.
     clamp: sets u.h to strength (raw) or strength * norm (relative).
-    cap: as clamp, but only where u.h is larger.
+    cap, floor: as clamp, but only where u.h is larger, or smaller.
+    affine: sets u.h to reference + strength * |v| (ACE, 2411.09003): 0 is where the negative examples lie, 1 where the
+        positive ones do. A vector with a map at the site: h + strength * write.T @ (read @ h + bias).
+    rotate: turns h within the plane of u and a second direction until it stands at `strength` degrees from u, its
+        length kept (2510.26243): 0 is along u, 90 has none of it, 180 is against it. The second direction is the
+        first principal component of the vector's directions over its layers.
+    `unit` has no meaning for ablate, affine and rotate. `norm_preserving`: after the edit h gets its old length.
 
     Name a stored vector by `vector_id` with the `layers` to use, or give `directions` themselves.
     Several interventions on one layer act in the order given.
@@ -141,6 +203,15 @@ class Intervention(Wire):
     vector_id: str | None = None
     layers: tuple[int, ...] = ()
     directions: tuple[Direction, ...] = ()
+    norm_preserving: bool = False
+    condition: Condition | None = None
+    schedule: Schedule | None = None
+
+    @property
+    def vector_ids(self) -> tuple[str, ...]:
+        """The stored vectors that it needs."""
+        named = self.vector_id, self.condition.vector_id if self.condition else None
+        return tuple(dict.fromkeys(i for i in named if i is not None))
 
 
 @dataclass(frozen=True)
@@ -263,6 +334,20 @@ class Usage(Wire):
 
 
 @dataclass(frozen=True)
+class AppliedCondition(Wire):
+    """What a condition found. `value` is that of the decision, or the mean over the tokens that were decided on."""
+
+    hook_name: str
+    measure: str
+    comparison: str
+    threshold: float
+    decided: str
+    pooling: str
+    value: float | None  # None: nothing was decided
+    held_tokens: int  # tokens that were left alone because the condition did not hold
+
+
+@dataclass(frozen=True)
 class AppliedIntervention(Wire):
     """Proof that an intervention acted: counted and measured at the site itself, while the row ran."""
 
@@ -277,6 +362,10 @@ class AppliedIntervention(Wire):
     mean_dose: float  # mean L2 norm of what was added per touched token
     projection_before: float  # mean of u.h over touched tokens
     projection_after: float
+    reference: float | None = None  # of "affine" without a map
+    norm_preserving: bool = False
+    schedule: Schedule | None = None
+    condition: AppliedCondition | None = None
 
 
 @dataclass(frozen=True)
@@ -322,24 +411,51 @@ class Pair(Wire):
     prompt: str = ""
 
 
-@dataclass(frozen=True)
-class CreateVector(Wire):
-    """Build a vector. Result.payload is a `SteeringVector` without directions' values, plus the stored `id`.
+Method = Literal[
+    "mean_difference", "caa", "pca", "pca_centered", "pca_center", "logistic", "few_shot", "prompt_difference"
+]
 
-    `method`: "caa" reads the last answer token (the letter, for A/B data); "mean_difference" pools over `span`.
-    `chat`: format prompt and answer with the model's chat template (user, assistant).
+
+@dataclass(frozen=True)
+class Extraction(Wire):
+    """What to read of pairs, and how to make a direction of it: see `inference.vectors.methods`.
+
+    `method`: "caa" reads the last answer token (the letter, for A/B data); "prompt_difference" the last token of prompt
+    and side together; "few_shot" the last token of the prompt behind `shots` other pairs with their answers. All others
+    pool over `span`. `chat`: format with the model's chat template (user, assistant).
     """
 
     id: str
     pairs: tuple[Pair, ...]
-    method: Literal["caa", "mean_difference"] = "mean_difference"
+    method: Method = "mean_difference"
     pooling: Literal["mean", "last"] = "mean"
     span: Literal["answer", "all"] = "answer"
     chat: bool = False
     layers: tuple[int, ...] = ()  # empty: all
-    dataset_digest: str = ""
+    shots: int = 4
     model: str = ""  # empty: whatever model is served
+
+
+@dataclass(frozen=True)
+class CreateVector(Extraction):
+    """Build a vector. Result.payload is a `SteeringVector` without directions' values, plus the stored `id`.
+
+    `warnings` beside it is a list of {"code", "message", "rows" from 0}: what a person should know of the pairs.
+    """
+
+    dataset_digest: str = ""
     kind: Literal["create_vector"] = "create_vector"
+
+
+@dataclass(frozen=True)
+class Forecast(Extraction):
+    """Say whether pairs will give a reliable vector, from how far their differences agree; nothing is stored.
+
+    Without `layers` those are read at which steering usually works, and of many pairs an even part. Result.payload is
+    in `inference.vectors.forecast`.
+    """
+
+    kind: Literal["forecast"] = "forecast"
 
 
 @dataclass(frozen=True)
@@ -402,7 +518,7 @@ class Divergence(Wire):
 
 @dataclass(frozen=True)
 class Datapoint(Wire):
-    """A prompt, the completions to make likely after it and those to make unlikely. `reverse` subtracts the vector here.
+    """A prompt, the completions to make likely after it and those to make unlikely. `reverse` subtracts the vector.
 
     BiPO takes exactly one of each; MELBO takes the prompt alone.
     """
@@ -466,7 +582,7 @@ class OptimiseVector(Wire):
     kind: Literal["optimise_vector"] = "optimise_vector"
 
 
-JobRequest = CreateVector | CheckPairs | Score | Divergence | OptimiseVector
+JobRequest = CreateVector | CheckPairs | Score | Divergence | OptimiseVector | Forecast
 JOB_REQUESTS: dict[str, type[JobRequest]] = {cls.kind: cls for cls in get_args(JobRequest)}
 
 
@@ -497,7 +613,7 @@ def named_vectors(request: GenerationRequest | JobRequest) -> list[str]:
     own = getattr(request, "interventions", ())
     items = request.items if isinstance(request, Score) else ()
     every = (*own, *(i for item in items for i in item.interventions))
-    return sorted({i.vector_id for i in every if i.vector_id})
+    return sorted({id for i in every for id in i.vector_ids})
 
 
 Event = Started | PromptRead | Token | Finished | Failed | Progress | Result
