@@ -18,6 +18,7 @@ export function drawFigures(container, figures) {
   container.append(...drawn.map(figure => figure.root));
   for (const figure of drawn) figure.draw();
   document.addEventListener('steerboard:theme', () => drawn.forEach(figure => figure.draw()));
+  return drawn;
 }
 
 class Figure {
@@ -43,6 +44,14 @@ class Figure {
     const csv = button('CSV', `Download ${this.figure.title} as CSV`, () => download(this.figure));
     head.append(element('h3', '', this.figure.title), element('span', 'grow'), this.toggle, csv);
     return head;
+  }
+
+  /** Show other numbers: those of a job that runs. */
+  update(figure) {
+    this.figure = figure;
+    this.plot.setAttribute('aria-label', describe(figure));
+    this.table.replaceChildren();
+    this.showTable(!this.table.hidden);
   }
 
   showTable(show) {

@@ -1,4 +1,4 @@
-"""Building a vector from a dataset: start the job, and keep what it yields. Forecasting whether it would be reliable."""
+"""Building a vector from a dataset: start the job, and keep what it yields; and the forecast of whether it pays."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from steering.vectors.methods import method_of
 
 KIND = "create_vector"
 KINDS = (KIND, OptimiseVector.kind)
+FORECAST = Forecast.kind
 DEFAULT_STEPS = 40  # for the estimate alone: what a method takes when nobody says
 
 
@@ -131,6 +132,21 @@ def _as_field(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else ""
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def disagreeing(job: Job, dataset: Dataset | None) -> list[dict[str, Any]]:
+    """The pairs that a forecast found to disagree, with their texts as long as the dataset is as it was."""
+    rows = job.result.get("disagreeing", ())
+    same = dataset is not None and dataset.version == job.request["dataset_version"]
+    pairs = dataset.pairs() if dataset and same else ()
+    return [
+        {
+            "number": row["row"] + 1,
+            "cosine": row["cosine"],
+            "pair": pairs[row["row"]] if row["row"] < len(pairs) else None,
+        }
+        for row in rows
+    ]
 
 
 def recipe_of(job: Job) -> list[tuple[str, str]]:

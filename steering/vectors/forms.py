@@ -52,7 +52,7 @@ def _number(least: float, most: float, what: str) -> forms.FloatField:
 
 
 class BuildForm(forms.Form):
-    """What to build a vector from, and how. Only what the method reads counts; what is left empty is its own default."""
+    """What to build a vector from, and how. Only what the method reads counts; what is empty is its own default."""
 
     dataset = forms.ModelChoiceField(
         Dataset.objects.none(),

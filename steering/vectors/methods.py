@@ -75,7 +75,7 @@ CATALOG = (
     ),
     Method(
         "promotion", "Optimised",
-        "Trains a vector until the model is likely to write the positive sides and unlikely to write the negative ones.",
+        "Trains a vector until the model likely writes the positive sides, and hardly the negative ones.",
         "Dunefsky & Cohan", "2502.18862", (*TRAINED, *TARGETS),
     ),
     Method(

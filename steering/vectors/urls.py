@@ -8,6 +8,7 @@ urlpatterns = [
     path("library.json", views.library_json, name="library"),
     path("build/", views.vector_build, name="build"),
     path("building/<uuid:pk>/", views.vector_building, name="building"),
+    path("forecast/<uuid:pk>/", views.vector_forecast, name="forecast"),
     path("upload/", views.vector_upload, name="upload"),
     path("<uuid:pk>/", views.vector_detail, name="detail"),
     path("<uuid:pk>/vector.safetensors", views.vector_download, name="download"),
