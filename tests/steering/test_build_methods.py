@@ -73,10 +73,10 @@ def test_only_a_methods_own_parameters_count(client: Client, person: User, fake_
 
 def test_only_a_methods_own_parameters_are_shown() -> None:
     """The style sheet hides what a method does not read."""
-    rules = dict(
-        (param, set(re.findall(r'value="(\w+)"', keys)))
+    rules = {
+        param: set(re.findall(r'value="(\w+)"', keys))
         for keys, param in re.findall(r'\[name="method"\]:is\(([^)]*)\):checked\) \.of-(\w+)', CSS.read_text())
-    )
+    }
     for param in {param for method in CATALOG for param in method.params}:
         others = {method.key for method in CATALOG if param not in method.params}
         assert rules.get(param, set()) == others, param

@@ -64,9 +64,7 @@ class DatasetDescribe(Strict):
     opposite = Text(required=False, allow_blank=True, max_length=LONGEST_TRAIT, help_text="The other side, in a word.")
     how = Choice(choices=["description", "persona"], default="description")
     name = Title(required=False, help_text="The behaviour, if left out.")
-    count = Whole(
-        required=False, min_value=LEAST_PAIRS, max_value=MOST_PAIRS, help_text="Usable pairs; 32 if left out."
-    )
+    count = Whole(required=False, min_value=LEAST_PAIRS, max_value=MOST_PAIRS, help_text="Usable pairs; 32, if none.")
     judge = Choice(choices=["auto", "relative", "strict", "none"], default="auto")
     seed = Whole(required=False, max_value=2**31 - 1)
     model = Text(required=False, allow_blank=True, max_length=300, help_text="A served model; the default, if empty.")

@@ -37,7 +37,7 @@ class JobShape(serializers.Serializer):
     settings = serializers.DictField(child=serializers.JSONField(allow_null=True), help_text="What was asked for.")
     facts = serializers.DictField(
         child=serializers.JSONField(allow_null=True),
-        help_text="What the work says of itself so far, such as a loss curve.",
+        help_text="What the work says of itself, such as a loss curve.",
     )
     dataset = serializers.UUIDField(allow_null=True, help_text="The dataset that was written, once it is there.")
     vector = serializers.UUIDField(allow_null=True, help_text="The vector that was built, once it is there.")

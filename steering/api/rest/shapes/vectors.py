@@ -48,7 +48,7 @@ class VectorBuild(Strict):
     layer = Whole(
         required=False,
         max_value=9999,
-        help_text="promotion, bipo, melbo: the vector's one layer; two fifths up, if left out.",
+        help_text="promotion, bipo, melbo: the one layer; two fifths up, if none.",
     )
     form = Choice(choices=["add", "clamp", "affine"], required=False, help_text="promotion: what the vector does.")
     rank = Whole(required=False, min_value=1, max_value=16, help_text="promotion, affine: of the map.")
