@@ -1,4 +1,4 @@
-"""Pairs that a model writes, on a client that answers as a test says; tiny models write nonsense, which is checked too."""
+"""Pairs that a model writes, on a client that answers as a test says."""
 
 from __future__ import annotations
 
