@@ -36,8 +36,9 @@ class Client(FakeInference):
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[Event]:
         self.requests.append(request)
+        text = self.says(request, len(self.requests))
         await asyncio.sleep(0)
-        yield Token(request.id, 0, 1, self.says(request, len(self.requests)))
+        yield Token(request.id, 0, 1, text)
         yield Finished(request.id, 1, "stop", Usage(10, 5), Receipt("m", "r", 1), seconds=0.0)
 
     async def run(self, job: Any) -> AsyncIterator[Event]:
@@ -153,7 +154,7 @@ def test_what_is_of_no_use_is_named(positive: str, negative: str, problem: str) 
 
 
 def test_texts_lose_controls_and_half_sentences() -> None:
-    assert tidied('"One. Two and th', complete=False) == "One."
+    assert tidied('"One two three. And th', complete=False) == "One two three."
     assert tidied("a\x00b\u202ec\x1b[31m", complete=True) == "a b c [31m"
 
 
