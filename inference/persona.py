@@ -240,7 +240,7 @@ async def written_pairs(
             async for draft, ended in written:
                 if draft:
                     drafts.append(draft)
-                note = f"Wrote {tally.written} pairs, {len(tally.kept)} of {job.count} usable so far"
+                note = f"Wrote {tally.written} pairs, {len(tally.kept) + len(drafts)} of them usable so far"
                 yield tally.progress(job.id, done + ended, total, note)
         done += 2 * len(asked)
         if job.judge == "none":
@@ -248,7 +248,7 @@ async def written_pairs(
         else:
             async with aclosing(_judged(client, job, recipe.trait, drafts, info.has_chat_template, tally)) as judged:
                 async for ended in judged:
-                    note = f"Judging what was written, {len(tally.kept)} of {job.count} usable so far"
+                    note = f"Wrote {tally.written} pairs, judging which show it"
                     yield tally.progress(job.id, done + ended, total, note)
             done = total
     _refuse_too_few(tally, job)
