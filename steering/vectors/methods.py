@@ -71,7 +71,7 @@ CATALOG = (
     Method(
         "few_shot", "Few-shot difference",
         "Reads the last token of a prompt behind examples that other pairs answer, once with each side.",
-        "In-context vectors, Todd et al.", "2310.15213", ("shots", "layers"),
+        "Function vectors, Todd et al.", "2310.15213", ("shots", "layers"),
     ),
     Method(
         "promotion", "Optimised",
