@@ -28,7 +28,12 @@ APPS = [
     "api",
     "administration",
 ]
-LIGHT = {"inference.statistics", "inference.judging", "inference.choices"}  # numbers and questions, no model
+LIGHT = {
+    "inference.persona",
+    "inference.statistics",
+    "inference.judging",
+    "inference.choices",
+}  # numbers and questions, no model
 FOR_PRODUCT = {"inference.client", "inference.types", "inference.errors", *LIGHT}
 HEAVY = {"torch", "transformers", "safetensors", "gguf", "tokenizers"}
 SHARED = {"redis", "celery", "kombu"}  # what joins several processes; one alone loads none of it

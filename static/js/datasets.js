@@ -40,6 +40,7 @@ function setUpTable(table) {
   table.blank = rows.lastElementChild.cloneNode(true);
   table.blank.classList.remove('is-bad');
   table.blank.querySelector('.field-error')?.remove();
+  table.blank.querySelector('.pair-note')?.remove();
   for (const field of table.blank.querySelectorAll('textarea, input')) field.value = field.defaultValue = '';
   const removed = [];
   const undo = table.querySelector('[data-undo]');

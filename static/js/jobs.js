@@ -58,6 +58,7 @@ class JobRow {
   /** Show a status; true when the job has ended. */
   draw(job) {
     if (this.row.dataset.state in ENDINGS) return true;
+    this.row.dispatchEvent(new CustomEvent('steerboard:job', { bubbles: true, detail: job }));
     this.row.dataset.state = job.state;
     this.drawBar(job);
     if (!(job.state in ENDINGS)) {

@@ -18,6 +18,7 @@ export function drawFigures(container, figures) {
   container.append(...drawn.map(figure => figure.root));
   for (const figure of drawn) figure.draw();
   document.addEventListener('steerboard:theme', () => drawn.forEach(figure => figure.draw()));
+  return drawn;
 }
 
 class Figure {
@@ -45,6 +46,14 @@ class Figure {
       rows: () => [[this.figure.x.label, ...this.figure.series.map(s => s.name)], ...rowsOf(this.figure)],
     }));
     return head;
+  }
+
+  /** Show other numbers: those of a job that runs. */
+  update(figure) {
+    this.figure = figure;
+    this.plot.setAttribute('aria-label', describe(figure));
+    this.table.replaceChildren();
+    this.showTable(!this.table.hidden);
   }
 
   showTable(show) {

@@ -55,6 +55,7 @@ if (models) {
   const why = 'Shows the prompt as the user’s turn and each side as the assistant’s. Match what you will steer.';
   const describe = () => {
     const { layers, template } = models.selectedOptions[0].dataset;
+    document.getElementById('id_layer').placeholder = String(Math.floor(Number(layers) * 2 / 5));
     document.querySelector('[data-all-layers]').textContent = Number(layers) ? `, 0 to ${layers - 1}` : '';
     chat.disabled = template === 'no' && Number(layers) > 0;
     chat.checked &&= !chat.disabled;

@@ -16,10 +16,13 @@ from steering.datasets.limits import BadText
 from steering.datasets.models import Dataset, ImportDraft
 
 
-def draft_create(*, owner: Any, source: str, text: str, name: str, description: str) -> ImportDraft:
+def draft_create(
+    *, owner: Any, source: str, text: str, name: str, description: str, written: dict[str, Any] | None = None
+) -> ImportDraft:
     """Keep a text for its preview. The oldest drafts of this person go when there are too many."""
+    name = name or name_from(source)
     draft = ImportDraft.objects.create(
-        owner=owner, source=source, text=text, name=name or name_from(source), description=description
+        owner=owner, source=source, text=text, name=name, description=description, written=written or {}
     )
     mine = ImportDraft.objects.owned_by(owner)
     mine.filter(created_at__lt=timezone.now() - ImportDraft.KEPT_FOR).delete()

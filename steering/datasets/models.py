@@ -102,6 +102,7 @@ class ImportDraft(models.Model):
     """An import that is being looked at: the text as it was given, and what was chosen for it so far.
 
     `columns` maps the roles prompt, positive and negative to column names; empty until someone changes the guess.
+    `written` says how the model wrote the pairs (see `asking`); it is empty for what people brought.
     """
 
     KEPT_PER_PERSON = 5
@@ -115,6 +116,7 @@ class ImportDraft(models.Model):
     header = models.BooleanField(null=True)
     name = models.CharField(max_length=120, blank=True)
     description = models.TextField(blank=True)
+    written: models.JSONField[dict[str, Any]] = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
 
     objects = OwnedQuerySet.as_manager()
@@ -126,4 +128,4 @@ class ImportDraft(models.Model):
         return self.source
 
     def get_absolute_url(self) -> str:
-        return reverse("datasets:preview", args=[self.pk])
+        return reverse("datasets:review" if self.written else "datasets:preview", args=[self.pk])

@@ -20,6 +20,7 @@ class TypedRow:
     negative: str = ""
     was: str = ""
     problem: str = ""
+    note: str = ""  # shown with the row
 
     @property
     def is_blank(self) -> bool:

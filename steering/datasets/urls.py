@@ -1,6 +1,6 @@
 from django.urls import path, re_path
 
-from steering.datasets import editing, views
+from steering.datasets import asking_pages, editing, views
 
 UUID = r"(?P<pk>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
 
@@ -10,6 +10,9 @@ urlpatterns = [
     path("new/", editing.dataset_new, name="new"),
     path("import/", editing.dataset_new, {"how": "upload"}, name="import"),
     path("import/<uuid:pk>/", editing.dataset_preview, name="preview"),
+    path("describe/", asking_pages.pairs_ask_page, name="describe"),
+    path("describe/<uuid:pk>/", asking_pages.pairs_wait, name="describing"),
+    path("draft/<uuid:pk>/", asking_pages.draft_review, name="review"),
     path("<uuid:pk>/", views.dataset_detail, name="detail"),
     path("<uuid:pk>/edit/", editing.dataset_edit, name="edit"),
     path("<uuid:pk>/duplicate/", views.dataset_duplicate_view, name="duplicate"),

@@ -27,12 +27,20 @@ def reserve_job(who: Principal, job: Job, model: str, tokens: int, source: str) 
 def settle_job(job: Job) -> None:
     """In the transaction that ends the job."""
     if entry := admission.open_of(f"{WORK}{job.pk}"):
-        admission.settle(entry.pk, prompt_tokens=job.used_tokens, completion_tokens=0)
+        admission.settle(entry.pk, prompt_tokens=job.used_tokens, completion_tokens=job.written_tokens)
 
 
-def refund_job(job_id: UUID) -> None:
+def end_unfinished(job_id: UUID) -> None:
+    """What a job used is charged where its facts say so (`prompt_tokens`, `completion_tokens`): a recipe that was
+    cancelled or failed has written all the same. Other kinds get everything back.
+    """
     if entry := admission.open_of(f"{WORK}{job_id}"):
-        admission.refund(entry.pk)
+        facts = Job.objects.filter(pk=job_id).values_list("facts", flat=True).first() or {}
+        used = {name: facts.get(name, 0) for name in ("prompt_tokens", "completion_tokens")}
+        if any(used.values()):
+            admission.settle(entry.pk, **used)
+        else:
+            admission.refund(entry.pk)
 
 
 def jobs_held_by(key: Any) -> list[Job]:

@@ -82,7 +82,8 @@ class Job(models.Model):
     carrier = models.CharField(max_length=80, blank=True, editable=False)
     heartbeat_at = models.DateTimeField(default=timezone.now, editable=False)
 
-    used_tokens = 0  # no column: what a kind's keeper found that the job has read, to be settled
+    used_tokens = 0  # no columns: what a kind's keeper found that the job has read and written, to be settled
+    written_tokens = 0
 
     objects = JobQuerySet.as_manager()
 

@@ -26,19 +26,20 @@ from django.dispatch import receiver
 from django.utils import timezone
 
 from inference.errors import InferenceError
-from inference.types import Failed, JobRequest, Progress, Result
+from inference.types import Failed, Progress, Result
 from steering import gateway, shared
 from steering.access.keys import key_revoked
 from steering.access.models import ApiKey
 from steering.access.principal import Principal
-from steering.jobs.charging import jobs_held_by, refund_ended_jobs, refund_job, reserve_job, settle_job
-from steering.jobs.kinds import keeper_of, request_of
+from steering.jobs.charging import end_unfinished, jobs_held_by, refund_ended_jobs, reserve_job, settle_job
+from steering.jobs.kinds import events_of, is_recipe, keeper_of, request_of
 from steering.jobs.models import Job, JobQuerySet
 
 logger = logging.getLogger(__name__)
 
 BUSY_DATABASE = (OperationalError, InterfaceError)
 
+_recipes_here: dict[UUID, asyncio.Task[Any]] = {}  # those that this process carries, by job
 _writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="job-writes")  # one connection, writes in order
 
 UPDATE_SECONDS = 0.25  # no more than four progress writes a second
@@ -79,7 +80,7 @@ def job_start(
     owner: Any,
     kind: str,
     title: str,
-    request: JobRequest,
+    request: Any,
     about: dict[str, Any] | None = None,
     who: Principal | None = None,
     source: str = "job",
@@ -87,9 +88,9 @@ def job_start(
 ) -> Job:
     """Start the work and return its row at once. What it finds is kept by the kind's keeper, see `kinds.py`.
 
-    `request.id` is replaced by the job's id. `about` is kept in `job.request` beside the request's own settings. `who`
-    asks with a key of the owner's; `tokens` is what the work may read at most. Raises Denied for a limit, or a model
-    that the key may not use.
+    `request` is a JobRequest or that of a recipe (see `kinds.recipe`); its id is replaced by the job's. `about` is kept
+    in `job.request` beside the request's own settings. `who` asks with a key of the owner's; `tokens` is what the work
+    may read and write at most. Raises Denied for a limit, or a model that the key may not use.
     """
     who = who or Principal(owner)
     if who.key is not None and who.key.models:
@@ -112,9 +113,9 @@ def job_cancel(job: Job) -> bool:
     with transaction.atomic():
         cancelled = active.update(state=Job.State.CANCELLED, finished_at=timezone.now(), eta_seconds=None, work=None)
         if cancelled:
-            refund_job(job.pk)
+            end_unfinished(job.pk)
     if cancelled:
-        gateway.spawn(gateway.inference().cancel(str(job.pk)))
+        gateway.spawn(_stop(job.pk))
     return cancelled == 1
 
 
@@ -124,6 +125,14 @@ def job_finish(job: Job) -> bool:
     if active:
         gateway.spawn(gateway.inference().finish(str(job.pk)))
     return active
+
+
+async def _stop(job_id: UUID) -> None:
+    """End the work, where this process carries it; elsewhere its carrier finds out within a beat."""
+    if task := _recipes_here.get(job_id):
+        task.cancel()
+    else:
+        await gateway.inference().cancel(str(job_id))
 
 
 @receiver(key_revoked)
@@ -227,14 +236,16 @@ def _fail_orphan(job_id: UUID) -> bool:
         )
     )
     if failed:
-        refund_job(job_id)
+        end_unfinished(job_id)
     return bool(failed)
 
 
 # ---- carrying ----
 
 
-async def _carry(job: Job, request: JobRequest) -> None:
+async def _carry(job: Job, request: Any) -> None:
+    if is_recipe(request) and (task := asyncio.current_task()):
+        _recipes_here[job.pk] = task
     try:
         await _consume(job, request)
     except InferenceError as error:
@@ -242,12 +253,14 @@ async def _carry(job: Job, request: JobRequest) -> None:
     except Exception:
         logger.exception("job %s crashed", job.pk)
         await _fail(job, *CRASHED)
+    finally:
+        _recipes_here.pop(job.pk, None)
 
 
-async def _consume(job: Job, request: JobRequest) -> None:
+async def _consume(job: Job, request: Any) -> None:
     await _model_loaded(job, request.model)
     written = 0.0
-    async with aclosing(gateway.inference().run(request)) as events:  # type: ignore[type-var]
+    async with aclosing(events_of(gateway.inference(), request)) as events:  # type: ignore[type-var]
         async for event in events:
             if isinstance(event, Progress) and time.monotonic() - written >= UPDATE_SECONDS:
                 written = time.monotonic()
@@ -316,7 +329,7 @@ async def _fail(job: Job, code: str, message: str) -> None:
 @transaction.atomic
 def _end_in_failure(job: Job, **fields: Any) -> None:
     if _end(job, Job.State.FAILED, **fields):
-        refund_job(job.pk)
+        end_unfinished(job.pk)
 
 
 def _end(job: Job, state: Job.State, **fields: Any) -> bool:
@@ -346,7 +359,7 @@ async def _in_thread(write: Callable[..., Any], *args: Any, **kwargs: Any) -> An
 BULKY = ("pairs", "datapoints", "items", "texts", "library")
 
 
-def _settings_of(request: JobRequest) -> dict[str, Any]:
+def _settings_of(request: Any) -> dict[str, Any]:
     """The request with its examples counted: they may be large, and those of a dataset belong to it."""
-    settings = request.to_wire()
+    settings: dict[str, Any] = request.to_wire()
     return settings | {name: len(settings[name]) for name in BULKY if name in settings}

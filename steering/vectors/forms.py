@@ -8,13 +8,51 @@ from django.conf import settings
 
 from inference.types import CreateVector, ModelInfo
 from steering.datasets.models import Dataset
-from steering.vectors.models import METHOD_NAMES, Vector
+from steering.vectors import builds
+from steering.vectors.methods import Method, method_of, methods
+from steering.vectors.models import Vector
 
-MIN_PAIRS = 2
+MIN_PAIRS = 4
+MOST_SEEDS, MOST_STEPS, MOST_VECTORS = 16, 2000, 16
+
+LABELS = {
+    "method": "Method",
+    "pooling": "From each side",
+    "span": "Tokens of",
+    "shots": "Examples before it",
+    "chat": "Chat template",
+    "layers": "Layers",
+    "layer": "Layer",
+    "form": "Form",
+    "rank": "Rank",
+    "steps": "Steps",
+    "learning_rate": "Learning rate",
+    "seeds": "Random starts",
+    "seed": "Seed",
+    "max_norm": "Largest norm",
+    "noise": "Noise",
+    "target_loss": "Loss that suffices",
+    "satisfice": "When it is reached",
+    "beta": "Beta",
+    "count": "Vectors",
+    "target_layer": "Layer to change",
+}
+
+
+def _whole(least: int, most: int) -> forms.IntegerField:
+    wrong = f"Write a whole number from {least} to {most}."
+    messages = {"min_value": wrong, "max_value": wrong, "invalid": wrong}
+    return forms.IntegerField(required=False, min_value=least, max_value=most, error_messages=messages)
+
+
+def _number(least: float, most: float, what: str) -> forms.FloatField:
+    wrong = f"{what} goes from {least:g} to {most:g}."
+    messages = {"min_value": wrong, "max_value": wrong, "invalid": wrong}
+    return forms.FloatField(required=False, min_value=least, max_value=most, error_messages=messages)
 
 
 class BuildForm(forms.Form):
-    """What to build a vector from, and how."""
+    """What to build a vector from, and how. Only what the method reads counts; what is empty is its own default."""
 
     dataset = forms.ModelChoiceField(
         Dataset.objects.none(),
@@ -24,12 +62,26 @@ class BuildForm(forms.Form):
         },
     )
     name = forms.CharField(required=False, max_length=120)
-    method = forms.ChoiceField(choices=list(METHOD_NAMES.items()))
+    method = forms.ChoiceField(choices=[])
     pooling = forms.ChoiceField(choices=[("mean", "mean"), ("last", "last")], required=False)
     span = forms.ChoiceField(choices=[("answer", "answer"), ("all", "all")], required=False)
-    shots = forms.IntegerField(required=False, min_value=1, max_value=16)
+    shots = _whole(1, 16)
     chat = forms.BooleanField(required=False)
     layers = forms.CharField(required=False, max_length=400)
+    layer = _whole(0, 9999)
+    form = forms.ChoiceField(choices=[(name, name) for name in ("add", "clamp", "affine")], required=False)
+    rank = _whole(1, 16)
+    steps = _whole(1, MOST_STEPS)
+    learning_rate = _number(1e-6, 10, "A learning rate")
+    seeds = _whole(1, MOST_SEEDS)
+    seed = _whole(0, 2**31 - 1)
+    max_norm = _number(0.001, 100, "The largest norm, in lengths of an ordinary token,")
+    noise = _number(0, 100, "The noise")
+    target_loss = _number(0, 1000, "The loss that suffices")
+    satisfice = forms.ChoiceField(choices=[("stop", "stop"), ("square", "square")], required=False)
+    beta = _number(0.001, 10, "Beta")
+    count = _whole(1, MOST_VECTORS)
+    target_layer = _whole(0, 9999)
 
     DEFAULTS = {"method": "mean_difference", "pooling": "mean", "span": "answer"}
 
@@ -37,14 +89,21 @@ class BuildForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.model = model
         self.fields["dataset"].queryset = Dataset.objects.visible_to(user)  # type: ignore[attr-defined]
+        self.fields["method"].choices = [(m.key, m.name) for m in methods()]  # type: ignore[attr-defined]
 
     def clean_dataset(self) -> Dataset:
         dataset = self.cleaned_data["dataset"]
-        count = len(dataset.pairs())
+        pairs = dataset.pairs()
+        count = len(pairs)
         if count < MIN_PAIRS:
             raise forms.ValidationError(
                 f"“{dataset.name}” has {count or 'no'} pair{'' if count == 1 else 's'}. A direction needs at least"
                 f" {MIN_PAIRS}, and 24 make it reliable: add pairs to the dataset first."
+            )
+        if all(pair.positive.strip() == pair.negative.strip() for pair in pairs):
+            raise forms.ValidationError(
+                f"In every pair of “{dataset.name}” both sides are the same, so there is nothing to tell apart."
+                " Edit one side of each pair."
             )
         return dataset
 
@@ -57,18 +116,53 @@ class BuildForm(forms.Form):
     def clean_layers(self) -> tuple[int, ...]:
         return parse_layers(self.cleaned_data["layers"], self.model.n_layers)
 
+    def clean_layer(self) -> int | None:
+        return self._in_range(self.cleaned_data["layer"])
+
+    def clean_target_layer(self) -> int | None:
+        return self._in_range(self.cleaned_data["target_layer"])
+
+    def _in_range(self, layer: int | None) -> int | None:
+        n = self.model.n_layers
+        if layer is not None and n and layer >= n:
+            raise forms.ValidationError(f"Layer {layer} is out of range: this model has layers 0 to {n - 1}.")
+        return layer
+
     def clean(self) -> dict[str, Any]:
         data = super().clean() or {}
         for field in ("pooling", "span"):
             data[field] = data.get(field) or self.DEFAULTS[field]
         data["shots"] = data.get("shots") or CreateVector.shots
-        dataset = data.get("dataset")
+        dataset, method = data.get("dataset"), method_of(data.get("method", ""))
         data["name"] = (data.get("name") or "").strip() or (dataset.name[:120] if dataset else "")
+        if method and method.optimises:
+            self._clean_optimised(data, method, dataset)
         return data
 
+    def _clean_optimised(self, data: dict[str, Any], method: Method, dataset: Dataset | None) -> None:
+        if data.get("layer") is None and "layer" not in self.errors:
+            if not self.model.n_layers:
+                self.add_error("layer", "The model is not known yet, so say at which layer, or wait until it is ready.")
+            data["layer"] = builds.default_layer(self.model)
+        target = data.get("target_layer")
+        if "target_layer" in method.params and target is not None and target <= (data.get("layer") or 0):
+            said = f"The layer to change lies behind the vector's own, {data['layer']}. Choose a later one."
+            self.add_error("target_layer", said)
+        if dataset and not all(pair.prompt.strip() for pair in dataset.pairs()):
+            self.add_error(
+                "dataset",
+                f"“{dataset.name}” has pairs without a prompt, and {method.name} needs one in each, after which the"
+                " sides are written. Add prompts, or choose a method that reads texts.",
+            )
+
     def settings(self) -> dict[str, Any]:
-        """The keyword arguments of `builds.vector_build`."""
-        return dict(self.cleaned_data)
+        """The keyword arguments of `builds.vector_build`: what this method reads."""
+        data = self.cleaned_data
+        method = method_of(data["method"])
+        assert method  # a choice of the field
+        chosen = {name: data[name] for name in method.params if data.get(name) not in (None, "")}
+        common = {name: data[name] for name in ("dataset", "name", "method", "chat")}
+        return common | chosen
 
 
 def parse_layers(text: str, n_layers: int) -> tuple[int, ...]:

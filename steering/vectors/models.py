@@ -16,21 +16,7 @@ from steering.accounts.ownership import OwnedQuerySet
 from steering.datasets.models import Dataset
 from steering.datasets.starter_catalog import starter
 from steering.vectors.facts import Facts
-
-METHOD_NAMES = {
-    "combination": "combination",
-    "mean_difference": "mean difference",
-    "caa": "CAA",
-    "pca": "PCA of differences",
-    "pca_centered": "PCA, centred (repeng)",
-    "pca_center": "PCA around the middle (repeng)",
-    "logistic": "logistic probe",
-    "few_shot": "few-shot difference",
-    "prompt_difference": "prompt difference",
-    "optimised_promotion": "optimised",
-    "bipo": "BiPO",
-    "melbo": "MELBO",
-}
+from steering.vectors.methods import name_of
 
 
 class VectorQuerySet(OwnedQuerySet):
@@ -85,7 +71,7 @@ class Vector(models.Model):
 
     @property
     def method_name(self) -> str:
-        return METHOD_NAMES.get(self.method, self.method)
+        return name_of(self.method)
 
     @property
     def tagline(self) -> str:

@@ -11,6 +11,7 @@ urlpatterns = [
     path("compare/", comparing_views.compare, name="compare"),
     path("combine/", comparing_views.combine, name="combine"),
     path("combining/<uuid:pk>/", comparing_views.combining_job, name="combining"),
+    path("forecast/<uuid:pk>/", views.vector_forecast, name="forecast"),
     path("upload/", views.vector_upload, name="upload"),
     path("<uuid:pk>/", views.vector_detail, name="detail"),
     path("<uuid:pk>/vector.safetensors", views.vector_download, name="download"),

@@ -16,15 +16,19 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from inference.errors import InferenceError
 from steering import gateway
+from steering.datasets.lint import lint
 from steering.datasets.models import Dataset
 from steering.jobs.models import Job
 from steering.vectors import builds, library
 from steering.vectors.evaluation import Evaluation
 from steering.vectors.forms import BuildForm, RenameForm, UploadForm
+from steering.vectors.methods import methods, name_of
 from steering.vectors.models import Vector
 from steering.workers.choice import served
 
 PAGE = 50
+COMMON = ("mean_difference", "caa")  # shown at once; the others are one click away
+DOUBTS = ("equal_sides", "duplicate", "few_pairs", "label_leak")  # findings worth a word while a vector is built
 
 
 @require_GET
@@ -38,7 +42,7 @@ def vector_list(request: HttpRequest) -> HttpResponse:
         "query": query,
         "any": visible.exists(),
         "own": visible.exclude(owner=None).exists(),
-        "building": Job.objects.owned_by(request.user).active().filter(kind=builds.KIND),
+        "building": Job.objects.owned_by(request.user).active().filter(kind__in=builds.KINDS),
     }
     return render(request, "vectors/list.html", context)
 
@@ -59,10 +63,21 @@ def vector_build(request: HttpRequest) -> HttpResponse:
     model = found.model
     form = BuildForm(bound, user=request.user, model=model, initial=BuildForm.DEFAULTS | request.GET.dict())
     if form.is_valid():
+        if bound and bound.get("action") == "forecast":
+            job = builds.forecast_start(owner=request.user, model=found.name, **form.settings())
+            return redirect("vectors:forecast", job.pk)
         job = builds.vector_build(owner=request.user, model=found.name, **form.settings())
         return redirect("vectors:building", job.pk)
     datasets = Dataset.objects.visible_to(request.user).with_counts()
-    context = {"form": form, "datasets": datasets, "model": model, "models": found.models}
+    context = {
+        "form": form,
+        "datasets": datasets,
+        "model": model,
+        "models": found.models,
+        "methods": methods(),
+        "common": COMMON,
+        "default_layer": builds.default_layer(model),
+    }
     return render(request, "vectors/build.html", context)
 
 
@@ -70,11 +85,42 @@ def vector_build(request: HttpRequest) -> HttpResponse:
 @never_cache
 def vector_building(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     """How a build is doing; leads to the vector once it is there."""
-    job = get_object_or_404(Job.objects.owned_by(request.user).filter(kind=builds.KIND), pk=pk)
+    job = get_object_or_404(Job.objects.owned_by(request.user).filter(kind__in=builds.KINDS), pk=pk)
     if job.state == Job.State.SUCCEEDED:
         return redirect(job.result_url)
-    again = f"{reverse('vectors:build')}?{urlencode(builds.build_settings(job))}"
-    return render(request, "vectors/building.html", {"job": job, "again": again})
+    dataset = Dataset.objects.visible_to(request.user).filter(pk=job.request["dataset"]).first()
+    context = {
+        "job": job,
+        "again": _again(job),
+        "method": name_of(job.request["method"]),
+        "recipe": builds.recipe_of(job),
+        "optimises": job.kind != builds.KIND,
+        "doubts": [finding for finding in lint(dataset.pairs()) if finding.rule in DOUBTS] if dataset else [],
+    }
+    return render(request, "vectors/building.html", context)
+
+
+def _again(job: Job) -> str:
+    return f"{reverse('vectors:build')}?{urlencode(builds.build_settings(job))}"
+
+
+@require_GET
+@never_cache
+def vector_forecast(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    """Whether a build would be worth it: how a forecast is doing, then what it says and which pairs disagree."""
+    job = get_object_or_404(Job.objects.owned_by(request.user).filter(kind=builds.FORECAST), pk=pk)
+    dataset = Dataset.objects.visible_to(request.user).filter(pk=job.request["dataset"]).first()
+    context = {
+        "job": job,
+        "again": _again(job),
+        "method": name_of(job.request["method"]),
+        "recipe": builds.recipe_of(job),
+        "dataset": dataset,
+        "changed": bool(dataset) and dataset.version != job.request["dataset_version"],
+        "disagreeing": builds.disagreeing(job, dataset),
+        "fields": builds.build_settings(job),
+    }
+    return render(request, "vectors/forecast.html", context)
 
 
 @require_http_methods(["GET", "POST"])

@@ -15,6 +15,7 @@ from django.test import Client
 from django.test.client import ClientHandler
 from django.urls import URLPattern, URLResolver, get_resolver
 
+from inference.persona import DescribedPairs
 from inference.types import ModelInfo, Pair
 from steering import gateway
 from steering.access.keys import create_key
@@ -39,6 +40,8 @@ from tests.steering.vector_files import file_of, make_vector
 
 PAIRS = [Pair(f"Calm {n}.", f"Angry {n}!", "How are you?") for n in range(6)]
 
+FORECAST = {"dataset_name": "Moods", "dataset_version": 1, "pairs": 6}
+ASKED = DescribedPairs("", "cheerful").to_wire() | {"name": "Cheerful", "keep_as": "draft"}
 HANDLERS = {csrf: ClientHandler(enforce_csrf_checks=csrf) for csrf in (False, True)}  # middleware is loaded once
 OWNED: list[Any] = [Dataset, Vector, Job, Run, Preset, Study, ImportDraft, ApiKey, Experiment, Measurement]
 
@@ -91,6 +94,16 @@ class World:
         job = Job.objects.create(
             owner=owner, kind=builds.KIND, title="Build", state=Job.State.RUNNING, request=_build(dataset)
         )
+        forecast = Job.objects.create(
+            owner=owner, kind=builds.FORECAST, title="Forecast", request=_build(dataset) | FORECAST
+        )
+        asking = Job.objects.create(owner=owner, kind=DescribedPairs.kind, title="Write", request=ASKED)
+        written = ImportDraft.objects.create(
+            owner=owner,
+            source="written",
+            text='{"prompt":"","positive":"a","negative":"b"}\n',
+            written={"scores": [None]},
+        )
         draft = ImportDraft.objects.create(owner=owner, source="pairs.jsonl", text='{"positive":"a","negative":"b"}')
         use = VectorUse(vector=str(vector.pk), strength=0.3)
         preset = presets.save(owner, name="calm", version="1.0", model=_model(fake), content=PresetContent(uses=(use,)))
@@ -111,6 +124,9 @@ class World:
             "combination": combination,
             "comparison": comparison,
             "experiment": experiment,
+            "forecast": forecast,
+            "asking": asking,
+            "written": written,
         }
 
     def caller(self, who: str, *, csrf: bool = False) -> Client:

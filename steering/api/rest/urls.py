@@ -23,6 +23,7 @@ app_name = "rest"
 urlpatterns = [
     path("datasets/", datasets.Datasets.as_view(), name="datasets"),
     path("datasets/import/", datasets.Imports.as_view(), name="dataset-import"),
+    path("datasets/describe/", datasets.Descriptions.as_view(), name="dataset-describe"),
     path("datasets/<uuid:id>/", datasets.OneDataset.as_view(), name="dataset"),
     path("datasets/<uuid:id>/pairs/", datasets.Pairs.as_view(), name="dataset-pairs"),
     path("datasets/<uuid:id>/copy/", datasets.Copies.as_view(), name="dataset-copy"),

@@ -6,8 +6,19 @@ from typing import Any
 
 from rest_framework import serializers
 
+from inference.persona import LEAST_PAIRS, LONGEST_TRAIT, MOST_PAIRS
 from inference.types import Pair
-from steering.api.rest.shapes.fields import Page, PageQuery, Strict, Text, Title, Whole, owner_field, search_field
+from steering.api.rest.shapes.fields import (
+    Choice,
+    Page,
+    PageQuery,
+    Strict,
+    Text,
+    Title,
+    Whole,
+    owner_field,
+    search_field,
+)
 from steering.datasets.columns import ROLES, BadLine, checked
 from steering.datasets.limits import MAX_LINE_BYTES, MAX_ROWS
 from steering.datasets.models import Dataset
@@ -44,6 +55,19 @@ class DatasetCreate(Strict):
     name = Title()
     description = Text(required=False, allow_blank=True, default="", max_length=2000)
     pairs = PairShape(many=True, min_length=1, max_length=PAIRS_AT_ONCE)
+
+
+class DatasetDescribe(Strict):
+    """Pairs that the model writes. `persona` needs a chat template; read what was written before you build from it."""
+
+    trait = Text(max_length=LONGEST_TRAIT, help_text="The behaviour: a word, or what goes on after “You are”.")
+    opposite = Text(required=False, allow_blank=True, max_length=LONGEST_TRAIT, help_text="The other side, in a word.")
+    how = Choice(choices=["description", "persona"], default="description")
+    name = Title(required=False, help_text="The behaviour, if left out.")
+    count = Whole(required=False, min_value=LEAST_PAIRS, max_value=MOST_PAIRS, help_text="Usable pairs; 32, if none.")
+    judge = Choice(choices=["auto", "relative", "strict", "none"], default="auto")
+    seed = Whole(required=False, max_value=2**31 - 1)
+    model = Text(required=False, allow_blank=True, max_length=300, help_text="A served model; the default, if empty.")
 
 
 class DatasetImport(Strict):

@@ -38,6 +38,11 @@ class JobShape(serializers.Serializer):
     seconds = serializers.FloatField(allow_null=True, help_text="How long it took; null before it ended.")
     error = JobErrorShape(allow_null=True)
     settings = serializers.DictField(child=serializers.JSONField(allow_null=True), help_text="What was asked for.")
+    facts = serializers.DictField(
+        child=serializers.JSONField(allow_null=True),
+        help_text="What the work says of itself, such as a loss curve.",
+    )
+    dataset = serializers.UUIDField(allow_null=True, help_text="The dataset that was written, once it is there.")
     vector = serializers.UUIDField(allow_null=True, help_text="The vector that was built, once it is there.")
     created_at = serializers.DateTimeField()
     started_at = serializers.DateTimeField(allow_null=True)
@@ -63,17 +68,18 @@ def job_to_json(job: Job) -> dict[str, Any]:
         "seconds": job.seconds,
         "error": error,
         "settings": {name: value for name, value in job.request.items() if name not in ("id", "kind")},
-        "vector": _vector_of(job),
+        "dataset": _made_by(job, "datasets:detail"),
+        "vector": _made_by(job, "vectors:detail"),
         "created_at": job.created_at,
         "started_at": job.started_at,
         "finished_at": job.finished_at,
     }
 
 
-def _vector_of(job: Job) -> str | None:
+def _made_by(job: Job, page: str) -> str | None:
     """A job leads to what it made by the address of its page."""
     try:
         found = resolve(job.result_url)
     except Resolver404:
         return None
-    return str(found.kwargs["pk"]) if found.view_name == "vectors:detail" else None
+    return str(found.kwargs["pk"]) if found.view_name == page else None

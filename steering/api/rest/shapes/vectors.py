@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any
 
 from rest_framework import serializers
 
-from inference.types import Method
 from steering.api.rest.shapes.fields import (
     Choice,
     Flag,
@@ -21,6 +20,8 @@ from steering.api.rest.shapes.fields import (
     owner_field,
     search_field,
 )
+from steering.vectors.forms import MOST_SEEDS, MOST_STEPS, MOST_VECTORS
+from steering.vectors.methods import methods
 from steering.vectors.models import Vector
 
 MAX_LAYERS = 200
@@ -33,11 +34,11 @@ class VectorQuery(PageQuery):
 
 
 class VectorBuild(Strict):
-    """How to build a vector; the same choices as on the page."""
+    """How to build a vector; the same choices as on the page. What the method does not read counts for nothing."""
 
     dataset = Id(help_text="The dataset to build from: at least two pairs, 24 make it reliable.")
     name = Title(required=False, help_text="The dataset's, if left out.")
-    method = Choice(choices=list(get_args(Method)), default="mean_difference")
+    method = Choice(choices=[method.key for method in methods()], default="mean_difference")
     pooling = Choice(choices=["mean", "last"], default="mean")
     span = Choice(choices=["answer", "all"], default="answer", help_text="Which tokens are read.")
     shots = Whole(
@@ -50,6 +51,25 @@ class VectorBuild(Strict):
     layers = serializers.ListField(
         child=Whole(max_value=9999), required=False, max_length=MAX_LAYERS, help_text="All of them, if left out."
     )
+    shots = Whole(required=False, min_value=1, max_value=16, help_text="few_shot: examples before each prompt.")
+    layer = Whole(
+        required=False,
+        max_value=9999,
+        help_text="promotion, bipo, melbo: the one layer; two fifths up, if none.",
+    )
+    form = Choice(choices=["add", "clamp", "affine"], required=False, help_text="promotion: what the vector does.")
+    rank = Whole(required=False, min_value=1, max_value=16, help_text="promotion, affine: of the map.")
+    steps = Whole(required=False, min_value=1, max_value=MOST_STEPS)
+    learning_rate = serializers.FloatField(required=False, min_value=1e-6, max_value=10)
+    seeds = Whole(required=False, min_value=1, max_value=MOST_SEEDS, help_text="Random starts; the best is kept.")
+    seed = Whole(required=False, max_value=2**31 - 1)
+    max_norm = serializers.FloatField(required=False, min_value=0.001, max_value=100, help_text="Relative.")
+    noise = serializers.FloatField(required=False, min_value=0, max_value=100)
+    target_loss = serializers.FloatField(required=False, min_value=0, max_value=1000, help_text="Nats.")
+    satisfice = Choice(choices=["stop", "square"], required=False)
+    beta = serializers.FloatField(required=False, min_value=0.001, max_value=10, help_text="bipo.")
+    count = Whole(required=False, min_value=1, max_value=MOST_VECTORS, help_text="melbo: how many vectors.")
+    target_layer = Whole(required=False, max_value=9999, help_text="melbo: the layer to change.")
     model = Text(
         required=False, allow_blank=True, max_length=300, help_text="A served model; the default one, if empty."
     )

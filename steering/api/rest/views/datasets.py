@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 from uuid import UUID
 
@@ -13,11 +14,15 @@ from inference.types import Pair
 from steering.api.idempotency import Answer
 from steering.api.rest.base import Endpoint, created
 from steering.api.rest.errors import Refused, invalid
+from steering.api.rest.named import model_named
 from steering.api.rest.openapi import operation
 from steering.api.rest.pages import newest_first, page_of
 from steering.api.rest.parsing import Parsers
 from steering.api.rest.shapes import datasets as shapes
 from steering.api.rest.shapes.fields import owned
+from steering.api.rest.shapes.jobs import JobShape, job_to_json
+from steering.datasets.asking import pairs_ask
+from steering.datasets.asking_forms import AskForm
 from steering.datasets.columns import ROLES
 from steering.datasets.drafts import name_from
 from steering.datasets.exporting import export_file
@@ -98,6 +103,43 @@ class Datasets(Endpoint):
                 )
             )
         )
+
+
+class Descriptions(Endpoint):
+    scope = SCOPE
+
+    @operation(
+        "datasets_describe",
+        "Write a dataset from a description",
+        says="The model writes pairs of texts that show a behaviour and its opposite. Starts a job, which leads to the "
+        "dataset; `facts` of the job says how many pairs were written and how many could be used.",
+        scope=SCOPE,
+        body=shapes.DatasetDescribe,
+        answers=JobShape,
+        status=202,
+        once=True,
+        errors=(404,),
+        asks={"trait": "cheerful", "opposite": "gloomy", "how": "persona"},
+    )
+    def post(self, request: Request) -> Response:
+        asked = self.read(shapes.DatasetDescribe)
+        model = model_named(asked.pop("model", ""))
+        form = AskForm(asked, model=model)
+        if not form.is_valid():
+            raise invalid(form.errors)
+
+        def start() -> Answer:
+            job = pairs_ask(
+                owner=request.user,
+                request=dataclasses.replace(form.asked, model=model.id),
+                name=asked.get("name", ""),
+                keep_as="dataset",
+                who=self.who,
+                source="rest",
+            )
+            return created(job_to_json(job), reverse("rest:job", args=[job.pk]), 202)
+
+        return self.once(start)
 
 
 class Imports(Endpoint):
