@@ -32,6 +32,7 @@ from inference.types import (
     Finished,
     FinishReason,
     GenerationRequest,
+    ImportVector,
     JobRequest,
     ModelInfo,
     Progress,
@@ -44,6 +45,7 @@ from inference.types import (
     Usage,
 )
 from inference.vectors.extract import check_pairs, create_vector
+from inference.vectors.imports import import_vector
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ Emit = Callable[[Event], None]
 JOBS: dict[type, Callable[[LoadedModel, Any], Iterator[Progress | Result]]] = {
     CreateVector: create_vector,
     CheckPairs: check_pairs,
+    ImportVector: import_vector,
 }
 
 _OVERFLOW = errors.InvalidRequest(

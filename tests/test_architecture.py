@@ -26,7 +26,7 @@ APPS = [
     "api",
     "administration",
 ]
-FOR_PRODUCT = {"inference.client", "inference.types", "inference.errors"}
+FOR_PRODUCT = {"inference.client", "inference.types", "inference.errors", "inference.interchange"}
 HEAVY = {"torch", "transformers", "safetensors", "gguf", "tokenizers"}
 SHARED = {"redis", "celery", "kombu"}  # what joins several processes; one alone loads none of it
 JOINTS = {"steering/shared.py", "steering/jobs/queue.py", "webapp/celery.py"}
@@ -80,6 +80,15 @@ def test_the_product_reaches_the_model_only_through_its_client() -> None:
 def test_the_product_loads_no_model_library() -> None:
     assert found("steering", lambda n: top(n) in HEAVY) == []
     assert found("webapp", lambda n: top(n) in HEAVY) == []
+
+
+def test_what_the_product_uses_of_the_model_side_loads_no_model_library() -> None:
+    """`packages` names some of them inside functions, for those who call it."""
+    code = (
+        f"import {', '.join(sorted(FOR_PRODUCT))}, sys; sys.exit(' '.join({HEAVY | SHARED} & sys.modules.keys()) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_joins_processes_is_reached_through_its_joints() -> None:
