@@ -49,6 +49,11 @@ def write(
     if kind is None or not kind.writes or format == "safetensors":
         known = ", ".join(k for k, f in FORMATS.items() if f.writes and k != "safetensors")
         raise InvalidRequest("unknown_format", f"There is no format {format!r:.40} to write. Use one of {known}.")
+    if getattr(vector, "maps", ()):
+        raise InvalidRequest(
+            "not_a_direction",
+            "This vector holds an affine map, which no other program's file can say. Export it as safetensors.",
+        )
     shift = 0 if kind.site == "resid_post" else 1
     has = [d.site.layer for d in vector.directions]
     wanted = [vector.recommended_layer] if layers is None else list(layers) or has

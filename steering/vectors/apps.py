@@ -6,7 +6,7 @@ class VectorsConfig(AppConfig):
     label = "vectors"
 
     def ready(self) -> None:
-        from steering.vectors import builds  # noqa: F401  says what happens to the results of its jobs
+        from steering.vectors import builds, drafts  # noqa: F401  say what happens to the results of their jobs
 
     def load_starters(self) -> str:
         from inference.errors import InferenceError

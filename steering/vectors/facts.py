@@ -56,7 +56,8 @@ class Facts:
     @property
     def norms(self) -> dict[int, float]:
         """The length of the vector's own direction, by layer."""
-        return {row.layer: row.norm for row in self.stats}
+        imported = self.provenance.get("direction_norms") or {}
+        return {int(layer): float(norm) for layer, norm in imported.items()} | {r.layer: r.norm for r in self.stats}
 
     @property
     def residual_norm(self) -> float | None:
@@ -70,9 +71,8 @@ class Facts:
     @property
     def raw_strength(self) -> float | None:
         """The recommended strength in multiples of the vector as it was built."""
-        if self.added_norm is None or not self.at_layer or not self.at_layer.norm:
-            return None
-        return self.added_norm / self.at_layer.norm
+        length = self.norms.get(self.layer)
+        return self.added_norm / length if self.added_norm is not None and length else None
 
     @cached_property
     def sink_from(self) -> int | None:

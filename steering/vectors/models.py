@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 from functools import cached_property
 from typing import Any, Self
 
@@ -17,7 +18,7 @@ from steering.datasets.models import Dataset
 from steering.datasets.starter_catalog import starter
 from steering.vectors.facts import Facts
 
-METHOD_NAMES = {"caa": "CAA", "mean_difference": "mean difference"}
+METHOD_NAMES = {"caa": "CAA", "mean_difference": "mean difference", "imported": "imported"}
 
 
 class VectorQuerySet(OwnedQuerySet):
@@ -103,3 +104,28 @@ class Vector(models.Model):
             "residual_norms": facts.residual_norms,
             "norms": facts.norms,
         }
+
+
+class VectorDraft(models.Model):
+    """A file of another program that is being looked at, as it was uploaded."""
+
+    KEPT_PER_PERSON = 5
+    KEPT_FOR = timedelta(days=7)
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="vector_drafts")
+    filename = models.CharField(max_length=200)
+    name = models.CharField(max_length=120)
+    data = models.BinaryField()
+    created_at = models.DateTimeField(default=timezone.now)
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-created_at",)
+
+    def __str__(self) -> str:
+        return self.filename
+
+    def get_absolute_url(self) -> str:
+        return reverse("vectors:draft", args=[self.pk])

@@ -15,6 +15,7 @@ from django.test import Client
 from django.test.client import ClientHandler
 from django.urls import URLPattern, URLResolver, get_resolver
 
+from inference.interchange import write
 from inference.types import ModelInfo, Pair
 from steering import gateway
 from steering.access.keys import create_key
@@ -28,7 +29,7 @@ from steering.presets import library as presets
 from steering.presets.content import PresetContent
 from steering.presets.models import Preset
 from steering.vectors import builds
-from steering.vectors.models import Vector
+from steering.vectors.models import Vector, VectorDraft
 from steering.vectors.uses import VectorUse
 from tests.fake_inference import FakeInference
 from tests.steering.play import a_run, keep_vector
@@ -37,7 +38,7 @@ from tests.steering.vector_files import file_of, make_vector
 PAIRS = [Pair(f"Calm {n}.", f"Angry {n}!", "How are you?") for n in range(6)]
 
 HANDLERS = {csrf: ClientHandler(enforce_csrf_checks=csrf) for csrf in (False, True)}  # middleware is loaded once
-OWNED: list[Any] = [Dataset, Vector, Job, Run, Preset, ImportDraft, ApiKey]
+OWNED: list[Any] = [Dataset, Vector, VectorDraft, Job, Run, Preset, ImportDraft, ApiKey]
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,10 @@ class World:
         draft = ImportDraft.objects.create(owner=owner, source="pairs.jsonl", text='{"positive":"a","negative":"b"}')
         use = VectorUse(vector=str(vector.pk), strength=0.3)
         preset = presets.save(owner, name="calm", version="1.0", model=_model(fake), content=PresetContent(uses=(use,)))
-        return {"vector": vector, "dataset": dataset, "run": run, "job": job, "draft": draft, "preset": preset}
+        file = write(make_vector(seed=seed), "gguf").data
+        vector_draft = VectorDraft.objects.create(owner=owner, filename="calm.gguf", name="Calm", data=file)
+        made = {"vector": vector, "dataset": dataset, "run": run, "job": job, "draft": draft, "preset": preset}
+        return made | {"vector_draft": vector_draft}
 
     def caller(self, who: str, *, csrf: bool = False) -> Client:
         """A test client of its own, with the one session of this caller."""

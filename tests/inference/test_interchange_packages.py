@@ -50,7 +50,7 @@ def hugging_face(tiny_folder: Callable[[str], Path]) -> Callable[[str], Any]:
 
 
 def hidden_of(model: Any) -> list[torch.Tensor]:
-    """What blocks 0 to 2 pass on, read behind what the packages do to it: transformers' own list may lie before that."""
+    """What blocks 0 to 2 pass on, read behind the packages' own hooks: transformers may list them before."""
     taken: list[torch.Tensor] = []
     handles = [
         block.register_forward_hook(lambda m, a, out: taken.append((out[0] if isinstance(out, tuple) else out).clone()))
