@@ -91,8 +91,8 @@ def llama_cpp(
     out = Path(folder) / "states.npz"
     task = {"model": weights(), "vector": vector and str(vector), "scale": scale, "layer": layer, "tokens": ids}
     task |= {"answer": ANSWER, "out": str(out)}
-    peer = [PYTHON, str(ROOT / "benchmarks/peers/llama_cpp.py")]
-    done = subprocess.run(peer, input=json.dumps(task), capture_output=True, text=True)
+    peer = [PYTHON, "-m", "benchmarks.peers.llama_cpp"]
+    done = subprocess.run(peer, cwd=ROOT, input=json.dumps(task), capture_output=True, text=True)
     if done.returncode:
         sys.exit(done.stderr[-3000:])
     with np.load(out) as states:
