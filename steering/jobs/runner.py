@@ -43,6 +43,7 @@ _writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="job-writes")  # 
 
 UPDATE_SECONDS = 0.25  # no more than four progress writes a second
 LOADING_SECONDS = 1.0
+BULKY = ("pairs", "values")
 BEAT_SECONDS = 2.0
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 BUSY_RETRY_SECONDS = (
@@ -335,7 +336,6 @@ async def _in_thread(write: Callable[..., Any], *args: Any, **kwargs: Any) -> An
 
 
 def _settings_of(request: JobRequest) -> dict[str, Any]:
-    """The request without its pairs, which belong to the dataset and may be large."""
+    """The request with its examples counted: they may be large, and those of a dataset belong to it."""
     settings = request.to_wire()
-    settings["pairs"] = len(request.pairs)
-    return settings
+    return settings | {name: len(settings[name]) for name in BULKY if name in settings}
