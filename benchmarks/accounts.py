@@ -1,4 +1,7 @@
-"""`python -m benchmarks.accounts 32` prepares the data folder, makes accounts in it, prints a sign-in token each."""
+"""`python -m benchmarks.accounts 32` prepares the data folder and makes accounts in it.
+
+It prints a sign-in token and an API key of each.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,12 @@ def main(count: int) -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = "webapp.settings"
     django.setup()
     call_command("prepare", stdout=StringIO())
+    from steering.access.keys import create_key
     from steering.accounts.models import SigninLink, User
 
     for number in range(count):
-        print(SigninLink.objects.issue(User.objects.create_user(f"user{number}@localhost")))
+        user = User.objects.create_user(f"user{number}@localhost")
+        print(SigninLink.objects.issue(user), create_key(owner=user, name="benchmark", scopes=["generate"])[1])
 
 
 if __name__ == "__main__":

@@ -45,11 +45,11 @@ def prompt(folder: str, tokens: int) -> tuple[str, int]:
 async def peak_of(model: str, dtype: str, rows: int, text: str, tokens: int) -> tuple[float, float]:
     """GB at the most: once the model is loaded, and after all rows have run together."""
     with tempfile.TemporaryDirectory() as name:
-        links = accounts(Path(name), rows)
+        people = accounts(Path(name), rows)
         with server(Path(name), **inference_settings(model, dtype)) as it:
             it.wait_until_ready()
             loaded = high_water(it.process.pid)
-            viewers = await asyncio.gather(*[open_viewer(await asyncio.to_thread(sign_in, link)) for link in links])
+            viewers = await asyncio.gather(*[open_viewer(await asyncio.to_thread(sign_in, one)) for one in people])
             counts = await asyncio.gather(*(write(viewer, text, tokens) for viewer in viewers))
             assert counts == [tokens] * rows, "a row ended early"
             return loaded, high_water(it.process.pid)

@@ -31,8 +31,12 @@ def decode(f: Facts) -> str:
 
 
 def latency(f: Facts) -> str:
-    over, added = f["web_over_engine_between_tokens_32"], f["first_token_added_ms"]
-    return f"32 users in {f['dtype']}: {over:.2f} times the engine's time between tokens, {added:.0f} ms to the first"
+    over, added = f["web_over_engine_between_tokens_32"], f["web_first_token_added_ms"]
+    alone, api = f["web_first_token_added_ms_1"], f["http_over_engine_between_tokens_32"]
+    return (
+        f"32 users in {f['dtype']}: {over:.2f} times the engine's time between tokens ({api:.2f} through the API), "
+        f"{added:.0f} ms to the first; {alone:.0f} ms with one user"
+    )
 
 
 def extract(f: Facts) -> str:

@@ -97,14 +97,14 @@ def start(stack: ExitStack, folder: Path, plan: Plan) -> tuple[dict[str, str], i
         stack.callback(server.wait, 30)
         stack.callback(server.terminate)
         settings |= {"INFERENCE_URL": redis.url, "REDIS_URL": redis.url, "STEERBOARD_MODEL": str(model)}
-    links = accounts(folder, plan.streaming, **settings)
+    people = accounts(folder, plan.streaming, **settings)
     if plan.redis:
         worker = stack.enter_context(process(folder, "worker", ["-m", "inference.worker"], **settings))
         wait_for(worker, folder / "worker", r": ready ")
     command = ["manage.py", "web" if plan.redis else "serve", "--port", str(PORT)]
     web = stack.enter_context(process(folder, "web", command, **settings))
     wait_for(web, folder / "web", r"Uvicorn running" if plan.redis else r"is ready, loaded")
-    return settings, web.pid, [sign_in(link) for link in links]
+    return settings, web.pid, [sign_in(person) for person in people]
 
 
 def tiny_model(folder: Path, room: int) -> Path:

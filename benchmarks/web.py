@@ -94,18 +94,27 @@ def inference_settings(model: str, dtype: str) -> dict[str, str]:
     return {"INFERENCE_URL": f"inprocess://{model}", "STEERBOARD_DTYPE": dtype}
 
 
-def accounts(folder: Path, count: int, **settings: str) -> list[str]:
-    """Makes accounts in the data folder before the server starts; a one-time link for each."""
+@dataclass
+class Account:
+    """`link` signs in once; `key` asks the API."""
+
+    link: str
+    key: str
+
+
+def accounts(folder: Path, count: int, **settings: str) -> list[Account]:
+    """Made in the data folder, before the server starts."""
     command = [sys.executable, "-m", "benchmarks.accounts", str(count)]
     env = environment(folder, **settings)
     made = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
-    return [f"{URL}/accounts/link/{token}/" for token in made.stdout.split()]
+    lines = (line.split() for line in made.stdout.splitlines())
+    return [Account(f"{URL}/accounts/link/{token}/", key) for token, key in lines]
 
 
-def sign_in(link: str) -> str:
-    """The cookies of a session begun by a one-time link."""
+def sign_in(account: Account) -> str:
+    """The cookies of a session begun by the account's one-time link."""
     jar = CookieJar()
-    urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar)).open(link).close()
+    urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar)).open(account.link).close()
     return "; ".join(f"{cookie.name}={cookie.value}" for cookie in jar)
 
 
@@ -131,18 +140,24 @@ class Viewer:
         await self.socket.send(json.dumps({"t": "subscribe", "run": run, "after": after}))
 
     async def watch(self) -> Arrivals:
+        """When each token of the run came. Frames are read when all are there: reading must not slow the server."""
+        frames: list[tuple[float, str | bytes]] = []
+        while not frames or '"run_finished"' not in str(frames[-1][1]):
+            raw = await self.socket.recv()
+            frames.append((time.monotonic(), raw))
+        return self._arrivals(frames)
+
+    @staticmethod
+    def _arrivals(frames: list[tuple[float, str | bytes]]) -> Arrivals:
         arrivals: Arrivals = {}
         counts: dict[str, int] = {}
-        while True:
-            message = json.loads(await self.socket.recv())
-            now = time.monotonic()
-            for event in message.get("events", ()):
-                if event["t"] == "run_finished":
-                    return arrivals
+        for at, raw in frames:
+            for event in json.loads(raw).get("events", ()):
                 if event["t"] == "token":
                     lane = event["lane"]
-                    arrivals[lane, counts.get(lane, 0)] = now
+                    arrivals[lane, counts.get(lane, 0)] = at
                     counts[lane] = counts.get(lane, 0) + 1
+        return arrivals
 
 
 async def open_viewer(cookie: str, within: float = 10.0) -> Viewer:

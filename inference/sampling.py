@@ -23,7 +23,10 @@ LOWEST_LOGPROB = -9999.0  # stands for impossible, since JSON has no infinity
 MAX_STOPS, MAX_STOP_LENGTH, MAX_SEED = 8, 128, 2**63 - 1
 MAX_BIASES, MAX_BIAS = 1024, 100.0
 
-_WINDOWS = (256, 4096)  # how many of the likeliest tokens to try before the whole vocabulary is sorted
+_WINDOWS = (64, 1024)  # how many of the likeliest tokens to try before the whole vocabulary is sorted
+_SPARE = 32  # how many more of the likeliest are looked at, for those that are as likely as the last one wanted
+BLOCK = 64  # neighbouring tokens of which only the likeliest is looked at first
+ROWS_AT_ONCE = 4
 _UNITS = 2.0**42  # integer mass of the likeliest token: room for 2**21 tokens in an int64
 
 
@@ -148,16 +151,27 @@ def logprobs(logits: Tensor, tokens: Tensor, top: int) -> tuple[list[float], Ten
     `logits`: float[rows, vocab]; `tokens`: int64[rows]. Returns float per row, int64[rows, top], float[rows, top],
     likeliest first, lowest id first among equals. Nothing is below LOWEST_LOGPROB, so all of it fits in JSON.
     """
-    logp = _widen(logits).log_softmax(-1).nan_to_num(nan=LOWEST_LOGPROB).clamp(min=LOWEST_LOGPROB)
-    chosen = logp.gather(-1, tokens.clamp(min=0)[:, None]).squeeze(-1).tolist()
+    some = [_logprobs_of_some(logits[part], tokens[part], top) for part in _parts(logits)]
+    chosen, ids, values = (torch.cat(column) for column in zip(*some, strict=True))
+    return chosen.tolist(), ids, values
+
+
+def _logprobs_of_some(logits: Tensor, tokens: Tensor, top: int) -> tuple[Tensor, Tensor, Tensor]:
+    logp = _widen(logits).log_softmax(-1)
+    chosen = _speakable(logp.gather(-1, tokens.clamp(min=0)[:, None]).squeeze(-1))
     if top == 0:
         return chosen, tokens.new_empty(len(tokens), 0), logp.new_empty(len(tokens), 0)
-    least = logp.topk(top, dim=-1).values[:, -1:]
-    above, ties = logp > least, logp == least
-    room = top - above.sum(-1, keepdim=True)
-    ids = (above | (ties & (ties.cumsum(-1) <= room))).nonzero()[:, 1].view(-1, top)
-    values, order = torch.sort(logp.gather(-1, ids), dim=-1, descending=True, stable=True)
-    return chosen, ids.gather(-1, order), values
+    values, ids = _likeliest(logp, top + _SPARE)
+    edge = _speakable(values[:, -1])  # those as likely as this one may be missing
+    values, ids = _speakable(values[:, :top]), ids[:, :top].clone()
+    for row in (values[:, top - 1] <= edge).nonzero().flatten().tolist():
+        every, order = _speakable(logp[row]).sort(stable=True, descending=True)
+        values[row], ids[row] = every[:top], order[:top]
+    return chosen, ids, values
+
+
+def _speakable(logp: Tensor) -> Tensor:
+    return logp.nan_to_num(nan=LOWEST_LOGPROB).clamp(min=LOWEST_LOGPROB)
 
 
 def _widen(logits: Tensor) -> Tensor:
@@ -240,20 +254,33 @@ class _Knobs(NamedTuple):
 
 def _draw(scores: Tensor, rows: Sequence[RowState]) -> Tensor:
     knobs, vocab = _Knobs.of(rows, scores), scores.shape[-1]
-    best = scores.amax(-1)
-    scaled = (scores - best[:, None]).div_(knobs.temperature[:, None])
-    mass = _units(scaled.exp()).sum(-1)
-    tokens = torch.full_like(mass, NO_TOKEN)
-    open_rows = best.isfinite().nonzero().squeeze(-1)
+    tokens = torch.full((len(rows),), NO_TOKEN, device=scores.device)
+    open_rows = scores.amax(-1).isfinite().nonzero().squeeze(-1)
     for size in (*_WINDOWS, vocab):
-        everyone = len(open_rows) == len(rows)  # then nothing is copied
-        values, ids = _likeliest(scaled if everyone else scaled[open_rows], size)
-        place, enough = _pick(values, mass[open_rows], knobs.take(open_rows))
-        tokens[open_rows] = ids.gather(-1, place[:, None]).squeeze(-1)
-        open_rows = open_rows[~enough]
         if not len(open_rows):
             break
+        values, ids, mass = _leading(scores, open_rows, knobs.temperature, size)
+        place, enough = _pick(values, mass, knobs.take(open_rows))
+        tokens[open_rows] = ids.gather(-1, place[:, None]).squeeze(-1)
+        open_rows = open_rows[~enough]
     return tokens
+
+
+def _leading(scores: Tensor, wanted: Tensor, temperature: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the `wanted` rows: scaled scores and ids of the `size` likeliest tokens, and the mass of all tokens."""
+    found = []
+    for part in _parts(wanted):
+        some = scores[wanted[part]]
+        scaled = (some - some.amax(-1, keepdim=True)).div_(temperature[wanted[part], None])
+        found.append((*_likeliest(scaled, size), _units(scaled.exp()).sum(-1)))
+    values, ids, mass = (torch.cat(column) for column in zip(*found, strict=True))
+    return values, ids, mass
+
+
+def _parts(rows: Tensor) -> list[slice]:
+    """Few rows at a time on a CPU: what is computed for a whole vocabulary then stays in its cache."""
+    at_once = ROWS_AT_ONCE if rows.device.type == "cpu" else len(rows)
+    return [slice(start, start + at_once) for start in range(0, len(rows), at_once)]
 
 
 def _units(weights: Tensor) -> Tensor:
@@ -265,9 +292,24 @@ def _likeliest(scaled: Tensor, size: int) -> tuple[Tensor, Tensor]:
     if size >= scaled.shape[-1]:
         values, ids = torch.sort(scaled, dim=-1, descending=True, stable=True)
         return values, ids
-    ids = scaled.topk(size, dim=-1, sorted=False).indices.sort(-1).values
+    among = _candidates(scaled, size)
+    part = scaled if among is None else scaled.gather(-1, among)
+    ids = part.topk(size, dim=-1, sorted=False).indices
+    ids = (ids if among is None else among.gather(-1, ids)).sort(-1).values
     values, order = torch.sort(scaled.gather(-1, ids), dim=-1, descending=True, stable=True)
     return values, ids.gather(-1, order)
+
+
+def _candidates(scaled: Tensor, size: int) -> Tensor | None:
+    """Ids among which the `size` largest of each row are: those of the blocks with the largest tops. None: all are."""
+    blocks = scaled.shape[-1] // BLOCK
+    if blocks <= 2 * size:
+        return None
+    even = scaled[:, : blocks * BLOCK].unflatten(-1, (blocks, BLOCK))
+    chosen = even.amax(-1).topk(size, dim=-1, sorted=False).indices
+    ids = (chosen[..., None] * BLOCK + torch.arange(BLOCK, device=scaled.device)).flatten(1)
+    rest = torch.arange(blocks * BLOCK, scaled.shape[-1], device=scaled.device)
+    return torch.cat([ids, rest.expand(len(scaled), -1)], dim=-1) if len(rest) else ids
 
 
 def _pick(values: Tensor, mass: Tensor, knobs: _Knobs) -> tuple[Tensor, Tensor]:

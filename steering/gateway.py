@@ -50,7 +50,7 @@ def inference() -> Inference:
 
 async def opened() -> Inference:
     """`inference()`, without keeping the loop waiting while it is opened for the first time."""
-    return _inference or await asyncio.to_thread(inference)
+    return await asyncio.to_thread(inference) if _inference is None else _inference
 
 
 def set_inference(client: Inference | None) -> None:

@@ -36,6 +36,7 @@ def serve(host: str, port: int) -> None:
         server_header=False,
         proxy_headers=False,  # TRUSTED_PROXIES alone says whose word counts
         ws_max_size=MAX_MESSAGE_BYTES,
+        ws_per_message_deflate=False,  # a token's few bytes cost more to compress than to send
         timeout_graceful_shutdown=CLOSE_SECONDS,
     )
     DrainingServer(config).run()

@@ -294,6 +294,18 @@ def test_alternatives_of_equal_probability_come_in_the_order_of_their_ids() -> N
     assert ids.tolist() == [[0, 1, 2], [800, 0, 1]]
 
 
+@pytest.mark.parametrize("vocab", [5000, 49152, 50257])
+def test_alternatives_are_those_of_a_whole_sort_however_many_are_equal(vocab: int) -> None:
+    torch.manual_seed(3)
+    logits = torch.cat([torch.randn(6, vocab) * 3, torch.randn(1, vocab).round(), torch.zeros(1, vocab)]).bfloat16()
+    chosen, ids, values = logprobs(logits, logits.argmax(-1), 5)
+    whole = logits.double() - logits.double().logsumexp(-1, keepdim=True)
+    expected = [sorted(range(vocab), key=lambda i, row=row: (-row[i], i))[:5] for row in logits.tolist()]
+    assert ids.tolist() == expected
+    assert torch.allclose(values.double(), whole.gather(-1, ids), atol=1e-5)
+    assert torch.allclose(torch.tensor(chosen).double(), whole.amax(-1), atol=1e-5)
+
+
 def test_log_probabilities_without_alternatives_have_none() -> None:
     chosen, ids, values = logprobs(torch.zeros(2, 4), torch.tensor([0, 1]), 0)
     assert chosen == pytest.approx([-1.3862944] * 2)

@@ -28,7 +28,7 @@ def wreck(several: Several, webs: tuple[Web, Web]) -> Wreck:
     webs[0].running(job)
     with web.line() as line, webs[0].line() as other:
         wreck = Wreck(line.run(a_run().to_wire()), job)
-        other.follow(wreck.run, wreck.seen, 10)
+        other.follow(wreck.run, wreck.seen, 25)  # well past the first checkpoint
         web.process.kill()
         worker.kill()
     wreck.killed = time.monotonic()
