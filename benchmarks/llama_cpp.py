@@ -38,7 +38,7 @@ ANSWER = 24
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--vector", type=Path, default=STARTER)
     parser.add_argument("--data", type=Path, default=ROOT / "data")
     given = parser.parse_args()

@@ -58,7 +58,7 @@ def request_for(
         values=encoded(placed),
         recommended_layer=chosen,
         strength=strength,
-        source=source_of(loose, placed),
+        source=source_of(loose, placed, chosen),
         **job,
     )
 
@@ -69,8 +69,8 @@ def encoded(placed: Placed) -> str:
     return base64.b64encode(b"".join(rows)).decode()
 
 
-def source_of(loose: Loose, placed: Placed) -> dict[str, Any]:
-    """What is kept of where the directions came from, the conversion of every layer included."""
+def source_of(loose: Loose, placed: Placed, layer: int) -> dict[str, Any]:
+    """What is kept of where the directions came from: how every layer was converted, `layer` also in words."""
     return {
         "format": loose.format,
         "site": placed.site,
@@ -78,5 +78,5 @@ def source_of(loose: Loose, placed: Placed) -> dict[str, Any]:
         "left_out": list(placed.left_out),
         "model_hint": loose.model_hint,
         "facts": loose.facts or {},
-        "notes": [says_where(theirs, ours) for ours, theirs in placed.theirs.items()][:1] + list(loose.notes),
+        "notes": [says_where(placed.theirs[layer], layer), *loose.notes],
     }

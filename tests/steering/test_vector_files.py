@@ -111,6 +111,7 @@ def test_a_file_of_another_program_is_shown_before_it_is_kept(
     request: Any = fake_inference.jobs[0]
     assert isinstance(request, ImportVector) and answer["Location"] == job.get_absolute_url()
     assert (request.layers, request.recommended_layer, request.strength) == ((0, 1, 2, 3), 2, 1.5)
+    assert request.source["notes"] == ["This file's layer 3 is resid_post of layer 2 in Steerboard."]
     assert request.source["layers"] == {"1": 0, "2": 1, "3": 2, "4": 3}
     assert (job.state, job.result_url) == ("succeeded", Vector.objects.get().get_absolute_url())
     assert Vector.objects.get().name == "Calm" and not VectorDraft.objects.exists()
