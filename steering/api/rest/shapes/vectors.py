@@ -146,18 +146,25 @@ class VectorDetail(VectorShape):
     provenance = serializers.DictField(child=serializers.JSONField(allow_null=True))
 
 
+class RecipeDataset(serializers.Serializer):
+    digest = serializers.CharField(allow_blank=True)
+    pairs = serializers.IntegerField()
+    name = serializers.CharField(allow_null=True)
+    version = serializers.IntegerField(allow_null=True)
+
+
 class VectorRecipe(serializers.Serializer):
     recipe = serializers.IntegerField(help_text="The version of this shape.")
     id = serializers.CharField()
     model = serializers.CharField()
     revision = serializers.CharField(allow_blank=True)
     method = serializers.CharField()
-    settings = serializers.DictField(child=serializers.JSONField(allow_null=True))
+    settings = serializers.DictField(child=serializers.JSONField())
     read_positions = serializers.CharField()
-    dataset = serializers.DictField(child=serializers.JSONField(allow_null=True))
+    dataset = RecipeDataset()
     recommended = serializers.DictField(child=serializers.JSONField())
     provenance = serializers.DictField(child=serializers.JSONField(allow_null=True))
-    build = serializers.DictField(child=serializers.JSONField(allow_null=True), allow_null=True)
+    build = serializers.DictField(child=serializers.JSONField(), allow_null=True, help_text="To build it again.")
     again = serializers.CharField(allow_null=True, help_text="The build page with these settings.")
 
 
