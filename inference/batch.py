@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from inference.cache import KVCache, round_up
+from inference.conditions import CompiledCondition, Readout
 from inference.interventions import Bank, Edit, Step
 from inference.masks import attention_masks
 from inference.models.loader import LoadedModel
@@ -28,6 +29,9 @@ class Row:
 
     def __post_init__(self) -> None:
         self.prompt_length = len(self.tokens)
+        for edit in self.edits:
+            edit.answer_at = self.prompt_length
+        self.readouts: dict[tuple[int, str], Readout] = {}  # what conditions want of the prompt, by layer and pooling
         self.read: list[Detail] = [(None, ())] if self.state.params.prompt_logprobs else []  # to be taken by the reader
 
     @property
@@ -45,6 +49,15 @@ class Row:
         if self.state.params.prompt_logprobs:
             return id(self)
         return tuple(self.tokens[: self.prompt_length]), tuple(e.key for e in self.prompt_edits)
+
+    @property
+    def prompt_conditions(self) -> list[CompiledCondition]:
+        return [e.condition for e in self.edits if e.condition is not None and e.condition.on_prompt]
+
+    def decide(self) -> None:
+        """The prompt has been read: open or close the gates that wait for it."""
+        for condition in self.prompt_conditions:
+            condition.decide(self.readouts[condition.source.layer, condition.source.pooling].pooled())
 
 
 @dataclass(frozen=True)
@@ -90,6 +103,8 @@ class Batch:
         for row in rows:
             by_reading.setdefault(row.reading, []).append(row)
         self._followers = {first: rest for first, *rest in by_reading.values()}
+        for same in by_reading.values():
+            _share_readouts(same)
         self.rows += self._followers
         self._group_bank = self._make_bank(list(self._followers))
         self._group_start = 0
@@ -108,6 +123,8 @@ class Batch:
         for row in group:
             self._bring_followers(row)
         group = self.rows[self.decoding :]
+        for row in group:
+            row.decide()
         self.decoding = len(self.rows)
         return self._choose(group, torch.stack([self._group_logits[r] for r in group]))
 
@@ -155,7 +172,7 @@ class Batch:
         rows = self.rows[: self.decoding]
         device = self.model.device
         if self._bank is None:
-            self._bank = self._make_bank(rows)
+            self._bank = self._make_bank(rows, reading=False)
         ids = torch.tensor([[r.tokens[-1]] for r in rows], device=device)
         positions = torch.tensor([[len(r.tokens) - 1] for r in rows], device=device)
         visible = round_up(max(len(r.tokens) for r in rows))
@@ -271,9 +288,21 @@ class Batch:
                 bank.settle()
         self._bank = None
 
-    def _make_bank(self, rows: Sequence[Row]) -> Bank | None:
-        edits = [r.edits for r in rows]
-        return Bank(edits, self.model.device, self.model.compute_dtype) if any(edits) else None
+    def _make_bank(self, rows: Sequence[Row], *, reading: bool = True) -> Bank | None:
+        edits, readouts = [r.edits for r in rows], [list(r.readouts.values()) for r in rows if reading]
+        if not any(edits) and not any(readouts):
+            return None
+        return Bank(edits, self.model.device, self.model.compute_dtype, readouts)
+
+
+def _share_readouts(rows: list[Row]) -> None:
+    """What the conditions of rows with one prompt want of it is read once, by whoever reads it."""
+    shared: dict[tuple[int, str], Readout] = {}
+    for row in rows:
+        for condition in row.prompt_conditions:
+            layer, pooling = condition.source.layer, condition.source.pooling
+            shared.setdefault((layer, pooling), Readout(layer, pooling, row.prompt_length))
+        row.readouts = shared
 
 
 def _copy_tallies(source: Row, target: Row) -> None:

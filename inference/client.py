@@ -52,6 +52,10 @@ class Inference(Protocol):
         """Stop a generation or job. Harmless when it has ended or never was."""
         ...
 
+    async def finish(self, id: str) -> None:
+        """Ask a job to end with the best it has, where its kind can (OptimiseVector); others take no notice."""
+        ...
+
     async def put_vector(self, data: bytes) -> SteeringVector:
         """Keep a vector (the bytes of `inference.store.dump`) where the engine finds it by content id."""
         ...

@@ -6,12 +6,13 @@ the request; that callable must not block.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Generator, Hashable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -35,6 +36,7 @@ from inference.types import (
     ImportVector,
     JobRequest,
     ModelInfo,
+    OptimiseVector,
     Progress,
     PromptRead,
     PromptToken,
@@ -46,6 +48,7 @@ from inference.types import (
 )
 from inference.vectors.extract import check_pairs, create_vector
 from inference.vectors.imports import import_vector
+from inference.vectors.optimise.job import FINISH, optimise_vector
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +57,7 @@ JOBS: dict[type, Callable[[LoadedModel, Any], Iterator[Progress | Result]]] = {
     CreateVector: create_vector,
     CheckPairs: check_pairs,
     ImportVector: import_vector,
+    OptimiseVector: optimise_vector,
 }
 
 _OVERFLOW = errors.InvalidRequest(
@@ -98,6 +102,22 @@ class Job:
     emit: Emit
     seq: int = 0
     steps: Iterator[Progress | Result] | None = None
+    finish: bool = False  # it is to end with what it has, if its kind can
+
+    def advance(self) -> Progress | Result:
+        if (
+            self.finish
+            and isinstance(self.steps, Generator)
+            and inspect.getgeneratorstate(self.steps) == inspect.GEN_SUSPENDED
+        ):
+            return self.steps.send(FINISH)
+        assert self.steps is not None
+        return next(self.steps)
+
+    def close(self) -> None:
+        """Let go of what it holds, now rather than when somebody tidies up."""
+        if isinstance(self.steps, Generator):
+            self.steps.close()
 
     def send(self, event: Progress | Result | Failed) -> None:
         self.emit(replace(event, id=self.request.id, seq=self.seq))
@@ -156,6 +176,10 @@ class Engine:
     def cancel(self, id: str) -> None:
         """Stop a run, which ends with Finished("cancelled"), or a job, which ends with Failed("cancelled")."""
         self._inbox.put(lambda: self._cancel(id))
+
+    def finish(self, id: str) -> None:
+        """Ask a job to end with the best it has, as a Result. Kinds of job that cannot go on as they are."""
+        self._inbox.put(lambda: self._finish_job(id))
 
     def close(self) -> None:
         """End the thread; what still runs ends with Failed("shutting_down")."""
@@ -354,18 +378,18 @@ class Engine:
         job = self._jobs[0]
         if job.steps is None:
             job.steps = JOBS[type(job.request)](self.batch.model, job.request)
-        event = next(job.steps)
+        event = job.advance()
         if isinstance(event, Result):
             event = self._keep_vector(event)
             self._jobs.popleft()
         job.send(event)
 
     def _keep_vector(self, event: Result) -> Result:
-        data = event.payload.get("data")
-        if data is None:
-            return event
-        self.vectors.put(data)
-        return replace(event, payload={k: v for k, v in event.payload.items() if k != "data"})
+        """Store what a job built: the bytes under "data", or several under "datas"."""
+        made = [event.payload["data"]] if "data" in event.payload else event.payload.get("datas", [])
+        for data in made:
+            self.vectors.put(data)
+        return replace(event, payload={k: v for k, v in event.payload.items() if k not in ("data", "datas")})
 
     def _cancel(self, id: str) -> None:
         for run in [*self._waiting, *self._running.values()]:
@@ -375,7 +399,12 @@ class Engine:
                 self._finish(run, "cancelled")
         for job in [j for j in self._jobs if j.request.id == id]:
             self._jobs.remove(job)
+            job.close()
             job.send(Failed(id, 0, "cancelled", "cancelled", "The job was cancelled."))
+
+    def _finish_job(self, id: str) -> None:
+        for job in self._jobs:
+            job.finish = job.finish or job.request.id == id
 
     # ---- when something breaks ----
 

@@ -1,118 +1,32 @@
 """A row's interventions turned into deltas on the residual stream. The only writer of activations.
 
-Every operation is h + clamp(a + b * (u.h), low, high) * w with a unit direction u that is read and a direction w
-that is written, so that rows with different operations, strengths and vectors share one batched expression, and a row
-without any is multiplied by zero. Sums are float32 (float64 in a float64 model) whatever the model's dtype.
+The edits of all rows are stacked, so that rows with different operations, strengths and vectors share the same few
+expressions, and a row without any is multiplied by zero. What is longer than one product per edit (a rotation, a map,
+a kept norm) is computed only at sites where some row asks for it. Sums are float32 (float64 in a float64 model)
+whatever the model's dtype.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from inference.errors import InvalidRequest
-from inference.types import AppliedIntervention, Direction, Intervention, Site, SteeringVector
+from inference.conditions import Readout
+from inference.edits import TALLIES, Edit, compile_intervention
+
+__all__ = ["EMBEDDING", "Bank", "Edit", "Forms", "ResidualHooks", "Step", "compile_intervention"]
 
 OPEN_END = 2**31 - 1
 EMBEDDING = -1  # the index of "after no block": resid_pre of layer 0
-
-
-@dataclass
-class Edit:
-    """One intervention at one site, compiled. `index` is the block after which it acts."""
-
-    index: int
-    site: Site
-    source: Intervention
-    residual_norm: float | None
-    read: np.ndarray  # float32[d_model], unit norm
-    write: np.ndarray  # float32[d_model]
-    a: float
-    b: float
-    low: float
-    high: float
-    # tokens touched in the prompt, in the answer, then sums of dose, projection before and after
-    tally: list[float] = field(default_factory=lambda: [0.0] * 5)
-
-    @property
-    def key(self) -> Hashable:
-        """Equal for edits that do the same to the same tokens."""
-        numbers = self.a, self.b, self.low, self.high
-        return self.index, self.read.tobytes(), self.write.tobytes(), numbers, self.source.positions
-
-    def applied(self) -> AppliedIntervention:
-        prompt, generated, dose, before, after = self.tally
-        n = max(prompt + generated, 1.0)
-        return AppliedIntervention(
-            vector_id=self.source.vector_id,
-            operation=self.source.operation,
-            hook_name=self.site.hook_name,
-            strength=self.source.strength,
-            unit=self.source.unit,
-            residual_norm=self.residual_norm,
-            prompt_tokens=int(prompt),
-            generated_tokens=int(generated),
-            mean_dose=dose / n,
-            projection_before=before / n,
-            projection_after=after / n,
-        )
-
-
-def compile_intervention(
-    source: Intervention, vector: SteeringVector | None, n_layers: int, d_model: int
-) -> list[Edit]:
-    """Resolve one intervention to edits, one per site. `vector` is what `source.vector_id` names.
-
-    Raises InvalidRequest when a site, size or unit cannot be honoured exactly.
-    """
-    if vector is None:
-        directions: tuple[Direction, ...] = source.directions
-    else:
-        directions = tuple(vector.at(layer) for layer in source.layers)
-    return [_edit(source, vector, direction, n_layers, d_model) for direction in directions]
-
-
-def _edit(
-    source: Intervention, vector: SteeringVector | None, direction: Direction, n_layers: int, d_model: int
-) -> Edit:
-    site, values = direction.site, np.asarray(direction.values, dtype=np.float32)
-    if not 0 <= site.layer < n_layers:
-        raise InvalidRequest(
-            "layer_out_of_range", f"Layer {site.layer} does not exist: this model has layers 0 to {n_layers - 1}."
-        )
-    if values.shape != (d_model,):
-        raise InvalidRequest(
-            "wrong_size", f"The direction has {values.size} numbers; this model's residual stream is {d_model} wide."
-        )
-    length = float(np.linalg.norm(values.astype(np.float64)))
-    if not np.isfinite(length) or length == 0.0:
-        raise InvalidRequest("bad_direction", "The direction is zero or not finite. Build the vector again.")
-    norm = vector.residual_norms.get(site.layer) if vector else None
-    a, b, low, high = _coefficients(source, norm, site)
-    unit = (values.astype(np.float64) / length).astype(np.float32)
-    raw_add = source.operation == "add" and source.unit == "raw"
-    index = site.layer if site.point == "resid_post" else site.layer - 1
-    return Edit(index, site, source, norm, unit, values if raw_add else unit, a, b, low, high)
-
-
-def _coefficients(source: Intervention, norm: float | None, site: Site) -> tuple[float, float, float, float]:
-    inf = float("inf")
-    if source.operation == "ablate":
-        return 0.0, -source.strength, -inf, inf
-    if source.unit == "relative" and norm is None:
-        raise InvalidRequest(
-            "no_residual_norm",
-            f"Relative strength needs the residual norm at {site.hook_name}, which this direction does not carry. "
-            "Use unit 'raw', or a stored vector.",
-        )
-    target = source.strength * (norm if source.unit == "relative" and norm is not None else 1.0)
-    if source.operation == "add":
-        return target, 0.0, -inf, inf
-    return target, -1.0, -inf, 0.0 if source.operation == "cap" else inf
+SCHEDULES = (None, "first", "ramp", "decay")
+OPEN, CLOSED, FIRST_PROBE = 0, 1, 2  # gates: always, never, then one for each condition decided at every token
+NUMBERS = 8  # a, b, low, high, |w|, w.u, form, whether the norm is kept
+PLAIN, ROTATION, MAP = 0, 1, 2
 
 
 @dataclass
@@ -125,74 +39,255 @@ class Step:
     real: Tensor  # bool, false for padding
 
 
+@dataclass
+class Forms:
+    """What the longer forms at one site need; rows of other forms have zeros. None where no row has such a form."""
+
+    second: Tensor | None = None  # [k, rows, d_model]
+    map_read: Tensor | None = None  # [k, rows, rank, d_model]
+    map_write: Tensor | None = None
+    map_bias: Tensor | None = None  # [k, rows, rank]
+
+    @property
+    def rank(self) -> int:
+        return 0 if self.map_read is None else self.map_read.shape[2]
+
+
 class Bank:
     """The edits of all rows of a forward pass, by the block after which they act.
 
     Everything is stacked as [sites, k, rows, ...], where k counts the edits of one row at one site; rows without one
     have coefficients that do nothing. So a pass costs the same whether its rows are steered alike or each differently.
+    `readouts` are, for each row, what is to be read of its prompt.
     """
 
-    def __init__(self, rows: list[list[Edit]], device: torch.device, dtype: torch.dtype):
-        indices = sorted({e.index for row in rows for e in row})
+    def __init__(
+        self,
+        rows: list[list[Edit]],
+        device: torch.device,
+        dtype: torch.dtype,
+        readouts: Sequence[Sequence[Readout]] = (),
+    ):
+        probes = [[_token_condition(e) for e in row] for row in rows]
+        found = {e.index for row in rows for e in row} | {p[0] for row in probes for p in row if p}
+        indices = sorted(found | {r.layer for row in readouts for r in row})
+        self.sites = {index: s for s, index in enumerate(indices)}
         self.edits = [[[e for e in row if e.index == i] for row in rows] for i in indices]
-        width = max(len(edits) for site in self.edits for edits in site)
-        d_model = next(e.read.size for row in rows for e in row)
-        shape = (len(indices), width, len(rows))
+        self.widths = [max(map(len, site), default=0) for site in self.edits]
+        self.readouts = [[(r, x) for r, row in enumerate(readouts) for x in row if x.layer == i] for i in indices]
+        self._device, self._dtype = device, dtype
+        self._stack(rows)
+        self._stack_forms()
+        self._stack_probes(probes, len(rows))
+
+    def _stack(self, rows: list[list[Edit]]) -> None:
+        d_model = next((e.read.size for row in rows for e in row), 0)
+        shape = (len(self.sites), max(self.widths, default=0), len(rows))
         read = np.zeros((*shape, d_model), dtype=np.float32)
         write = np.zeros_like(read)
-        numbers = np.zeros((*shape, 4))
-        window = np.zeros((*shape, 5), dtype=np.int64)  # prompt, generated, special, start, stop
-        for s, site in enumerate(self.edits):
-            for r, edits in enumerate(site):
-                for k, e in enumerate(edits):
-                    read[s, k, r], write[s, k, r] = e.read, e.write
-                    numbers[s, k, r] = e.a, e.b, e.low, e.high
-                    p = e.source.positions
-                    stop = OPEN_END if p.stop is None else p.stop
-                    window[s, k, r] = p.prompt, p.generated, p.special, p.start or 0, stop
-        self.read = torch.from_numpy(read).to(device, dtype)[:, :, :, None]
-        self.write = torch.from_numpy(write).to(device, dtype)[:, :, :, None]
-        self._length = self.write.norm(dim=-1)
-        self._overlap = (self.write * self.read).sum(-1)
-        self.numbers = torch.from_numpy(numbers).to(device, dtype)
-        self.a, self.b, self.low, self.high = self.numbers[..., None, :].unbind(-1)
-        self.window = torch.from_numpy(window).to(device)
-        self.sites = {index: s for s, index in enumerate(indices)}
-        self.widths = [max(map(len, site)) for site in self.edits]
-        self.tally = torch.zeros((*shape, 5), dtype=torch.float64, device=device)
+        numbers = np.zeros((*shape, NUMBERS))
+        window = np.zeros(
+            (*shape, 8), dtype=np.int64
+        )  # prompt, generated, special, start, stop, answer, schedule, its n
+        for s, k, r, e in self._places():
+            read[s, k, r], write[s, k, r] = e.read, e.write
+            form = ROTATION if e.second is not None else MAP if e.map is not None else PLAIN
+            numbers[s, k, r] = e.a, e.b, e.low, e.high, 0.0, 0.0, form, e.source.norm_preserving
+            p, plan = e.source.positions, e.source.schedule
+            stop = OPEN_END if p.stop is None else p.stop
+            how = (SCHEDULES.index(plan.kind), min(plan.tokens, OPEN_END)) if plan else (0, 1)
+            window[s, k, r] = p.prompt, p.generated, p.special, p.start or 0, stop, e.answer_at, *how
+        self.read = self._tensor(read)[:, :, :, None]
+        self.write = self._tensor(write)[:, :, :, None]
+        self.numbers = self._tensor(numbers)
+        self.numbers[..., 4] = self.write.norm(dim=-1)[..., 0]
+        self.numbers[..., 5] = (self.write * self.read).sum(-1)[..., 0]
+        parts = self.numbers[..., None, :].unbind(-1)
+        self.a, self.b, self.low, self.high, self._length, self._overlap, self.form, self.keep = parts
+        self.window = torch.from_numpy(window).to(self._device)
+        self._scheduled = bool(window[..., 6].any())
+        self.tally = torch.zeros((*shape, TALLIES), dtype=torch.float64, device=self._device)
+
+    def _stack_forms(self) -> None:
+        """The longer forms, at the sites that have any."""
+        self.forms = [Forms() for _ in self.sites]
+        self.longer = [[False] * width for width in self.widths]
+        places: dict[int, list[tuple[int, int, Edit]]] = {}
+        for s, k, r, e in self._places():
+            self.longer[s][k] |= e.second is not None or e.map is not None or e.source.norm_preserving
+            if e.second is not None or e.map is not None:
+                places.setdefault(s, []).append((k, r, e))
+        for s, found in places.items():
+            self.forms[s] = self._forms(found, (self.read.shape[1], self.read.shape[2]), self.read.shape[-1])
+
+    def _forms(self, found: list[tuple[int, int, Edit]], shape: tuple[int, int], d_model: int) -> Forms:
+        made = Forms()
+        if any(e.second is not None for _, _, e in found):
+            second = np.zeros((*shape, d_model), dtype=np.float32)
+            for k, r, e in found:
+                second[k, r] = 0 if e.second is None else e.second
+            made.second = self._tensor(second)
+        if rank := max((e.map.rank for _, _, e in found if e.map is not None), default=0):
+            read, write = (np.zeros((*shape, rank, d_model), dtype=np.float32) for _ in range(2))
+            bias = np.zeros((*shape, rank), dtype=np.float32)
+            for k, r, e in found:
+                if (m := e.map) is not None:
+                    read[k, r, : m.rank], write[k, r, : m.rank], bias[k, r, : m.rank] = m.read, m.write, m.bias
+            made.map_read, made.map_write, made.map_bias = map(self._tensor, (read, write, bias))
+        return made
+
+    def _stack_probes(self, probes: list[list[tuple | None]], rows: int) -> None:
+        """Conditions decided at every token: at which site each is read, and which edits wait for it."""
+        slots: list[dict[tuple, int]] = [
+            {p: i for i, p in enumerate(dict.fromkeys(filter(None, row)))} for row in probes
+        ]
+        self.probes = max(map(len, slots), default=0)
+        gates = np.zeros(self.tally.shape[:3], dtype=np.int64)
+        for s, k, r, e in self._places():
+            if e.condition is None or (e.condition.on_prompt and e.condition.open is not False):
+                continue
+            probe = _token_condition(e)
+            gates[s, k, r] = CLOSED if probe is None else FIRST_PROBE + slots[r][probe]
+        self.gated = [bool(g.any()) for g in gates]
+        self._gates = torch.from_numpy(gates).to(self._device)
+        self._rows = torch.arange(rows, device=self._device)[None]
+        if not self.probes:
+            self.probed = [False] * len(self.sites)
+            return
+        direction = np.zeros((self.probes, rows, self.read.shape[-1]), dtype=np.float32)
+        numbers = np.zeros((4, self.probes, rows))  # site, threshold, sign, whether it is a cosine
+        numbers[0] = -1
+        for r, row in enumerate(slots):
+            for (index, values, threshold, sign, cosine), i in row.items():
+                direction[i, r] = np.frombuffer(values, dtype=np.float32)
+                numbers[:, i, r] = self.sites[index], threshold, sign, cosine
+        self.probed = [bool((numbers[0] == s).any()) for s in range(len(self.sites))]
+        self._probe = self._tensor(direction)[:, :, None]
+        self._probe_site, self._threshold, self._sign, cosine = self._tensor(numbers)[..., None]
+        self._cosine = cosine.bool()
+
+    def _places(self) -> list[tuple[int, int, int, Edit]]:
+        """Site, k and row of every edit."""
+        return [
+            (s, k, r, e)
+            for s, site in enumerate(self.edits)
+            for r, edits in enumerate(site)
+            for k, e in enumerate(edits)
+        ]
+
+    def _tensor(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).to(self._device, self._dtype)
 
     def begin(self, step: Step) -> None:
-        """Before a pass: which tokens each edit acts on, [sites, k, rows, tokens]."""
-        prompt, generated, special, start, stop = (w[..., None] for w in self.window.unbind(-1))
+        """Before a pass: how much of each edit every token gets, [sites, k, rows, tokens], conditions aside."""
+        columns = [w[..., None] for w in self.window.unbind(-1)]
+        prompt, generated, special, start, stop, answer, schedule, n = columns
         mask = torch.where(step.in_prompt, prompt.bool(), generated.bool())
         mask &= (step.positions >= start) & (step.positions < stop) & (special.bool() | ~step.special)
-        self.touched = mask & step.real
-        self._in_prompt = step.in_prompt
-        self.before = torch.zeros(self.touched.shape, dtype=self.read.dtype, device=self.read.device)
-        self.factor = torch.zeros_like(self.before)
+        self.share = (mask & step.real).to(self._dtype)
+        if self._scheduled:
+            at = (step.positions - answer).clamp(min=0).to(self._dtype)
+            self.share *= torch.where(step.in_prompt, 1.0, _share(schedule, at, n))
+        self._due = self.share
+        self._step = step
+        self.before = torch.zeros_like(self.share)
+        self.after = torch.zeros_like(self.share)
+        self.dose = torch.zeros_like(self.share)
+        if any(self.gated):
+            self.share = self.share.clone()
+            shape = (FIRST_PROBE + self.probes, *step.positions.shape)
+            self._open = self.share.new_ones(shape)
+            self._open[CLOSED] = 0
+            self._values = self.share.new_zeros(shape)
+
+    def observe(self, site: int, hidden: Tensor) -> None:
+        """Read what conditions want of `hidden` [rows, tokens, d_model], before any edit at this site."""
+        for r, readout in self.readouts[site]:
+            step = self._step
+            readout.take(hidden[r], step.positions[r], step.special[r], step.in_prompt[r] & step.real[r])
+        if self.probed[site]:
+            h = hidden.to(self._dtype)
+            along = torch.stack([(h * direction).sum(-1) for direction in self._probe])
+            sizes = h.norm(dim=-1)
+            cosine = torch.where(sizes > 0, along / sizes, 0.0)
+            value = torch.where(self._cosine, cosine, along)
+            here = self._probe_site == site
+            opened = (self._sign * value > self._sign * self._threshold).to(self._dtype)
+            self._open[FIRST_PROBE:] = torch.where(here, opened, self._open[FIRST_PROBE:])
+            self._values[FIRST_PROBE:] = torch.where(here, value, self._values[FIRST_PROBE:])
+        if self.gated[site]:
+            self.share[site] *= self._open[self._gates[site], self._rows]
+
+    def observes(self, site: int) -> bool:
+        return bool(self.readouts[site]) or self.probed[site] or self.gated[site]
 
     def apply(self, site: int, hidden: Tensor) -> Tensor:
         """`hidden` [rows, tokens, d_model] with every edit of every row at this site done, in the same dtype."""
-        h = hidden.to(self.read.dtype)
+        if self.observes(site):
+            self.observe(site, hidden)
+        if not self.widths[site]:
+            return hidden
+        h = hidden.to(self._dtype)
         for k in range(self.widths[site]):
             before = (h * self.read[site, k]).sum(-1)
             wanted = torch.addcmul(self.a[site, k], self.b[site, k], before)
-            factor = torch.clamp(wanted, self.low[site, k], self.high[site, k]) * self.touched[site, k]
-            h = torch.addcmul(h, factor[..., None], self.write[site, k])
-            self.before[site, k], self.factor[site, k] = before, factor
+            factor = torch.clamp(wanted, self.low[site, k], self.high[site, k]) * self.share[site, k]
+            dose, after = factor.abs() * self._length[site, k], before + factor * self._overlap[site, k]
+            old, h = h, torch.addcmul(h, factor[..., None], self.write[site, k])
+            if self.longer[site][k]:
+                h, dose, after = self._apply_longer(site, k, old, h, dose, after)
+            self.before[site, k], self.dose[site, k], self.after[site, k] = before, dose, after
         return h.to(hidden.dtype)
+
+    def _apply_longer(
+        self, site: int, k: int, old: Tensor, h: Tensor, dose: Tensor, after: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The rotations, maps and kept norms among the k-th edits; other rows keep what they have, bit for bit."""
+        share, forms, read = self.share[site, k], self.forms[site], self.read[site, k]
+        form, keep = self.form[site, k], self.keep[site, k].bool() & (share > 0)
+        new = h
+        if forms.second is not None:
+            new = self._rotated(old, read, forms.second[k][:, None], self.a[site, k], share * (form == ROTATION))
+            new = torch.where((form == ROTATION)[..., None], new, h)
+        if forms.map_read is not None and forms.map_write is not None and forms.map_bias is not None:
+            for j in range(forms.rank):
+                along = (old * forms.map_read[k, :, j, None]).sum(-1) + forms.map_bias[k, :, j, None]
+                moved = torch.addcmul(new, (along * share)[..., None], forms.map_write[k, :, j, None])
+                new = torch.where((form == MAP)[..., None], moved, new)
+        size = new.norm(dim=-1)
+        scale = torch.where(keep & (size > 0), old.norm(dim=-1) / size, 1.0)
+        new = torch.where(keep[..., None], new * scale[..., None], new)
+        changed = (form != PLAIN) | keep
+        return (
+            new,
+            torch.where(changed, (new - old).norm(dim=-1), dose),
+            torch.where(changed, (new * read).sum(-1), after),
+        )
+
+    def _rotated(self, h: Tensor, u: Tensor, v: Tensor, angle: Tensor, share: Tensor) -> Tensor:
+        """`share` of the way, along the shorter arc, to where h's part in the plane of u and v is at `angle` from u."""
+        x, y = (h * u).sum(-1), (h * v).sum(-1)
+        radius, now = torch.hypot(x, y), torch.atan2(y, x)
+        turn = angle - now
+        turn = turn - 2 * math.pi * torch.round(turn / (2 * math.pi))
+        then = now + turn * share
+        moved = torch.addcmul(h, (radius * torch.cos(then) - x)[..., None], u)
+        moved = torch.addcmul(moved, (radius * torch.sin(then) - y)[..., None], v)
+        return torch.where((share > 0)[..., None], moved, h)
 
     def end(self) -> None:
         """After a pass: count what was done, for the receipts."""
-        parts = (
-            self.touched & self._in_prompt,
-            self.touched & ~self._in_prompt,
-            self.factor.abs() * self._length,
-            self.before,
-            self.before + self.factor * self._overlap,
-        )
-        sums = [(part * self.touched).sum(-1, dtype=torch.float64) for part in parts]
-        self.tally += torch.stack(sums, dim=-1)
+        touched, due = self.share > 0, self._due > 0
+        parts = [
+            touched & self._step.in_prompt,
+            touched & ~self._step.in_prompt,
+            *(part * touched for part in (self.dose, self.before, self.after)),
+        ]
+        if any(self.gated):
+            values = self._values[self._gates, self._rows[None]]
+            parts += [due & ~touched, values * due]
+        sums = [part.sum(-1, dtype=torch.float64) for part in parts]
+        self.tally[..., : len(sums)] += torch.stack(sums, dim=-1)
 
     def settle(self) -> None:
         """Move what was counted so far into the edits themselves."""
@@ -201,6 +296,24 @@ class Bank:
                 for edit, numbers in zip(edits, counted, strict=False):
                     edit.tally = [x + y for x, y in zip(edit.tally, numbers, strict=True)]
         self.tally.zero_()
+
+
+def _token_condition(edit: Edit) -> tuple | None:
+    """Layer, direction, threshold, sign and measure of a condition that every token decides anew."""
+    if edit.condition is None or edit.condition.on_prompt:
+        return None
+    c = edit.condition.source
+    sign = 1.0 if c.comparison == "above" else -1.0
+    return c.layer, edit.condition.direction.tobytes(), c.threshold, sign, c.measure == "cosine"
+
+
+def _share(schedule: Tensor, at: Tensor, n: Tensor) -> Tensor:
+    """Of the `at`-th generated token, by the schedules of `inference.types.Schedule`."""
+    first = (at < n).to(at.dtype)
+    ramp = ((at + 1) / n).clamp(max=1)
+    decay = torch.exp2(-at / n)
+    share = torch.where(schedule == 1, first, torch.ones_like(at))
+    return torch.where(schedule == 2, ramp, torch.where(schedule == 3, decay, share))
 
 
 class ResidualHooks:

@@ -110,11 +110,22 @@ def _checked(interventions: tuple[Intervention, ...]) -> Iterable[Intervention]:
 
 
 def _compile(source: Intervention, model: LoadedModel, find: Callable[[str], SteeringVector]) -> list[Edit]:
-    vector = find(source.vector_id) if source.vector_id is not None else None
-    if vector and (vector.model, vector.revision) != (model.id, model.revision):
+    vectors = {id: _checked_vector(find(id), model) for id in source.vector_ids}
+    condition = source.condition
+    return compile_intervention(
+        source,
+        vectors[source.vector_id] if source.vector_id is not None else None,
+        model.n_layers,
+        model.d_model,
+        vectors[condition.vector_id] if condition is not None and condition.vector_id is not None else None,
+    )
+
+
+def _checked_vector(vector: SteeringVector, model: LoadedModel) -> SteeringVector:
+    if (vector.model, vector.revision) != (model.id, model.revision):
         raise InvalidRequest(
             "vector_model_mismatch",
             f"This vector was made on {vector.model} (revision {vector.revision}); {model.id} (revision "
             f"{model.revision}) is served here. Build it again on this model, or pick another vector.",
         )
-    return compile_intervention(source, vector, model.n_layers, model.d_model)
+    return vector

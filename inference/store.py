@@ -1,7 +1,10 @@
 """SteeringVector to safetensors and back, and a folder of them named by content.
 
-A file holds one float32 tensor per layer, named `layer.<i>`, and everything else as JSON under the metadata key
-`steerboard`. The id is the SHA-256 of that JSON without the id, followed by the tensors' bytes, layers ascending.
+A file holds one float32 tensor per layer, named `layer.<i>`, those of its affine maps, `map.<i>.read`, `.write` and
+`.bias`, and everything else as JSON under the metadata key `steerboard`. The id is the SHA-256 of that JSON without the
+id, followed by the tensors' bytes: directions by layer, then maps by layer, each
+as read, write and bias behind the tensor's name and shape. Facts that
+came later are left out of the JSON while they are empty, so that older files keep their ids.
 """
 
 from __future__ import annotations
@@ -23,20 +26,25 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from inference.errors import InferenceError, InvalidRequest, NotFound
-from inference.types import Direction, Site, SteeringVector
+from inference.types import MAX_RANK, AffineMap, Direction, Site, SteeringVector
 
 MAX_BYTES = 256 * 2**20
 KEY = "steerboard"
 _ID = re.compile(r"[0-9a-f]{64}")
-_TENSOR = re.compile(r"layer\.(0|[1-9]\d{0,4})")
+_NUMBER = r"0|[1-9]\d{0,4}"
+_TENSOR = re.compile(rf"layer\.(?P<layer>{_NUMBER})|map\.(?P<map>{_NUMBER})\.(?P<part>read|write|bias)")
+MAP_PARTS = ("read", "write", "bias")
+LATER_FACTS = ("references",)
 _FOREIGN = {b"PK\x03\x04": "a PyTorch or zip archive", b"\x80": "a pickle", b"GGUF": "a GGUF file"}
 
 
 def content_id(vector: SteeringVector) -> str:
     """The SHA-256 that names this content, whatever `vector.id` says."""
     digest = hashlib.sha256(_canonical(_facts(vector)).encode())
-    for direction in _ordered(vector):
-        digest.update(_little_endian(direction.values).tobytes())
+    for name, values in _tensors(vector).items():
+        if name.startswith("map."):
+            digest.update(f"{name}{values.shape}".encode())
+        digest.update(values.tobytes())
     return digest.hexdigest()
 
 
@@ -46,9 +54,10 @@ def seal(vector: SteeringVector) -> SteeringVector:
 
 
 def summary(vector: SteeringVector) -> dict[str, Any]:
-    """`to_wire()` with only the sites of the directions: small enough for an event or a database row."""
-    wire = replace(vector, directions=()).to_wire()
-    return {**wire, "directions": [{"site": d.site.to_wire()} for d in _ordered(vector)]}
+    """`to_wire()` with only the sites of directions and maps: small enough for an event or a database row."""
+    wire = replace(vector, directions=(), maps=()).to_wire()
+    maps = [{"site": m.site.to_wire(), "rank": m.rank} for m in _ordered_maps(vector)]
+    return {**wire, "directions": [{"site": d.site.to_wire()} for d in _ordered(vector)], "maps": maps}
 
 
 def dump(vector: SteeringVector) -> bytes:
@@ -57,8 +66,7 @@ def dump(vector: SteeringVector) -> bytes:
     id = content_id(vector)
     if vector.id not in ("", id):
         raise InvalidRequest("digest_mismatch", "This vector was changed after it got its id. Seal it again.")
-    tensors = {f"layer.{d.site.layer}": _little_endian(d.values) for d in _ordered(vector)}
-    return save_tensors(tensors, metadata={KEY: _canonical({**_facts(vector), "id": id})})
+    return save_tensors(_tensors(vector), metadata={KEY: _canonical({**_facts(vector), "id": id})})
 
 
 def load(data: bytes) -> SteeringVector:
@@ -81,8 +89,8 @@ def load(data: bytes) -> SteeringVector:
         raise InvalidRequest(
             "not_safetensors", f"The file is not a complete .safetensors file ({error}). Download it again."
         ) from error
-    directions = _read_directions(tensors)
-    vector = replace(SteeringVector.from_wire({**facts, "directions": ()}), directions=directions)
+    directions, maps = _read_tensors(tensors)
+    vector = SteeringVector.from_wire({**facts, "directions": directions, "maps": maps})
     _check(vector)
     if vector.id != content_id(vector):
         raise InvalidRequest(
@@ -134,6 +142,18 @@ def _ordered(vector: SteeringVector) -> list[Direction]:
     return sorted(vector.directions, key=lambda d: d.site.layer)
 
 
+def _ordered_maps(vector: SteeringVector) -> list[AffineMap]:
+    return sorted(vector.maps, key=lambda m: m.site.layer)
+
+
+def _tensors(vector: SteeringVector) -> dict[str, np.ndarray]:
+    """In the order in which they count for the id."""
+    named = {f"layer.{d.site.layer}": d.values for d in _ordered(vector)}
+    for m in _ordered_maps(vector):
+        named |= {f"map.{m.site.layer}.{part}": getattr(m, part) for part in MAP_PARTS}
+    return {name: _little_endian(values) for name, values in named.items()}
+
+
 def _little_endian(values: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(values, dtype="<f4")
 
@@ -143,9 +163,10 @@ def _canonical(facts: dict[str, Any]) -> str:
 
 
 def _facts(vector: SteeringVector) -> dict[str, Any]:
-    bare = replace(vector, id="", directions=()).to_wire()
+    bare = replace(vector, id="", directions=(), maps=()).to_wire()
     facts = SteeringVector.from_wire(bare).to_wire()  # 1 and 1.0 must not give two ids
-    return {k: v for k, v in facts.items() if k not in ("id", "directions")}
+    absent = ("id", "directions", "maps", *(k for k in LATER_FACTS if not facts[k]))
+    return {k: v for k, v in facts.items() if k not in absent}
 
 
 def _read_facts(data: bytes) -> dict[str, Any]:
@@ -175,17 +196,25 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _read_directions(tensors: dict[str, np.ndarray]) -> tuple[Direction, ...]:
-    directions = []
+def _read_tensors(tensors: dict[str, np.ndarray]) -> tuple[tuple[Direction, ...], tuple[AffineMap, ...]]:
+    directions: list[Direction] = []
+    maps: dict[int, dict[str, np.ndarray]] = {}
     for name, values in tensors.items():
         match = _TENSOR.fullmatch(name)
         if not match or values.dtype != np.float32:
             raise InvalidRequest(
                 "not_a_vector",
-                f"Tensor {name!r:.60} is not a float32 direction named layer.<number>. Build the vector again.",
+                f"Tensor {name!r:.60} is not a float32 direction named layer.<number>, nor part of an affine map. "
+                "Build the vector again.",
             )
-        directions.append(Direction(Site(int(match[1])), values))
-    return tuple(sorted(directions, key=lambda d: d.site.layer))
+        if match["layer"] is not None:
+            directions.append(Direction(Site(int(match["layer"])), values))
+        else:
+            maps.setdefault(int(match["map"]), {})[match["part"]] = values
+    if any(len(parts) < len(MAP_PARTS) for parts in maps.values()):
+        raise InvalidRequest("not_a_vector", "An affine map lacks read, write or bias. Build the vector again.")
+    made = tuple(AffineMap(Site(layer), **parts) for layer, parts in sorted(maps.items()))
+    return tuple(sorted(directions, key=lambda d: d.site.layer)), made
 
 
 def _check(vector: SteeringVector) -> None:
@@ -204,8 +233,24 @@ def _check(vector: SteeringVector) -> None:
         problem = "lacks a residual norm or direction for one of its layers"
     elif not all(math.isfinite(n) and n > 0 for n in vector.residual_norms.values()):
         problem = "has a residual norm that is not a positive number"
+    elif not set(vector.references) <= set(layers) or not all(map(math.isfinite, vector.references.values())):
+        problem = "has a reference that is not a number, or for a layer without a direction"
+    elif vector.maps and not _good_maps(vector.maps, layers, shapes):
+        problem = f"has an affine map of the wrong size, of rank above {MAX_RANK}, or at a layer without a direction"
     if problem:
         raise InvalidRequest("bad_vector", f"This vector {problem}. Build it again from its dataset.")
+
+
+def _good_maps(maps: tuple[AffineMap, ...], layers: list[int], shapes: set[tuple[int, ...]]) -> bool:
+    (width,) = next(iter(shapes))
+    places = [m.site.layer for m in maps if m.site.point == "resid_post"]
+    return (
+        len(set(places)) == len(maps)
+        and set(places) <= set(layers)
+        and all(m.read.ndim == 2 and 1 <= m.rank <= MAX_RANK for m in maps)
+        and all(m.read.shape == m.write.shape == (m.rank, width) and m.bias.shape == (m.rank,) for m in maps)
+        and all(np.isfinite(getattr(m, part)).all() for m in maps for part in MAP_PARTS)
+    )
 
 
 def _write_atomically(path: Path, data: bytes) -> None:

@@ -13,13 +13,14 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from inference.errors import InvalidRequest
-from inference.wire import Wire
+from inference.wire import Matrix, Wire
 
 Point = Literal["resid_post", "resid_pre"]
-Operation = Literal["add", "ablate", "clamp", "cap"]
+Operation = Literal["add", "ablate", "clamp", "cap", "floor", "affine", "rotate"]
 Unit = Literal["raw", "relative"]
 FinishReason = Literal["stop", "length", "cancelled"]
 WorkerState = Literal["loading", "ready", "draining", "empty", "failed", "lost"]
+MAX_RANK = 16  # of an AffineMap
 Command = Literal["load", "unload", "drain", "resume"]
 
 _TL_SITE = re.compile(r"blocks\.(\d+)\.hook_(resid_post|resid_pre)")
@@ -55,6 +56,20 @@ class Direction(Wire):
     values: np.ndarray
 
 
+@dataclass(frozen=True, eq=False)
+class AffineMap(Wire):
+    """A learnt edit of low rank at one site: h + strength * write.T @ (read @ h + bias)."""
+
+    site: Site
+    read: Matrix  # float32[rank, d_model], rank 1 to MAX_RANK
+    write: Matrix  # float32[rank, d_model]
+    bias: np.ndarray  # float32[rank]
+
+    @property
+    def rank(self) -> int:
+        return int(self.read.shape[0])
+
+
 @dataclass(frozen=True)
 class LayerStats(Wire):
     """What one layer's direction is worth, measured on pairs that did not help to build it."""
@@ -73,7 +88,8 @@ class SteeringVector(Wire):
     """Directions for one or more layers of one model, with where they came from. Immutable.
 
     `id` is the SHA-256 of the content (see `inference.store`). `residual_norms` gives, per layer, the size of one
-    relative unit of strength. `recommended_strength` is in relative units.
+    relative unit of strength. `recommended_strength` is in relative units. `references` gives, per layer, where the
+    negative examples lie along the unit direction (raw), which "affine" counts from; with `maps`, "affine" is the map.
     """
 
     id: str
@@ -90,6 +106,8 @@ class SteeringVector(Wire):
     dataset_digest: str
     n_pairs: int
     provenance: dict[str, Any] = field(default_factory=dict)
+    references: dict[int, float] = field(default_factory=dict)
+    maps: tuple[AffineMap, ...] = ()
 
     @property
     def d_model(self) -> int:
@@ -121,14 +139,58 @@ class Positions(Wire):
     special: bool = True
 
 
+@dataclass(frozen=True)
+class Schedule(Wire):
+    """How much of an edit the g-th generated token gets, g from 0; the prompt's tokens get all of it.
+
+    first: all for g < tokens, none after. ramp: (g + 1) / tokens, at most 1. decay: 0.5 ** (g / tokens).
+    A share s of an edit that makes h into f(h) is h + s (f(h) - h); of a rotation, s of its angle.
+    """
+
+    kind: Literal["first", "ramp", "decay"]
+    tokens: int
+
+
+@dataclass(frozen=True, eq=False)
+class Condition(Wire):
+    """Steer only where `resid_post` of `layer` lies on one side of a threshold along a direction (CAST, 2409.05907).
+
+    The direction c (made unit) is that of the stored vector `vector_id` at `layer`, or `direction`, float32[d_model].
+    projection: c.h, raw. cosine: c.h / |h|. h is the residual before any edit at that very site.
+
+    token: decided anew at every token, from that token; `layer` must not lie behind the steered one.
+    prompt: decided once, when the prompt has been read, from the mean over its tokens (special ones left out unless
+    there are no others) or from its last token; it steers generated tokens only.
+    """
+
+    layer: int
+    threshold: float
+    vector_id: str | None = None
+    direction: np.ndarray | None = None
+    comparison: Literal["above", "below"] = "above"
+    measure: Literal["projection", "cosine"] = "projection"
+    decided: Literal["prompt", "token"] = "prompt"
+    pooling: Literal["mean", "last"] = "mean"
+
+    @property
+    def hook_name(self) -> str:
+        return Site(self.layer).hook_name
+
+
 @dataclass(frozen=True, eq=False)
 class Intervention(Wire):
     """One edit of the residual stream of one row, with direction v, unit direction u and residual h.
 
     add: h + strength * v (raw), or h + strength * norm * u (relative, norm = median residual norm at the site).
-    ablate: h - strength * (u.h) u; strength 1 removes the component, and `unit` has no meaning.
+    ablate: h - strength * (u.h) u; strength 1 removes the component.
     clamp: sets u.h to strength (raw) or strength * norm (relative).
-    cap: as clamp, but only where u.h is larger.
+    cap, floor: as clamp, but only where u.h is larger, or smaller.
+    affine: sets u.h to reference + strength * |v| (ACE, 2411.09003): 0 is where the negative examples lie, 1 where the
+        positive ones do. A vector with a map at the site: h + strength * write.T @ (read @ h + bias).
+    rotate: turns h within the plane of u and a second direction until it stands at `strength` degrees from u, its
+        length kept (2510.26243): 0 is along u, 90 has none of it, 180 is against it. The second direction is the
+        first principal component of the vector's directions over its layers.
+    `unit` has no meaning for ablate, affine and rotate. `norm_preserving`: after the edit h gets its old length.
 
     Name a stored vector by `vector_id` with the `layers` to use, or give `directions` themselves.
     Several interventions on one layer act in the order given.
@@ -141,6 +203,15 @@ class Intervention(Wire):
     vector_id: str | None = None
     layers: tuple[int, ...] = ()
     directions: tuple[Direction, ...] = ()
+    norm_preserving: bool = False
+    condition: Condition | None = None
+    schedule: Schedule | None = None
+
+    @property
+    def vector_ids(self) -> tuple[str, ...]:
+        """The stored vectors that it needs."""
+        named = self.vector_id, self.condition.vector_id if self.condition else None
+        return tuple(dict.fromkeys(i for i in named if i is not None))
 
 
 @dataclass(frozen=True)
@@ -263,6 +334,20 @@ class Usage(Wire):
 
 
 @dataclass(frozen=True)
+class AppliedCondition(Wire):
+    """What a condition found. `value` is that of the decision, or the mean over the tokens that were decided on."""
+
+    hook_name: str
+    measure: str
+    comparison: str
+    threshold: float
+    decided: str
+    pooling: str
+    value: float | None  # None: nothing was decided
+    held_tokens: int  # tokens that were left alone because the condition did not hold
+
+
+@dataclass(frozen=True)
 class AppliedIntervention(Wire):
     """Proof that an intervention acted: counted and measured at the site itself, while the row ran."""
 
@@ -277,6 +362,10 @@ class AppliedIntervention(Wire):
     mean_dose: float  # mean L2 norm of what was added per touched token
     projection_before: float  # mean of u.h over touched tokens
     projection_after: float
+    reference: float | None = None  # of "affine" without a map
+    norm_preserving: bool = False
+    schedule: Schedule | None = None
+    condition: AppliedCondition | None = None
 
 
 @dataclass(frozen=True)
@@ -374,18 +463,90 @@ class ImportVector(Wire):
     kind: Literal["import_vector"] = "import_vector"
 
 
-JobRequest = CreateVector | CheckPairs | ImportVector
+OPTIMISE_STEPS = {"promotion": 50, "bipo": 100, "melbo": 100}  # where a job asks for 0
+
+
+@dataclass(frozen=True)
+class Datapoint(Wire):
+    """A prompt, the completions to make likely after it and those to make unlikely. `reverse` subtracts the vector.
+
+    BiPO takes exactly one of each; MELBO takes the prompt alone.
+    """
+
+    prompt: str
+    promote: tuple[str, ...] = ()
+    suppress: tuple[str, ...] = ()
+    reverse: bool = False
+
+
+@dataclass(frozen=True)
+class OptimiseVector(Wire):
+    """Find vectors at `resid_post` of `layer` by gradient descent. Norms are in `norm_unit`, losses in nats.
+
+    promotion (Dunefsky & Cohan, arXiv 2502.18862): the loss of a completion is the sum over its tokens of -log p where
+    it is promoted and -log(1 - p) where it is suppressed; the loss is the mean over completions. With `target_loss`,
+    `satisfice` "stop" ends a seed once its loss is there, "square" minimises the mean of (loss - target)^2 instead.
+    bipo (arXiv 2406.00045): preference of promote over suppress against the unsteered model, `beta` as in the paper,
+    in the mean over the vector added and subtracted. melbo: without targets, `count` vectors of norm `max_norm`, each
+    orthogonal to those before, that change `resid_post` of `target_layer` most.
+
+    `form` is what the vector does while it is trained, and what it must do later: "add", "clamp" (sets u.h to |v|), or
+    "affine", a map of `rank` (see AffineMap). After each step the norm is projected to `max_norm`; `seeds` starts from
+    random vectors of `init_norm` run as rows of one batch, and the best is kept. `noise` is the norm of Gaussian noise
+    that is added to each touched token. `batch` datapoints make a step (0: all). After `steps`, `kl_steps` more hold
+    the mean KL from the unsteered model on `kl_texts` to `max_kl` nats per token (a modified differential method of
+    multipliers), and what breaks that bound is not kept.
+
+    None and 0 where a number is asked for mean the method's own default. Progress.facts: {"step", "steps", "loss",
+    "best", "norm" (raw), "seed" (of the best), "seeds": loss of each, "kl", "phase", "vector", "curve": [[step, loss],
+    ...] thinned to 200 points}. Result.payload has `vector` and `data`, or `vectors` and `datas` for melbo.
+    """
+
+    id: str
+    datapoints: tuple[Datapoint, ...]
+    layer: int
+    method: Literal["promotion", "bipo", "melbo"] = "promotion"
+    form: Literal["add", "clamp", "affine"] = "add"
+    rank: int = 1
+    steps: int = 0
+    learning_rate: float | None = None
+    seeds: int = 1
+    seed: int = 0
+    init_norm: float | None = None
+    max_norm: float | None = None
+    norm_unit: Unit = "relative"
+    target_loss: float | None = None
+    satisfice: Literal["stop", "square"] = "stop"
+    noise: float = 0.0
+    batch: int = 0
+    beta: float = 0.1
+    kl_texts: tuple[str, ...] = ()
+    max_kl: float = 0.05
+    kl_steps: int = 0
+    count: int = 1
+    target_layer: int | None = None
+    chat: bool = False
+    positions: Positions = Positions()
+    dataset_digest: str = ""
+    model: str = ""
+    kind: Literal["optimise_vector"] = "optimise_vector"
+
+
+JobRequest = CreateVector | CheckPairs | ImportVector | OptimiseVector
 JOB_REQUESTS: dict[str, type[JobRequest]] = {cls.kind: cls for cls in get_args(JobRequest)}
 
 
 @dataclass(frozen=True)
 class Progress(Wire):
+    """`facts` is what a page may draw while the job runs; each kind of job says what it puts there."""
+
     id: str
     seq: int
     done: int
     total: int
     note: str = ""
     eta_seconds: float | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
     type: Literal["progress"] = "progress"
 
 

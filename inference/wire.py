@@ -17,6 +17,8 @@ import numpy as np
 
 from inference.errors import InvalidRequest
 
+Matrix = typing.Annotated[np.ndarray, 2]  # float32[n, m]; a bare np.ndarray is float32[n]
+
 
 class Wire:
     """Mixin for dataclasses that travel as JSON."""
@@ -51,6 +53,8 @@ def _refuse(path: str, problem: str) -> InvalidRequest:
 
 def _load(kind: Any, value: Any, path: str) -> Any:
     origin = typing.get_origin(kind)
+    if origin is typing.Annotated:
+        return _load_array(value, path, typing.get_args(kind)[1])
     if origin in (typing.Union, types.UnionType):
         return _load_union(kind, value, path)
     if dataclasses.is_dataclass(kind):
@@ -112,7 +116,7 @@ def _load_dataclass(kind: Any, value: Any, path: str) -> Any:
 
 @functools.cache
 def _hints(kind: Any) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
+    return typing.get_type_hints(kind, include_extras=True)
 
 
 def _load_scalar(kind: Any, value: Any, path: str) -> Any:
@@ -131,13 +135,14 @@ def _load_scalar(kind: Any, value: Any, path: str) -> Any:
     raise _refuse(path, f"must be {_KIND_NAMES.get(kind, kind)}, not {_name(value)}")
 
 
-def _load_array(value: Any, path: str) -> np.ndarray:
+def _load_array(value: Any, path: str, dimensions: int = 1) -> np.ndarray:
     try:
         array = np.asarray(value, dtype=np.float32)
     except (TypeError, ValueError):
         raise _refuse(path, "must be a list of numbers") from None
-    if array.ndim != 1 or not np.isfinite(array).all():
-        raise _refuse(path, "must be a flat list of finite numbers")
+    if array.ndim != dimensions or not np.isfinite(array).all():
+        shape = "a flat list of finite numbers" if dimensions == 1 else "a list of equally long lists of finite numbers"
+        raise _refuse(path, f"must be {shape}")
     return array
 
 

@@ -39,10 +39,12 @@ class FakeInference:
     def __init__(self, *, delay: float = 0.01, payload: dict[str, object] | None = None):
         self.delay = delay
         self.payload = payload or {}
+        self.facts: dict[str, object] = {}
         self.vectors: dict[str, bytes] = {}
         self.requests: list[GenerationRequest] = []
         self.jobs: list[JobRequest] = []
         self.cancelled: set[str] = set()
+        self.finished: set[str] = set()
         self.rows = 0
         self.state = "ready"
         self.loaded = {"fake": MODEL}  # by worker
@@ -161,8 +163,10 @@ class FakeInference:
         for done in range(5):
             if job.id in self.cancelled:
                 return
-            yield Progress(job.id, done, done, 5, "Reading activations", eta_seconds=(5 - done) * self.delay)
+            yield Progress(job.id, done, done, 5, "Reading activations", (5 - done) * self.delay, self.facts)
             await asyncio.sleep(self.delay)
+            if job.id in self.finished:
+                break
         yield Result(job.id, 5, self.payload)
 
     async def _refusal(self, request: GenerationRequest | JobRequest) -> Failed | None:
@@ -175,6 +179,9 @@ class FakeInference:
 
     async def cancel(self, id: str) -> None:
         self.cancelled.add(id)
+
+    async def finish(self, id: str) -> None:
+        self.finished.add(id)
 
     async def put_vector(self, data: bytes) -> SteeringVector:
         from inference.store import load

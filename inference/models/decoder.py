@@ -55,7 +55,7 @@ class Decoder:
         x = self._embed(ids)
         turns = tuple(t.contiguous() for t in self._rotary(x, positions))
         x = x.reshape(rows, -1)
-        self._steer(EMBEDDING, x, None, bank)
+        steer(self._native, EMBEDDING, x, None, bank)
         lines = max(rows, 2)  # a lone row takes another kernel, and so is computed with one of zeros beside it
         attention, mlp = self._blocks[0].attention, self._blocks[0].mlp
         normed = x.new_zeros(lines, x.shape[1])
@@ -69,19 +69,10 @@ class Decoder:
             self._norm(x, o_proj.product(mixed), block.post_norm, normed)
             self._native.gated(rows, inner.shape[1], gate_up.product(normed), inner)
             delta = down_proj.product(inner)
-            if self._steer(i, x, delta, bank):
+            if steer(self._native, i, x, delta, bank):
                 delta = None
         self._norm(x, delta, self._final, normed)
         return self._head.product(normed)[:rows]
-
-    def _steer(self, index: int, x: Tensor, delta: Tensor | None, bank: Bank | None) -> bool:
-        """What the bank does after block `index`, if anything: then x += delta, and its edits on top."""
-        site = bank.sites.get(index) if bank else None
-        if bank is None or site is None:
-            return False
-        counted = bank.touched, bank.before, bank.factor
-        self._native.steer(site, bank.read.shape[1], *x.shape, x, delta, bank.read, bank.write, bank.numbers, *counted)
-        return True
 
     def _norm(self, x: Tensor, delta: Tensor | None, norm: FusedNorm, out: Tensor) -> None:
         """x += delta; out = norm(x)."""
@@ -95,6 +86,23 @@ class Decoder:
         strides = stores[0].stride()[:2]
         self._native.rotate(*sizes, qkv, *turns, *_head_norms(part), *stores, at, *strides)
         self._native.attend(*sizes, qkv, *stores, at, *strides, part.scaling, block.window, out)
+
+
+def steer(native: Any, index: int, x: Tensor, delta: Tensor | None, bank: Bank | None) -> bool:
+    """What the bank does after block `index`, if anything: then x += delta, and its edits on top."""
+    site = bank.sites.get(index) if bank else None
+    if bank is None or site is None:
+        return False
+    if bank.observes(site):
+        if delta is not None:
+            x += delta[: len(x)]
+            delta = None
+        bank.observe(site, x[:, None])
+    stacked = bank.read, bank.write, bank.numbers, bank.share, bank.before, bank.after, bank.dose
+    forms = bank.forms[site]
+    longer = forms.second, forms.rank, forms.map_read, forms.map_write, forms.map_bias
+    native.steer(site, bank.read.shape[1], *x.shape, x, delta, *stacked, *longer)
+    return True
 
 
 def _head_norms(attention: FusedAttention) -> tuple[Tensor | None, Tensor | None, float]:

@@ -56,6 +56,7 @@ class LoadedModel:
         self.decoder: Decoder | None = None  # a faster way to take one step, where there is one
         self.cache_bytes_per_token = _cache_bytes_per_token(config, self.n_layers, self.dtype)
         self.load_seconds = 0.0
+        self.source = ""  # what from_pretrained takes
 
     @property
     def has_chat_template(self) -> bool:
@@ -282,22 +283,36 @@ def _disk_error(folder: Path, error: OSError) -> InferenceError:
 def _load_folder(
     name: str, id: str, revision: str, dtype: torch.dtype, device: str, paths: Sequence[str]
 ) -> LoadedModel:
+    hf = from_folder(name, dtype, torch.device(device))
     try:
-        config = AutoConfig.from_pretrained(name)
-        hf: Any = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, attn_implementation=attention_of(config))
         tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError, KeyError) as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise Unavailable(
-            "model_not_loaded", f"{name} could not be loaded: {first_line} Check the name, the folder and the network."
-        ) from error
-    if dtype == torch.float64 and hasattr(config.get_text_config(), "num_local_experts"):
-        hf.set_experts_implementation("eager")  # the grouped kernel has no float64
-    hf = hf.to(device)
+        raise _not_loaded(name, error) from error
     for path, improve in IMPROVEMENTS.items():
         if path in paths:
             improve(hf)
-    return LoadedModel(hf, tokenizer, id=id, revision=revision)
+    model = LoadedModel(hf, tokenizer, id=id, revision=revision)
+    model.source = name
+    return model
+
+
+def from_folder(name: str, dtype: torch.dtype, device: torch.device) -> Any:
+    """transformers' own modules, as they are. Raises Unavailable."""
+    try:
+        config = AutoConfig.from_pretrained(name)
+        hf: Any = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, attn_implementation=attention_of(config))
+    except (OSError, ValueError, KeyError) as error:
+        raise _not_loaded(name, error) from error
+    if dtype == torch.float64 and hasattr(config.get_text_config(), "num_local_experts"):
+        hf.set_experts_implementation("eager")  # the grouped kernel has no float64
+    return hf.to(device)
+
+
+def _not_loaded(name: str, error: Exception) -> Unavailable:
+    first_line = str(error).strip().splitlines()[0]
+    return Unavailable(
+        "model_not_loaded", f"{name} could not be loaded: {first_line} Check the name, the folder and the network."
+    )
 
 
 def attention_of(config: Any) -> str:

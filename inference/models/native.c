@@ -13,6 +13,8 @@
 #define KEYS 64        /* keys that one round of attention reads */
 #define MAX_GROUPS 16  /* query heads that share a key head */
 #define MAX_WIDTH 256  /* of a head */
+#define NUMBERS 8      /* those of an edit, and its forms: as in interventions.py */
+enum { PLAIN, ROTATION, MAP };
 #define FEW 4          /* rows below which a second thread costs more than it brings */
 
 static inline float from_float32(float x) { return x; }
@@ -177,31 +179,80 @@ void NAME(attend)(int64_t rows, int64_t heads, int64_t kv_heads, int64_t d, cons
     }
 }
 
+/* One rotation of interventions.py: wide stands in the plane of u and v; `angle` is where its part there shall be. */
+static inline void NAME(turn_in_plane)(int64_t width, float *wide, const float *u, const float *v, float angle,
+                                       float share, float x) {
+    float y = 0, circle = 6.28318531f;
+    for (int64_t i = 0; i < width; i++) y += wide[i] * v[i];
+    float radius = hypotf(x, y), now = atan2f(y, x), turn = angle - now;
+    turn -= circle * rintf(turn / circle);
+    float f = radius * cosf(now + turn * share) - x, g = radius * sinf(now + turn * share) - y;
+    for (int64_t i = 0; i < width; i++) wide[i] += f * u[i] + g * v[i];
+}
+
+/* One affine map: wide += share * write.T @ (read @ was + bias). read, write: [rank, width]. */
+static inline void NAME(map_affinely)(int64_t rank, int64_t width, float *wide, const float *was, const float *read,
+                                      const float *write, const float *bias, float share) {
+    for (int64_t j = 0; j < rank; j++) {
+        float along = 0;
+        for (int64_t i = 0; i < width; i++) along += was[i] * read[j * width + i];
+        float dose = (along + bias[j]) * share;
+        for (int64_t i = 0; i < width; i++) wide[i] += dose * write[j * width + i];
+    }
+}
+
 /* x += delta (unless that is null), then the edits of one site of a bank, as its `apply`: see interventions.py.
-   x, delta: [rows, width]; the others are those of the whole bank: read, write [sites, k, rows, width], numbers
-   [sites, k, rows, 4] with a, b, low, high, and touched, before, factor [sites, k, rows]. */
+   x, delta: [rows, width]; the next are those of the whole bank: read, write [sites, k, rows, width], numbers
+   [sites, k, rows, NUMBERS], and share, before, after, dose [sites, k, rows]; the last are this site's alone: second
+   [k, rows, width], map_read, map_write [k, rows, rank, width], map_bias [k, rows, rank], null where no row has one. */
 void NAME(steer)(int64_t site, int64_t k, int64_t rows, int64_t width, T *x, const T *delta, const float *read,
-                 const float *write, const float *numbers, const uint8_t *touched, float *before, float *factor) {
+                 const float *write, const float *numbers, const float *share, float *before, float *after, float *dose,
+                 const float *second, int64_t rank, const float *map_read, const float *map_write,
+                 const float *map_bias) {
 #pragma omp parallel for if (rows > FEW)
     for (int64_t r = 0; r < rows; r++) {
         T *h = x + r * width;
-        float wide[width];
+        float wide[width], was[width];
         int steered = 0;
         if (delta)
             for (int64_t i = 0; i < width; i++) h[i] = WRITE(READ(h[i]) + READ(delta[r * width + i]));
         for (int64_t e = 0; e < k; e++) {
-            int64_t at = (site * k + e) * rows + r;
-            if (!touched[at]) continue;
+            int64_t at = (site * k + e) * rows + r, here = e * rows + r;
+            if (share[at] == 0) continue;
             if (!steered++)
                 for (int64_t i = 0; i < width; i++) wide[i] = READ(h[i]);
-            const float *u = read + at * width, *w = write + at * width, *n = numbers + 4 * at;
+            const float *u = read + at * width, *w = write + at * width, *n = numbers + NUMBERS * at;
+            int form = (int)n[6], keep = n[7] != 0, longer = form != PLAIN || keep;
+            if (longer) memcpy(was, wide, width * sizeof(float));
             float along = 0;
             for (int64_t i = 0; i < width; i++) along += wide[i] * u[i];
-            float dose = n[0] + n[1] * along;
-            dose = dose < n[2] ? n[2] : dose;
-            dose = dose > n[3] ? n[3] : dose;
-            for (int64_t i = 0; i < width; i++) wide[i] += dose * w[i];
-            before[at] = along, factor[at] = dose;
+            before[at] = along;
+            if (form == PLAIN) {
+                float factor = n[0] + n[1] * along;
+                factor = factor < n[2] ? n[2] : factor;
+                factor = factor > n[3] ? n[3] : factor;
+                factor *= share[at];
+                for (int64_t i = 0; i < width; i++) wide[i] += factor * w[i];
+                dose[at] = fabsf(factor) * n[4], after[at] = along + factor * n[5];
+            } else if (form == ROTATION) {
+                NAME(turn_in_plane)(width, wide, u, second + here * width, n[0], share[at], along);
+            } else {
+                int64_t begin = here * rank * width;
+                NAME(map_affinely)(rank, width, wide, was, map_read + begin, map_write + begin, map_bias + here * rank,
+                                   share[at]);
+            }
+            if (!longer) continue;
+            float old = 0, now = 0, moved = 0, further = 0;
+            for (int64_t i = 0; i < width; i++) old += was[i] * was[i], now += wide[i] * wide[i];
+            if (keep && now > 0) {
+                float scale = sqrtf(old) / sqrtf(now);
+                for (int64_t i = 0; i < width; i++) wide[i] *= scale;
+            }
+            for (int64_t i = 0; i < width; i++) {
+                float difference = wide[i] - was[i];
+                moved += difference * difference, further += wide[i] * u[i];
+            }
+            dose[at] = sqrtf(moved), after[at] = further;
         }
         if (steered)
             for (int64_t i = 0; i < width; i++) h[i] = WRITE(wide[i]);

@@ -82,6 +82,10 @@ class ModelHost:
         if engine := self._engine:
             engine.cancel(id)
 
+    def finish(self, id: str) -> None:
+        if engine := self._engine:
+            engine.finish(id)
+
     def control(self, command: Command, model: str = "") -> None:
         """Queue a command; see `Inference.control`. Raises InvalidRequest."""
         check_command(command, model)

@@ -3,7 +3,7 @@
 What lies where, each name behind `steerboard:`:
     workers                 the ids of the workers heard of lately
     worker:<id>             a WorkerInfo; its age is what is missing from its time to live, so no clocks are compared
-    control:<worker>        stream of orders to one worker: cancel, resend, command
+    control:<worker>        stream of orders to one worker: cancel, finish, resend, command
     reader:<address>        says that a web process lives
     events:<address>        stream of events to one web process, from all workers
     claim:<attempt>         which worker took an attempt, or "fenced": nobody may any more
@@ -35,6 +35,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from inference.errors import InvalidRequest, Unavailable
+from inference.types import Event, Result
 
 BEAT_SECONDS = 1.0
 LOST_SECONDS = 5.0  # without a heartbeat
@@ -177,3 +178,11 @@ def make_celery(url: str) -> Celery:
 
 def dumps(data: Any) -> str:
     return json.dumps(data, separators=(",", ":"))
+
+
+def vectors_in(event: Event) -> list[str]:
+    """The ids of vectors that a job's result names: whoever gets it has to have them."""
+    if not isinstance(event, Result):
+        return []
+    named = [event.payload.get("vector"), *event.payload.get("vectors", ())]
+    return [vector["id"] for vector in named if isinstance(vector, dict) and vector.get("id")]

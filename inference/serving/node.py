@@ -31,7 +31,6 @@ from inference.types import (
     Failed,
     GenerationRequest,
     JobRequest,
-    Result,
     WorkerInfo,
 )
 
@@ -115,15 +114,14 @@ class Node:
         self._emit(address, Failed(attempt, 0, error.kind, error.code, error.message, error.retry_after))
 
     def _emit(self, address: str, event: Event) -> None:
-        self._outbox.send(address, event, self._vector_of(event))
+        self._outbox.send(address, event, self._vectors_of(event))
         if isinstance(event, TERMINAL):
             self._leases.release(event.id)
 
-    def _vector_of(self, event: Event) -> tuple[str, bytes] | None:
-        vector = event.payload.get("vector") if isinstance(event, Result) else None
-        id = vector.get("id") if isinstance(vector, dict) else None
-        data = self._vectors.data(id) if id else None
-        return (id, data) if id and data else None
+    def _vectors_of(self, event: Event) -> dict[str, bytes]:
+        """What an event names that its listener has to have, by id."""
+        found = {id: self._vectors.data(id) for id in link.vectors_in(event)}
+        return {id: data for id, data in found.items() if data}
 
     # ---- heartbeat ----
 
@@ -213,6 +211,8 @@ class Node:
     def _obey(self, order: dict[str, Any]) -> None:
         if order["do"] == "cancel":
             self.host.cancel(order["attempt"])
+        elif order["do"] == "finish":
+            self.host.finish(order["attempt"])
         elif order["do"] == "resend":
             self._outbox.resend(order["address"], order["attempt"], order["seq"])
         elif order["do"] == "command":

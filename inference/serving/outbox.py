@@ -25,16 +25,16 @@ UNKNOWN = "unknown"
 
 @dataclass(eq=False)
 class Parcel:
-    """One event as JSON, where it goes, and the vector that has to be there before it."""
+    """One event as JSON, where it goes, and the vectors that have to be there before it, by id."""
 
     address: str
     text: str
-    vector: tuple[str, bytes] | None = None
+    vectors: dict[str, bytes] | None = None
 
 
 @dataclass(eq=False)
 class History:
-    events: list[tuple[Event, tuple[str, bytes] | None]] = field(default_factory=list)
+    events: list[tuple[Event, dict[str, bytes] | None]] = field(default_factory=list)
     ended: float | None = None
 
 
@@ -44,20 +44,20 @@ class Outbox:
     def __init__(self, url: str, worker_id: str):
         self._redis = link.open_sync(url)
         self._worker_id = worker_id
-        self._queue: queue.SimpleQueue[tuple[str, Event | str, tuple[str, bytes] | None] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[str, Event | str, dict[str, bytes] | None] | None] = queue.SimpleQueue()
         self._history: dict[str, History] = {}
         self._lock = threading.Lock()  # guards the history
         self._deadline: float | None = None
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
         self._thread.start()
 
-    def send(self, address: str, event: Event, vector: tuple[str, bytes] | None = None) -> None:
+    def send(self, address: str, event: Event, vectors: dict[str, bytes] | None = None) -> None:
         with self._lock:
             history = self._history.setdefault(event.id, History())
-            history.events.append((event, vector))
+            history.events.append((event, vectors))
             if isinstance(event, TERMINAL):
                 history.ended = time.monotonic()
-        self._queue.put((address, event, vector))
+        self._queue.put((address, event, vectors))
 
     def resend(self, address: str, attempt: str, seq: int) -> None:
         """Send again what came after `seq` - 1, or say that the attempt is not known here."""
@@ -66,8 +66,8 @@ class Outbox:
             events = list(history.events[seq:]) if history else []
         if history is None:
             self._queue.put((address, link.dumps({"type": UNKNOWN, "id": attempt}), None))
-        for event, vector in events:
-            self._queue.put((address, event, vector))
+        for event, vectors in events:
+            self._queue.put((address, event, vectors))
 
     def begin(self, attempt: str) -> None:
         """From now on the attempt is known, though it has no events yet."""
@@ -113,8 +113,7 @@ class Outbox:
         by_address: dict[str, list[Parcel]] = {}
         for parcel in parcels:
             by_address.setdefault(parcel.address, []).append(parcel)
-            if parcel.vector:
-                id, data = parcel.vector
+            for id, data in (parcel.vectors or {}).items():
                 pipe.set(link.key("vector", id), data, ex=link.VECTOR_SECONDS)
         for address, own in by_address.items():
             stream = link.key("events", address)
@@ -132,5 +131,5 @@ class Outbox:
                 del self._history[attempt]
 
 
-def _parcel(address: str, event: Event | str, vector: tuple[str, bytes] | None) -> Parcel:
-    return Parcel(address, event if isinstance(event, str) else link.dumps(event.to_wire()), vector)
+def _parcel(address: str, event: Event | str, vectors: dict[str, bytes] | None) -> Parcel:
+    return Parcel(address, event if isinstance(event, str) else link.dumps(event.to_wire()), vectors)

@@ -51,4 +51,4 @@ class Attempt:
 
     @property
     def vector_ids(self) -> list[str]:
-        return sorted({i.vector_id for i in getattr(self.request, "interventions", ()) if i.vector_id})
+        return sorted({id for i in getattr(self.request, "interventions", ()) for id in i.vector_ids})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import functools
 import json
 import logging
 import secrets
@@ -145,6 +146,18 @@ class Hub:
             raise link.unreachable(self._url, error) from error
         for key in {a.key for a in own} | {key.decode() for key in known}:
             await self._cancel_try(key)
+
+    async def finish(self, id: str) -> None:
+        """Ask whoever runs the requests of that id to end them with what they have. Raises Unavailable."""
+        own = {a.key for a in self._open.values() if a.request.id == id}
+        try:
+            known = {key.decode() for key in await self._redis.smembers(link.key("request", id))}
+            for key in own | known:
+                claim = await self._redis.get(link.key("claim", key))
+                if claim and claim.decode() != link.FENCED:
+                    await self.order(claim.decode(), {"do": "finish", "attempt": key})
+        except link.ERRORS as error:
+            raise link.unreachable(self._url, error) from error
 
     async def abandon(self, attempt: Attempt) -> None:
         """Nobody listens any more."""
@@ -329,20 +342,20 @@ class Hub:
         if isinstance(event, TERMINAL):
             attempt.ended = True
             del self._open[attempt.key]
-            if isinstance(event, Result) and "vector" in event.payload:
-                self._start(self._bring_vector(attempt, event))
+            if isinstance(event, Result) and link.vectors_in(event):
+                self._start(self._bring_vectors(attempt, event))
                 return None
         return event
 
-    async def _bring_vector(self, attempt: Attempt, result: Result) -> None:
-        """Hand a result on when the vector that it names lies in this process's store."""
+    async def _bring_vectors(self, attempt: Attempt, result: Result) -> None:
+        """Hand a result on when the vectors that it names lie in this process's store."""
         event: Event = result
         try:
-            id = result.payload["vector"]["id"]
-            data = await self._persistently(lambda: self._redis.get(link.key("vector", id)))
-            if data is None:
-                raise NotFound("vector_lost", "The vector was built, but Redis lost it. Build it again.")
-            await asyncio.to_thread(self._vectors.put, data)
+            for id in link.vectors_in(result):
+                data = await self._persistently(functools.partial(self._redis.get, link.key("vector", id)))
+                if data is None:
+                    raise NotFound("vector_lost", "The vector was built, but Redis lost it. Build it again.")
+                await asyncio.to_thread(self._vectors.put, data)
         except InferenceError as error:
             event = _failed(attempt, error, result.seq)
         except asyncio.CancelledError:

@@ -125,6 +125,9 @@ class InProcess:
     async def cancel(self, id: str) -> None:
         self.host.cancel(id)
 
+    async def finish(self, id: str) -> None:
+        self.host.finish(id)
+
     async def put_vector(self, data: bytes) -> SteeringVector:
         return await asyncio.to_thread(self.vectors.put, data)
 

@@ -93,6 +93,10 @@ class Remote:
         hub = self._opened()
         await self._on(hub, hub.cancel(id))
 
+    async def finish(self, id: str) -> None:
+        hub = self._opened()
+        await self._on(hub, hub.finish(id))
+
     async def put_vector(self, data: bytes) -> SteeringVector:
         vector = await asyncio.to_thread(self.vectors.put, data)
         with contextlib.suppress(InferenceError):  # it is safe here, and goes to Redis again before its first use

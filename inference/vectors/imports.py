@@ -99,7 +99,7 @@ def _assemble(
     provenance: dict[str, Any] = {
         "imported": job.source,
         "raw_strength": job.strength,
-        "direction_norms": {str(k): v for k, v in norms.items()},
+        "norms": {str(k): v for k, v in norms.items()},
         "residual_norms_from": f"{len(TEXTS)} neutral texts, special and sink tokens left out",
         "sink_factor": SINK_FACTOR,
         "dtype": str(model.dtype).removeprefix("torch."),

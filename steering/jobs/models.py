@@ -44,7 +44,9 @@ def _ago(seconds: float) -> Any:
 
 
 class Job(models.Model):
-    """Where several processes share the work, `work` is the whole request, kept until the job ends, `carrier` is the
+    """`facts` are those of the last Progress: what a page draws while the job runs, such as a loss curve.
+
+    Where several processes share the work, `work` is the whole request, kept until the job ends, `carrier` is the
     process that has it, with a mark of its own for each time that it took it, and `heartbeat_at` is when that was last
     heard of, or when the job was last known to be on the queue.
     """
@@ -67,6 +69,7 @@ class Job(models.Model):
     total = models.PositiveIntegerField(default=0)
     note = models.CharField(max_length=300, blank=True)
     eta_seconds = models.FloatField(null=True, blank=True)
+    facts = models.JSONField(default=dict, blank=True)
     error_code = models.CharField(max_length=80, blank=True)
     error_message = models.TextField(blank=True)
     request = models.JSONField(default=dict, blank=True)
@@ -113,6 +116,7 @@ class Job(models.Model):
             "total": self.total,
             "note": self.note,
             "eta_seconds": self.eta_seconds,
+            "facts": self.facts,
             "seconds": self.seconds,
             "error_code": self.error_code,
             "error_message": self.error_message,

@@ -43,7 +43,6 @@ _writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="job-writes")  # 
 
 UPDATE_SECONDS = 0.25  # no more than four progress writes a second
 LOADING_SECONDS = 1.0
-BULKY = ("pairs", "values")
 BEAT_SECONDS = 2.0
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 BUSY_RETRY_SECONDS = (
@@ -117,6 +116,14 @@ def job_cancel(job: Job) -> bool:
     if cancelled:
         gateway.spawn(gateway.inference().cancel(str(job.pk)))
     return cancelled == 1
+
+
+def job_finish(job: Job) -> bool:
+    """Ask a job to end with the best it has; False when it had ended already. Kinds that cannot go on as they are."""
+    active = Job.objects.active().filter(pk=job.pk).exists()
+    if active:
+        gateway.spawn(gateway.inference().finish(str(job.pk)))
+    return active
 
 
 @receiver(key_revoked)
@@ -278,6 +285,7 @@ def _write_progress(job: Job, progress: Progress) -> bool:
         total=progress.total,
         note=progress.note[:300],
         eta_seconds=progress.eta_seconds,
+        **({"facts": progress.facts} if progress.facts else {}),
         heartbeat_at=Now(),
     )
     return changed == 1
@@ -333,6 +341,9 @@ async def _insist(write: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 async def _in_thread(write: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     return await database_sync_to_async(write, thread_sensitive=False, executor=_writer)(*args, **kwargs)
+
+
+BULKY = ("pairs", "datapoints", "values")
 
 
 def _settings_of(request: JobRequest) -> dict[str, Any]:

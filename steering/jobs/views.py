@@ -49,3 +49,15 @@ def job_cancel(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     if not cancelled:
         messages.info(request, f"“{job.title}” had already ended: {job.get_state_display().lower()}.")
     return redirect(page_before(request, job.get_absolute_url()))
+
+
+@require_POST
+def job_finish(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    """Stop and keep the best so far. Answers as `job_cancel` does."""
+    job = get_object_or_404(Job.objects.owned_by(request.user), pk=pk)
+    asked = runner.job_finish(job)
+    if request.headers.get("accept") == "application/json":
+        return JsonResponse(job.status())
+    if not asked:
+        messages.info(request, f"“{job.title}” had already ended: {job.get_state_display().lower()}.")
+    return redirect(page_before(request, job.get_absolute_url()))

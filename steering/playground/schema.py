@@ -81,7 +81,7 @@ class RunSettings(Wire):
 
     @property
     def vector_ids(self) -> set[str]:
-        return {i.vector for lane in self.lanes for i in lane.interventions}
+        return {id for lane in self.lanes for i in lane.interventions for id in i.vectors}
 
 
 def parse_settings(data: Any) -> RunSettings:

@@ -23,7 +23,7 @@ from steering.presets.content import PresetContent, check_content
 from steering.presets.models import BUILT_IN, Preset, PresetVector
 from steering.presets.names import SEPARATOR, check_name, check_version
 from steering.vectors.models import Vector
-from steering.vectors.uses import VectorUse, resolve_uses, vectors_of
+from steering.vectors.uses import VectorUse, condition_layer, resolve_uses, vectors_of
 
 SHOWN = 12  # names in a sentence
 MAX_PRESETS = 500  # of one person
@@ -187,7 +187,7 @@ def save(
 def _refuse_lent(owner: Any, content: PresetContent) -> None:
     if owner is None:
         return
-    foreign = {use.vector for use in content.uses} - set(vectors_of(owner, content.uses))
+    foreign = {id for use in content.uses for id in use.vectors} - set(vectors_of(owner, content.uses))
     lent = Vector.objects.filter(pk__in=lent_to(owner, foreign)).first() if foreign else None
     if lent is not None:
         raise InvalidRequest(
@@ -199,18 +199,24 @@ def _refuse_lent(owner: Any, content: PresetContent) -> None:
 
 def _fixed(content: PresetContent, vectors: dict[str, Vector]) -> PresetContent:
     """With every layer written down, so that what a version does never changes."""
-    uses = tuple(_with_layer(use, vectors[str(UUID(use.vector))]) for use in content.uses)
+    uses = tuple(_with_layer(use, vectors) for use in content.uses)
     return dataclasses.replace(content, uses=uses)
 
 
-def _with_layer(use: VectorUse, vector: Vector) -> VectorUse:
+def _with_layer(use: VectorUse, vectors: dict[str, Vector]) -> VectorUse:
+    vector = vectors[str(UUID(use.vector))]
     layer = vector.facts.layer if use.layer is None else use.layer
     if layer not in vector.facts.layers:
         layers = ", ".join(map(str, vector.facts.layers))
         raise InvalidRequest(
             "layer_not_in_vector", f"“{vector.name}” has no direction at layer {layer}. It has layers {layers}."
         )
-    return dataclasses.replace(use, vector=str(vector.pk), layer=layer)
+    condition = use.condition
+    if condition is not None:
+        read = vectors[str(UUID(condition.vector or use.vector))]
+        at = condition_layer(condition, layer, read)
+        condition = dataclasses.replace(condition, vector=str(read.pk), layer=at)
+    return dataclasses.replace(use, vector=str(vector.pk), layer=layer, condition=condition)
 
 
 def _leave_room(preset: Preset) -> None:

@@ -21,6 +21,9 @@ ACTS = {
     "ablate": "removes the component along it",
     "clamp": "sets the component along it",
     "cap": "limits the component along it",
+    "floor": "raises the component along it where it is less",
+    "affine": "sets the component along it, counted from negative (0) to positive (1)",
+    "rotate": "turns the residual towards this angle from it, its length kept",
 }
 SAMPLING = {
     "max_tokens": "Most new tokens",
@@ -56,10 +59,11 @@ class UseInWords:
 
 def uses_in_words(preset: Preset, reader: User | AnonymousUser) -> list[UseInWords]:
     vectors = {str(vector.pk): vector for vector in preset.vectors.all()}
-    return [_use(use, vectors[use.vector], reader) for use in preset.parsed.uses if use.vector in vectors]
+    return [_use(use, vectors, reader) for use in preset.parsed.uses if use.vector in vectors]
 
 
-def _use(use: VectorUse, vector: Vector, reader: User | AnonymousUser) -> UseInWords:
+def _use(use: VectorUse, vectors: dict[str, Vector], reader: User | AnonymousUser) -> UseInWords:
+    vector = vectors[use.vector]
     return UseInWords(
         name=vector.name,
         url=vector.get_absolute_url() if vector.owner_id in (None, reader.pk) else "",
@@ -67,9 +71,36 @@ def _use(use: VectorUse, vector: Vector, reader: User | AnonymousUser) -> UseInW
         operation=use.operation,
         acts=ACTS[use.operation],
         strength=f"{use.strength:g}",
-        unit={"relative": "×", "raw": " raw"}[use.unit] if use.operation != "ablate" else "",
-        places=places(use.positions),
+        unit=_unit(use),
+        places=", ".join([places(use.positions), *details(use, vectors)]),
     )
+
+
+def _unit(use: VectorUse) -> str:
+    if use.operation == "rotate":
+        return "°"
+    if use.operation in ("ablate", "affine"):
+        return ""
+    return {"relative": "×", "raw": " raw"}[use.unit]
+
+
+def details(use: VectorUse, vectors: dict[str, Vector]) -> list[str]:
+    """What goes beyond the plain operation, in words."""
+    said = ["the residual's length kept"] if use.norm_preserving else []
+    if use.schedule:
+        n = f"{use.schedule.tokens:,} generated tokens"
+        said.append(
+            {"first": f"the first {n}", "ramp": f"rising over {n}", "decay": f"halved every {n}"}[use.schedule.kind]
+        )
+    if c := use.condition:
+        named = vectors.get(c.vector)
+        what = "the prompt's last token" if c.pooling == "last" else "the prompt's mean"
+        when = f"if {what}" if c.decided == "prompt" else "at tokens whose residual"
+        kind = "a cosine" if c.measure == "cosine" else "a projection"
+        along = f"with “{named.name}”" if named else "with it"
+        at = "" if c.layer is None else f" at L{c.layer}"
+        said.append(f"{when} has {kind} {along}{at} {c.comparison} {c.threshold:g}")
+    return said
 
 
 def places(positions: Positions) -> str:

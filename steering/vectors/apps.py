@@ -6,7 +6,7 @@ class VectorsConfig(AppConfig):
     label = "vectors"
 
     def ready(self) -> None:
-        from steering.vectors import builds, drafts  # noqa: F401  say what happens to the results of their jobs
+        from steering.vectors import builds, drafts, optimising  # noqa: F401  keep what their jobs find
 
     def load_starters(self) -> str:
         from inference.errors import InferenceError

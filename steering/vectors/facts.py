@@ -18,7 +18,8 @@ def summary_of(vector: SteeringVector) -> dict[str, Any]:
 
 def without_values(wire: dict[str, Any]) -> dict[str, Any]:
     directions = [{"site": direction["site"]} for direction in wire["directions"]]
-    return {**wire, "directions": directions}
+    maps = [{"site": m["site"], "rank": len(m["bias"]) if "bias" in m else m["rank"]} for m in wire.get("maps") or ()]
+    return {**wire, "directions": directions, "maps": maps}
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,17 @@ class Facts:
         """One relative unit of strength, by layer."""
         return {int(layer): float(norm) for layer, norm in self.summary["residual_norms"].items()}
 
+    @cached_property
+    def affine_layers(self) -> list[int]:
+        """Where "affine" knows what to count from: a reference, or a map of the vector's own."""
+        maps = {int(m["site"]["layer"]) for m in self.summary.get("maps") or ()}
+        return sorted(maps | {int(layer) for layer in self.summary.get("references") or ()})
+
     @property
     def norms(self) -> dict[int, float]:
-        """The length of the vector's own direction, by layer."""
-        imported = self.provenance.get("direction_norms") or {}
-        return {int(layer): float(norm) for layer, norm in imported.items()} | {r.layer: r.norm for r in self.stats}
+        """The length of the vector's own direction, by layer. An optimised one has no statistics, but says its norm."""
+        said = {int(layer): float(norm) for layer, norm in self.provenance.get("norms", {}).items()}
+        return said | {row.layer: row.norm for row in self.stats}
 
     @property
     def residual_norm(self) -> float | None:
@@ -71,8 +78,8 @@ class Facts:
     @property
     def raw_strength(self) -> float | None:
         """The recommended strength in multiples of the vector as it was built."""
-        length = self.norms.get(self.layer)
-        return self.added_norm / length if self.added_norm is not None and length else None
+        norm = self.norms.get(self.layer)
+        return None if self.added_norm is None or not norm else self.added_norm / norm
 
     @cached_property
     def sink_from(self) -> int | None:

@@ -18,7 +18,14 @@ from steering.datasets.models import Dataset
 from steering.datasets.starter_catalog import starter
 from steering.vectors.facts import Facts
 
-METHOD_NAMES = {"caa": "CAA", "mean_difference": "mean difference", "imported": "imported"}
+METHOD_NAMES = {
+    "caa": "CAA",
+    "mean_difference": "mean difference",
+    "imported": "imported",
+    "optimised_promotion": "optimised",
+    "bipo": "BiPO",
+    "melbo": "MELBO",
+}
 
 
 class VectorQuerySet(OwnedQuerySet):
@@ -103,6 +110,7 @@ class Vector(models.Model):
             "layers": facts.layers,
             "residual_norms": facts.residual_norms,
             "norms": facts.norms,
+            "affine_layers": facts.affine_layers,
         }
 
 

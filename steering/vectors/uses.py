@@ -4,18 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from django.db.models import Q
 
 from inference.errors import InvalidRequest, NotFound
-from inference.types import Intervention, ModelInfo, Operation, Positions, Unit, Wire
+from inference.types import (
+    Condition,
+    Intervention,
+    ModelInfo,
+    Operation,
+    Positions,
+    Schedule,
+    Unit,
+    Wire,
+)
 from steering.refusals import need, parse_uuid
 from steering.vectors.models import Vector, VectorQuerySet
 
 MAX_USES = 8
 MAX_STRENGTH = 10_000
+MAX_THRESHOLD = 1_000_000
+MAX_SCHEDULE = 100_000
+
+
+@dataclass(frozen=True)
+class UseCondition(Wire):
+    """As `inference.types.Condition`, in words of the library: `vector` empty is the vector in use itself."""
+
+    threshold: float = 0.0
+    vector: str = ""
+    layer: int | None = None
+    comparison: Literal["above", "below"] = "above"
+    measure: Literal["projection", "cosine"] = "cosine"
+    decided: Literal["prompt", "token"] = "prompt"
+    pooling: Literal["mean", "last"] = "mean"
 
 
 @dataclass(frozen=True)
@@ -29,6 +53,14 @@ class VectorUse(Wire):
     unit: Unit = "relative"
     positions: Positions = field(default_factory=Positions)
     on: bool = True
+    norm_preserving: bool = False
+    schedule: Schedule | None = None
+    condition: UseCondition | None = None
+
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """The library entries that it needs."""
+        return (self.vector, self.condition.vector) if self.condition and self.condition.vector else (self.vector,)
 
 
 def check_uses(uses: tuple[VectorUse, ...], where: str) -> None:
@@ -50,6 +82,44 @@ def _check(use: VectorUse, where: str) -> None:
         "positions",
         f"The window in {where} ends at token {stop}, which is not after its start {start}. It touches no token.",
     )
+    check_details((use,), where)
+
+
+def check_details(uses: Iterable[VectorUse], where: str) -> None:
+    """Schedules and conditions."""
+    for use in uses:
+        if use.schedule:
+            _check_schedule(use.schedule, use.positions, where)
+        if use.condition:
+            _check_condition(use.condition, use.positions, where)
+
+
+def _check_schedule(schedule: Schedule, positions: Positions, where: str) -> None:
+    limits = f"A schedule in {where} lasts from 1 to {MAX_SCHEDULE:,} generated tokens, not {schedule.tokens:,}."
+    need(1 <= schedule.tokens <= MAX_SCHEDULE, "schedule", limits)
+    need(
+        positions.generated,
+        "schedule",
+        f"The schedule in {where} concerns generated tokens, which its intervention leaves alone. "
+        "Let it steer generated tokens, or remove the schedule.",
+    )
+
+
+def _check_condition(condition: UseCondition, positions: Positions, where: str) -> None:
+    if condition.vector:
+        parse_uuid(condition.vector, "vector")
+    need(
+        abs(condition.threshold) <= (1 if condition.measure == "cosine" else MAX_THRESHOLD),
+        "threshold",
+        f"The threshold {condition.threshold:g} in {where} is out of range: "
+        f"a cosine lies between -1 and 1, a projection between -{MAX_THRESHOLD:,} and {MAX_THRESHOLD:,}.",
+    )
+    need(
+        condition.decided == "token" or not positions.prompt,
+        "condition_on_prompt",
+        f"The condition in {where} is decided when the prompt has been read, so it cannot steer the prompt. "
+        "Steer generated tokens only, or decide it at every token.",
+    )
 
 
 def vectors_of(user: Any, uses: Iterable[VectorUse], lent: Collection[UUID] = ()) -> dict[str, Vector]:
@@ -57,7 +127,7 @@ def vectors_of(user: Any, uses: Iterable[VectorUse], lent: Collection[UUID] = ()
 
     `lent` are vectors that the user may apply without seeing them, because a preset that is shared uses them.
     """
-    ids = {parse_uuid(use.vector, "vector") for use in uses}
+    ids = {parse_uuid(text, "vector") for use in uses for text in use.vectors}
     seen: VectorQuerySet = Vector.objects.all()
     mine = Q(owner=None) if user is None else Q(owner=None) | Q(owner=user.pk)
     return {str(vector.pk): vector for vector in seen.filter(mine | Q(pk__in=list(lent)), pk__in=ids)}
@@ -73,14 +143,32 @@ def resolve_uses(
     """
     wanted = tuple(use for use in uses if use.on)
     found = vectors_of(user, wanted, lent) if wanted else {}
-    return tuple(_intervention(use, found.get(str(UUID(use.vector))), model) for use in wanted)
+    return tuple(_intervention(use, found, model) for use in wanted)
 
 
-def _intervention(use: VectorUse, vector: Vector | None, model: ModelInfo) -> Intervention:
+def _intervention(use: VectorUse, found: dict[str, Vector], model: ModelInfo) -> Intervention:
+    vector = _usable(use.vector, found, model)
+    layer = use.layer if use.layer is not None else vector.facts.layer
+    _check_operation(use.operation, vector, layer)
+    return Intervention(
+        operation=use.operation,
+        strength=use.strength,
+        unit=use.unit,
+        positions=use.positions,
+        vector_id=vector.content_id,
+        layers=(layer,),
+        norm_preserving=use.norm_preserving,
+        schedule=use.schedule,
+        condition=_condition(use.condition, layer, use.vector, found, model) if use.condition else None,
+    )
+
+
+def _usable(id: str, found: dict[str, Vector], model: ModelInfo) -> Vector:
+    vector = found.get(str(UUID(id)))
     if vector is None:
         raise NotFound(
             "vector_not_found",
-            f"The vector {use.vector} is not in your library: it was deleted, or it is not yours. "
+            f"The vector {id} is not in your library: it was deleted, or it is not yours. "
             "Remove it or pick another vector.",
         )
     if not vector.usable_on(model):
@@ -89,11 +177,54 @@ def _intervention(use: VectorUse, vector: Vector | None, model: ModelInfo) -> In
             f"“{vector.name}” was made on {vector.model_id}, and {model.id} is served here. A direction means nothing "
             "in another model: build the vector again on this one, or remove it.",
         )
-    return Intervention(
-        operation=use.operation,
-        strength=use.strength,
-        unit=use.unit,
-        positions=use.positions,
+    return vector
+
+
+def _check_operation(operation: Operation, vector: Vector, layer: int) -> None:
+    if operation == "affine" and layer not in vector.facts.affine_layers:
+        raise InvalidRequest(
+            "no_reference",
+            f"“{vector.name}” does not say where its negative examples lie at layer {layer}, which affine steering "
+            "counts from. Build it again, or use clamp.",
+        )
+    if operation == "rotate" and len(vector.facts.layers) < 2:
+        raise InvalidRequest(
+            "no_plane",
+            f"“{vector.name}” has a single layer, and rotation takes its second direction from how the vector differs "
+            "between layers. Use a vector with more layers, or another operation.",
+        )
+
+
+def _condition(
+    condition: UseCondition, steered: int, own: str, found: dict[str, Vector], model: ModelInfo
+) -> Condition:
+    vector = _usable(condition.vector or own, found, model)
+    layer = condition_layer(condition, steered, vector)
+    if layer not in vector.facts.layers:
+        known = ", ".join(map(str, vector.facts.layers))
+        raise InvalidRequest(
+            "layer_not_in_vector",
+            f"“{vector.name}”, on which a condition rests, has no direction at layer {layer}. It has layers {known}.",
+        )
+    if condition.decided == "token" and layer > steered:
+        raise InvalidRequest(
+            "condition_after_edit",
+            f"A condition that every token decides is read at layer {layer}, after layer {steered}, which it would "
+            f"steer. Read it at a layer up to {steered}, or decide it on the prompt.",
+        )
+    return Condition(
+        layer=layer,
+        threshold=condition.threshold,
         vector_id=vector.content_id,
-        layers=(use.layer if use.layer is not None else vector.facts.layer,),
+        comparison=condition.comparison,
+        measure=condition.measure,
+        decided=condition.decided,
+        pooling=condition.pooling,
     )
+
+
+def condition_layer(condition: UseCondition, steered: int, vector: Vector) -> int:
+    """Where nothing is said, the steered layer (token), or the one that the vector recommends (prompt)."""
+    if condition.layer is not None:
+        return condition.layer
+    return steered if condition.decided == "token" else vector.facts.layer

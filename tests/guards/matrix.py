@@ -186,6 +186,7 @@ RULES: dict[str, Rule] = {
     "jobs:detail": own("job"),
     "jobs:status": own("job"),
     "jobs:cancel": own("job", "POST"),
+    "jobs:finish": own("job", "POST"),
     # models and workers
     "workers:list": for_staff(),
     "workers:table": for_staff(),
@@ -232,6 +233,7 @@ RULES: dict[str, Rule] = {
     "rest:dataset-findings": api_own("dataset"),
     "rest:vectors": api("GET"),
     "rest:vector-build": api("POST"),
+    "rest:vector-optimise": api("POST"),
     "rest:vector-import": api("POST", owner=TAKEN | {415}),
     "rest:vector": api_own("vector", "GET", "PATCH", "DELETE"),
     "rest:vector-download": api_own("vector"),
@@ -245,6 +247,7 @@ RULES: dict[str, Rule] = {
     "rest:jobs": api("GET"),
     "rest:job": api_own("job"),
     "rest:job-cancel": api_own("job", "POST"),
+    "rest:job-finish": api_own("job", "POST"),
     "rest:job-events": api_own("job"),
     "rest:models": api_for_any_key(),
     "rest:default-model": api_for_any_key(),

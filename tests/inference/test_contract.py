@@ -14,10 +14,11 @@ import pytest
 
 from inference.client import Inference, connect
 from inference.errors import InferenceError
-from inference.store import dump
+from inference.store import dump, load
 from inference.types import (
     CheckPairs,
     CreateVector,
+    Datapoint,
     Direction,
     Failed,
     Finished,
@@ -25,6 +26,7 @@ from inference.types import (
     Intervention,
     LayerStats,
     ModelInfo,
+    OptimiseVector,
     Pair,
     Progress,
     PromptRead,
@@ -334,3 +336,33 @@ asyncio.run(main())
         [sys.executable, "-c", code, clients.url, str(tmp_path)], cwd=stack.ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+async def test_an_optimisation_brings_every_vector_that_it_found(client: Inference) -> None:
+    prompts = (Datapoint("The quick brown fox"), Datapoint("Tabby cats"))
+    job = OptimiseVector("melbo", prompts, layer=1, method="melbo", count=3, steps=4)
+    *progress, result = await collect(client, job)
+    assert isinstance(result, Result), result
+    assert any(isinstance(event, Progress) and event.facts.get("curve") for event in progress)
+    ids = [vector["id"] for vector in result.payload["vectors"]]
+    assert len(set(ids)) == 3
+    assert "datas" not in result.payload
+    for id in ids:
+        assert load(await client.get_vector(id)).method == "melbo"
+
+
+async def test_an_optimisation_can_be_asked_to_finish_with_the_best(client: Inference) -> None:
+    job = OptimiseVector("endless", (Datapoint("Tabby cats", (" purr",)),), layer=1, steps=2000)
+    following = Following(client, job)
+
+    async def moving() -> bool:
+        return any(isinstance(event, Progress) and event.facts.get("curve") for event in following.events)
+
+    await until(moving, "the first step is done")
+    await client.finish("endless")
+    result = await following.end()
+    assert isinstance(result, Result), result
+    facts = result.payload["vector"]["provenance"]
+    assert facts["seeds"][0]["steps"] < 2000
+    assert facts["loss"]["best"] <= facts["loss"]["start"]
+    await client.finish("endless")  # harmless

@@ -50,3 +50,19 @@ def test_rows_write_on_a_gpu_what_they_write_alone(tiny_folder, tmp_path):
 def test_bfloat16_is_chosen_where_the_gpu_computes_in_it():
     expected = torch.bfloat16 if torch.cuda.get_device_capability() >= (8, 0) else torch.float32
     assert torch_dtype("auto", "cuda") == expected
+
+
+def test_a_vector_is_optimised_on_the_serving_tensors_of_a_gpu(tiny_folder):
+    from inference.models import plain
+    from inference.store import load as read
+    from inference.types import Datapoint, OptimiseVector
+    from inference.vectors.optimise.job import optimise_vector
+
+    job = OptimiseVector("job", (Datapoint("Tabby cats", (" purr",)),), layer=1, steps=6, seeds=2)
+    losses = {}
+    for device in ("cuda", "cpu"):
+        model = load(str(tiny_folder("llama")), cache_dir=CACHE, dtype="float64", device=device)
+        *_, result = optimise_vector(model, job)
+        losses[device] = [loss for _, loss in read(result.payload["data"]).provenance["curve"]]
+        assert plain.open_view(model).own_bytes == 0
+    assert losses["cuda"] == pytest.approx(losses["cpu"], rel=1e-4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from inference.models.decoder import Decoder
 from inference.models.kernels import kernels
 from inference.models.loader import load
 from inference.sampling import row_state
-from inference.types import Direction, Intervention, Positions, SamplingParams, Site
+from inference.types import Condition, Direction, Intervention, Positions, SamplingParams, Schedule, Site
 from tests.inference.conftest import CACHE
 from tests.inference.test_isolation import decode_logits
 
@@ -51,23 +52,22 @@ def both(tiny_folder):
 
 
 def steering(width: int) -> list[Intervention]:
-    """Every operation, two on one layer, and one that starts later."""
+    """Many operations, several on one layer, and one that starts later."""
     generator = torch.Generator().manual_seed(3)
-    cases = (
-        ("add", Site(0, "resid_pre"), Positions()),
-        ("clamp", Site(0, "resid_post"), Positions()),
-        ("cap", Site(0, "resid_post"), Positions(prompt=False)),
-        ("ablate", Site(1, "resid_post"), Positions(start=20)),
-    )
-    return [
-        Intervention(
-            operation=operation,
-            strength=2.0,
-            positions=positions,
-            directions=(Direction(site, torch.randn(width, generator=generator).numpy()),),
-        )
-        for operation, site, positions in cases
+    some = lambda: torch.randn(width, generator=generator).numpy()  # noqa: E731
+    first, late = (Site(0, "resid_pre"), Site(0), Site(1)), Positions(prompt=False)
+    gate = Condition(0, 0.0, direction=some(), decided="token")
+    made = [
+        Intervention("add", 2.0, directions=(Direction(first[0], some()),)),
+        Intervention("clamp", 2.0, directions=(Direction(first[1], some()),)),
+        Intervention("cap", 2.0, positions=late, directions=(Direction(first[1], some()),)),
+        Intervention("ablate", 2.0, positions=Positions(start=20), directions=(Direction(first[2], some()),)),
+        Intervention("rotate", 50.0, directions=(Direction(Site(2), some()), Direction(Site(3), some()))),
+        Intervention("add", 1.0, directions=(Direction(Site(2), some()),), norm_preserving=True),
+        Intervention("floor", 1.0, directions=(Direction(Site(3), some()),), schedule=Schedule("ramp", 5)),
+        Intervention("add", 1.0, directions=(Direction(Site(2), some()),), condition=replace(gate, threshold=-1e9)),
     ]
+    return made
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -93,7 +93,7 @@ def test_receipts_of_steps_are_those_of_the_modules(both):
         batch.settle()
         tallies.append(torch.tensor([e.tally for e in edits]))
     torch.testing.assert_close(tallies[0], tallies[1], atol=1e-2, rtol=1e-3)
-    assert tallies[0][:, 1].tolist() == [12, 12, 12, 4]
+    assert tallies[0][:, 1].tolist() == [12, 12, 12, 4, 12, 12, 12, 12, 12]
 
 
 def test_other_architectures_keep_their_own_step(tiny_folder):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
 
 from inference.batch import Batch, Row
 from inference.interventions import compile_intervention
+from inference.models.loader import load
 from inference.sampling import row_state
-from inference.types import Intervention, Positions, SamplingParams
+from inference.types import Condition, Intervention, Positions, SamplingParams, Schedule
 from tests.inference import tiny
+from tests.inference.conftest import CACHE
 from tests.inference.driver import add, alone, direction, request, start, together
 
 D = 32
@@ -23,20 +26,38 @@ def mixed_requests(n: int = 14) -> list:
     made = []
     for i in range(n):
         ids = [rng.randrange(5, tiny.VOCAB) for _ in range(rng.randrange(1, 30))]
-        edits = [
-            Intervention(
-                operation=rng.choice(["add", "ablate", "clamp", "cap"]),
-                strength=rng.choice([0.5, 1.0, 2.0]),
-                directions=(direction(D, rng.randrange(4), seed=i * 10 + k),),
-                positions=rng.choice(
-                    [Positions(), Positions(prompt=False), Positions(generated=False), Positions(start=3, stop=20)]
-                ),
-            )
-            for k in range(i % 3)
-        ]
+        edits = [some_edit(rng, seed=i * 10 + k) for k in range(i % 4)]
         sampling = {} if i % 2 else {"temperature": 0.9, "top_p": 0.95, "seed": i, "frequency_penalty": 0.3}
         made.append(request(f"r{i}", ids, max_tokens=rng.randrange(5, 40), interventions=edits, **sampling))
     return made
+
+
+def some_edit(rng: random.Random, seed: int) -> Intervention:
+    operation = rng.choice(["add", "ablate", "clamp", "cap", "floor", "rotate"])
+    positions = rng.choice(
+        [Positions(), Positions(prompt=False), Positions(generated=False), Positions(start=3, stop=20)]
+    )
+    layer = rng.randrange(4)
+    spread = tuple(direction(D, (layer + n) % 4, seed=seed + 100 * n) for n in range(2 if operation == "rotate" else 1))
+    schedules = [None, Schedule("first", 4), Schedule("ramp", 5), Schedule("decay", 3)]
+    return Intervention(
+        operation=operation,
+        strength=rng.choice([0.5, 1.0, 2.0]) * (40 if operation == "rotate" else 1),
+        directions=spread,
+        positions=positions,
+        norm_preserving=rng.random() < 0.3,
+        schedule=rng.choice(schedules) if positions.generated else None,
+        condition=some_condition(rng, positions, min(d.site.layer for d in spread)),
+    )
+
+
+def some_condition(rng: random.Random, positions: Positions, layer: int) -> Condition | None:
+    decided = rng.choice([None, "token", "prompt"])
+    if decided is None or (decided == "prompt" and positions.prompt):
+        return None
+    at = rng.randrange(layer + 1 if decided == "token" else 4)
+    values = direction(D, at, seed=rng.randrange(1000)).values
+    return Condition(at, 0.0, direction=values, decided=decided, comparison=rng.choice(["above", "below"]))
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
@@ -57,10 +78,30 @@ def test_greedy_rows_equal_hugging_face_generate(make_engine, family):
     assert alone(engine, request("a", ids[0].tolist(), max_tokens=30)) == expected
 
 
-def test_a_neighbours_interventions_change_no_bit_of_my_logits(tiny_model):
+def neighbours() -> list[Intervention]:
+    plain = add(D, 2, seed=1, strength=9.0)
+    turned = replace(plain, operation="rotate", directions=(*plain.directions, direction(D, 3, seed=5)))
+    late = replace(plain, positions=Positions(prompt=False))
+    gate = Condition(1, -1e9, direction=direction(D, 1, seed=6).values)
+    return [
+        plain,
+        replace(plain, norm_preserving=True),
+        turned,
+        replace(late, schedule=Schedule("ramp", 3)),
+        replace(late, condition=gate),
+        replace(plain, condition=replace(gate, decided="token")),
+    ]
+
+
+@pytest.mark.parametrize("edit", neighbours(), ids=["add", "norm", "rotate", "ramp", "prompt gate", "token gate"])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+def test_a_neighbours_interventions_change_no_bit_of_my_logits(tiny_folder, edit, dtype):
+    model = load(str(tiny_folder("llama")), cache_dir=CACHE, dtype=dtype, device="cpu")
     ids = list(range(10, 22))
-    plain = decode_logits(tiny_model("llama"), [(ids, []), (ids[::-1], [])])
-    steered = decode_logits(tiny_model("llama"), [(ids, []), (ids[::-1], [add(D, 2, seed=1, strength=9.0)])])
+    mine = [add(D, 2, seed=3, strength=0.5)]
+    plain = decode_logits(model, [(ids, []), (ids[::-1], []), (ids[1:], mine)])
+    steered = decode_logits(model, [(ids, []), (ids[::-1], [edit]), (ids[1:], mine)])
+    assert torch.equal(plain[2], steered[2])
     assert torch.equal(plain[0], steered[0])
     assert not torch.equal(plain[1], steered[1])
 

@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from safetensors.numpy import save as save_tensors
 
 from inference.errors import InferenceError, InvalidRequest, NotFound
 from inference.store import KEY, VectorStore, content_id, dump, load, seal, summary
-from inference.types import Direction, LayerStats, Site, SteeringVector
+from inference.types import AffineMap, Direction, LayerStats, Site, SteeringVector
 
 
 def vector(**changes):
@@ -35,6 +36,12 @@ def vector(**changes):
         provenance={"chat": False, "layers": (1, 2), "x": None},
     )
     return seal(replace(made, **changes))
+
+
+def affine_map(layer=2, rank=3, d=8, seed=4):
+    rng = np.random.default_rng(seed)
+    read, write = (rng.normal(size=(rank, d)).astype(np.float32) for _ in range(2))
+    return AffineMap(Site(layer), read, write, rng.normal(size=rank).astype(np.float32))
 
 
 def refused(data):
@@ -138,3 +145,64 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
     with pytest.raises(InferenceError) as caught:
         VectorStore(tmp_path / "vectors").put(dump(vector()))
     assert caught.value.code == "storage_failed"
+
+
+# ---- references and maps, which older files lack ----
+
+STARTERS = Path(__file__).parents[2] / "steering" / "vectors" / "starters"
+
+
+@pytest.mark.parametrize("path", sorted(STARTERS.glob("*.safetensors")), ids=lambda p: p.stem)
+def test_a_vector_made_before_references_and_maps_keeps_its_id(path):
+    data = path.read_bytes()
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    id = json.loads(header["__metadata__"][KEY])["id"]
+    read = load(data)
+    assert read.id == id == content_id(replace(read, id=""))
+    assert dump(read) == data
+
+
+def test_references_and_maps_come_back_and_count_for_the_id():
+    plain = vector()
+    full = vector(references={2: 1, 10: -0.5}, maps=(affine_map(10, 1), affine_map(2)))
+    after = load(dump(full))
+    assert after.references == {2: 1.0, 10: -0.5}
+    assert [(m.site.layer, m.rank) for m in after.maps] == [(2, 3), (10, 1)]
+    for part in ("read", "write", "bias"):
+        np.testing.assert_array_equal(getattr(after.maps[0], part), getattr(affine_map(2), part))
+    assert summary(after)["maps"][1] == {"site": Site(10).to_wire(), "rank": 1}
+    ids = {plain.id, full.id, vector(references={2: 1.5}).id, vector(maps=(affine_map(),)).id}
+    assert len(ids | {vector(maps=(affine_map(1),)).id, vector(maps=(affine_map(seed=5),)).id}) == 6
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"references": {3: 1.0}},
+        {"references": {2: float("nan")}},
+        {"maps": (affine_map(3),)},
+        {"maps": (affine_map(), affine_map())},
+        {"maps": (affine_map(d=9),)},
+        {"maps": (affine_map(rank=17),)},
+        {"maps": (replace(affine_map(), bias=np.ones(2, np.float32)),)},
+    ],
+)
+def test_references_and_maps_that_do_not_fit_are_refused(changes):
+    with pytest.raises(InvalidRequest) as caught:
+        dump(replace(vector(), id="", **changes))
+    assert caught.value.code == "bad_vector"
+
+
+def test_half_a_map_is_no_vector():
+    data = dump(vector(maps=(affine_map(),)))
+    tensors = {k: v for k, v in load_tensors(data).items() if k != "map.2.bias"}
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+    assert refused(save_tensors(tensors, metadata=header)) == "not_a_vector"
+
+
+def test_a_map_travels_as_json():
+    sent = affine_map()
+    back = AffineMap.from_wire(json.loads(json.dumps(sent.to_wire())))
+    np.testing.assert_array_equal(back.read, sent.read)
+    with pytest.raises(InvalidRequest, match="equally long lists"):
+        AffineMap.from_wire({**sent.to_wire(), "read": [1.0, 2.0]})

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import httpx2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from inference.types import Operation
 from tests.openai.server import Server
 
 PATHS = ["/v1/chat/completions", "/v1/completions", "/v1/responses"]
@@ -129,8 +130,22 @@ known = {
                         "layer": st.integers(-1, 5),
                         "layers": st.lists(st.integers(0, 4), max_size=3),
                         "strength": numbers,
-                        "operation": st.sampled_from(["add", "ablate", "clamp", "cap", "x"]),
+                        "operation": st.sampled_from([*get_args(Operation), "x"]),
                         "unit": st.sampled_from(["raw", "relative", 3]),
+                        "norm_preserving": st.booleans() | st.just(1),
+                        "schedule": st.fixed_dictionaries(
+                            {"kind": st.sampled_from(["first", "ramp", "decay", 1])},
+                            optional={"tokens": st.integers(-1, 9)},
+                        ),
+                        "condition": st.fixed_dictionaries(
+                            {"threshold": numbers},
+                            optional={
+                                "vector": st.sampled_from(["calm", "loud", "secret", ""]),
+                                "layer": st.integers(-1, 5),
+                                "decided": st.sampled_from(["prompt", "token", "x"]),
+                                "measure": st.sampled_from(["cosine", "projection", None]),
+                            },
+                        ),
                         "positions": st.sampled_from(["all", "prompt", "generated", {"start": 1}, {"stop": -1}, 7]),
                     },
                 ),

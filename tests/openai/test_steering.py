@@ -184,3 +184,64 @@ def test_a_vector_that_is_not_ones_own_is_as_absent_as_none(name: str, raw: Any,
         assert answer.status_code == 404 and answer.json()["error"]["code"] == "vector_not_found"
     body = {"model": MODEL, "prompt": "A", "steering": {"preset": "hidden"}}
     assert raw.post("/v1/completions", json=body).status_code == 404
+
+
+# ---- further operations, schedules and conditions ----
+
+
+def test_floor_affine_and_rotate_reach_what_they_say(client: openai.OpenAI) -> None:
+    (floor,) = applied(complete(client, use(operation="floor", strength=3.0)))
+    assert floor["projection_after"] >= floor["projection_before"] and floor["projection_after"] >= 12.0 - 1e-3
+    (affine,) = applied(complete(client, use(operation="affine", strength=0.0)))
+    assert affine["projection_after"] == pytest.approx(-1.5, abs=1e-4) and affine["reference"] == -1.5
+    (usual,) = applied(complete(client, {"vectors": [{"vector": "calm", "operation": "affine"}]}))
+    assert usual["strength"] == 1.0
+    (turned,) = applied(complete(client, use(operation="rotate", strength=90)))
+    assert turned["projection_after"] == pytest.approx(0, abs=1e-4) and turned["mean_dose"] > 0
+    (kept,) = applied(complete(client, use(norm_preserving=True)))
+    assert kept["norm_preserving"] is True and kept["mean_dose"] != pytest.approx(1.5 * 4.0, rel=1e-3)
+
+
+def test_a_schedule_and_a_condition_are_in_the_receipt(client: openai.OpenAI) -> None:
+    (short,) = applied(complete(client, use(positions="generated", schedule={"kind": "first", "tokens": 4})))
+    assert (short["generated_tokens"], short["schedule"]) == (4, {"kind": "first", "tokens": 4})
+    gate = {"vector": "loud", "threshold": -1.0, "layer": 2}
+    (opened,) = applied(complete(client, use(positions="generated", condition=gate)))
+    assert opened["generated_tokens"] == 15 and opened["condition"]["held_tokens"] == 0
+    value = opened["condition"]["value"]
+    assert -1 < value < 1 and opened["condition"]["hook_name"] == "blocks.2.hook_resid_post"
+    closed = complete(client, use(positions="generated", condition=gate | {"comparison": "below"}))
+    (shut,) = applied(closed)
+    assert (shut["generated_tokens"], shut["condition"]["held_tokens"]) == (0, 15)
+    assert (
+        shut["condition"]["value"] == pytest.approx(value)
+        and closed.choices[0].text == complete(client).choices[0].text
+    )
+    each = {"threshold": 0.0, "decided": "token"}
+    (some,) = applied(complete(client, use(layer=2, condition=each)))
+    assert some["prompt_tokens"] + some["generated_tokens"] + some["condition"]["held_tokens"] > 15
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"operation": "affine", "condition": {"threshold": 0.1}}, "cannot steer the prompt"),
+        ({"condition": {"threshold": 2.0, "decided": "token"}}, "out of range"),
+        ({"condition": {"threshold": 0.0, "decided": "token", "layer": 2}}, "after layer 1"),
+        ({"condition": {"threshold": 0.0, "decided": "token", "layer": 3}}, "no direction at layer 3"),
+        ({"condition": {"threshold": 0.0, "vector": "secret", "decided": "token"}}, "no vector"),
+        ({"condition": {"decided": "token", "limit": 1}}, "limit is not known"),
+        ({"schedule": {"kind": "first", "tokens": 0}}, "from 1 to"),
+        ({"schedule": {"kind": "ramp"}}, "tokens is missing"),
+        ({"schedule": {"kind": "ramp", "tokens": 3}, "positions": "prompt"}, "generated tokens"),
+        ({"operation": "rotate", "strength": None}, "degrees"),
+        ({"operation": "spin"}, "rotate"),
+        ({"norm_preserving": "yes"}, "norm_preserving"),
+    ],
+)
+def test_what_cannot_be_done_exactly_is_refused_with_a_cure(
+    client: openai.OpenAI, fields: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(openai.APIStatusError) as refusal:
+        complete(client, use(**fields))
+    assert refusal.value.status_code in (400, 404) and said in refusal.value.message

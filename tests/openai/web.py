@@ -67,6 +67,7 @@ def vector_of(info: ModelInfo, seed: int, name: str) -> SteeringVector:
         reason=f"{name}, for tests",
         dataset_digest="",
         n_pairs=8,
+        references=dict.fromkeys(layers, -1.5),
     )
 
 

@@ -10,13 +10,14 @@ from django.http import HttpResponse
 from django.test import Client
 
 from inference.errors import InvalidRequest
+from inference.types import Positions, Schedule
 from steering import gateway
 from steering.accounts.models import User
 from steering.datasets.starter_catalog import load_starter_datasets
 from steering.playground.models import LaneOutput, Run
 from steering.playground.schema import Lane, RunSettings, parse_settings
 from steering.vectors.models import Vector
-from steering.vectors.uses import VectorUse
+from steering.vectors.uses import UseCondition, VectorUse
 from tests.fake_inference import FakeInference
 from tests.steering.play import a_run, keep_vector, steered
 
@@ -192,6 +193,15 @@ BAD = [
     (chip(strength=1e9), "strength"),
     (chip(strength=float("nan")), "invalid_field"),
     (chip(positions={"start": 5, "stop": 5}), "positions"),
+    (chip(operation="spin"), "invalid_field"),
+    (chip(norm_preserving="yes"), "invalid_field"),
+    (chip(schedule={"kind": "first", "tokens": 0}), "schedule"),
+    (chip(schedule={"kind": "ramp", "tokens": 10**9}), "schedule"),
+    (chip(schedule={"kind": "ramp", "tokens": 3}, positions={"generated": False}), "schedule"),
+    (chip(condition={"threshold": 0.1}), "condition_on_prompt"),
+    (chip(condition={"threshold": 1.5, "decided": "token"}), "threshold"),
+    (chip(condition={"threshold": 0.1, "vector": "calm", "decided": "token"}), "bad_id"),
+    (chip(condition={"threshold": 0.1, "until": 3}), "invalid_field"),
     ({"sampling": {"max_tokens": 2049}}, "max_tokens"),
     ({"sampling": {"temperature": -1}}, "temperature"),
     ({"sampling": {"top_p": 0}}, "top_p"),
@@ -211,6 +221,8 @@ def test_settings_that_cannot_be_honoured_are_refused_with_a_sentence(change: di
 
 
 def test_settings_survive_the_way_to_the_database_and_back() -> None:
-    capped = VectorUse(VECTOR, 9, "cap", 0.4, "raw")
+    gate = UseCondition(0.2, VECTOR, 3, "below", "cosine", "prompt", "last")
+    late, plan = Positions(prompt=False), Schedule("decay", 12)
+    capped = VectorUse(VECTOR, 9, "cap", 0.4, "raw", late, norm_preserving=True, schedule=plan, condition=gate)
     settings = a_run(Lane("A", "Base"), Lane("C", "Steered", "1", "Be kind.", (capped,), "A"), mode="completion")
     assert parse_settings(json.loads(json.dumps(settings.to_wire()))) == settings

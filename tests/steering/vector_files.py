@@ -12,7 +12,9 @@ from inference.types import Direction, LayerStats, Site, SteeringVector
 MODEL = "SmolLM2-135M-Instruct"
 
 
-def make_vector(*, model: str = MODEL, seed: int = 0, dataset_digest: str = "") -> SteeringVector:
+def make_vector(
+    *, model: str = MODEL, seed: int = 0, dataset_digest: str = "", references: dict[int, float] | None = None
+) -> SteeringVector:
     """Four layers of eight numbers; layer 2 is recommended, and layer 3 has an attention sink."""
     numbers = np.random.default_rng(seed)
     layers = range(4)
@@ -31,6 +33,7 @@ def make_vector(*, model: str = MODEL, seed: int = 0, dataset_digest: str = "") 
             reason="Layer 2 scores best. Strength 0.30 is relative.",
             dataset_digest=dataset_digest,
             n_pairs=32,
+            references=references or {},
         )
     )
 

@@ -145,7 +145,7 @@ export class LaneHead {
   #drawBody() {
     const { lane } = this;
     const intervention = lane.interventions[this.open];
-    this.panel = intervention ? new InterventionPanel(intervention, this.page.vectorOf(intervention.vector), live => this.#moved(live)) : null;
+    this.panel = intervention ? new InterventionPanel(intervention, this.page.vectorOf(intervention.vector), live => this.#moved(live), this.page.conditionVectors()) : null;
     const nothing = !lane.interventions.length && !lane.system_prompt;
     this.body.replaceChildren(
       ...(lane.system_prompt ? [this.#promptBox()] : []),

@@ -1,9 +1,19 @@
-// The controls of one intervention: strength, unit, layer, operation, positions.
+// The controls of one intervention: strength, unit, layer, operation, positions, and what few need.
+import { Advanced } from './advanced.js';
 import { el } from './dom.js';
-import { bounds, convert, notes } from './scale.js';
+import { bounds, convert, HAS_UNIT, notes } from './scale.js';
 import { Strength } from './strength.js';
 
-const OPERATIONS = { add: 'adds the direction', ablate: 'removes the component along it', clamp: 'sets the component along it', cap: 'limits the component along it' };
+const OPERATIONS = {
+  add: 'adds the direction',
+  ablate: 'removes the component along it',
+  clamp: 'sets the component along it',
+  cap: 'limits the component along it',
+  floor: 'raises the component along it where it is less',
+  affine: 'sets the component along it, from 0, where negative examples lie, to 1, where positive ones do',
+  rotate: 'turns the residual to an angle from it, its length kept',
+};
+const STARTS = { ablate: 1, affine: 1, rotate: 45 }; // strengths of operations that count in units of their own
 const PLACES = { all: 'all tokens', generated: 'generated only', prompt: 'prompt only', plain: 'no special tokens', window: 'from token … to' };
 const ALL = { prompt: true, generated: true, start: null, stop: null, special: true };
 
@@ -20,8 +30,8 @@ const FRESH = {
 let made = 0;
 
 export class InterventionPanel {
-  /** `moved(live)` is called after every change; `live` says that the strength is being dragged. */
-  constructor(intervention, vector, moved) {
+  /** `moved(live)` is called after every change; `live` says that the strength is being dragged. `others`: see Advanced. */
+  constructor(intervention, vector, moved, others = []) {
     Object.assign(this, { intervention, vector, moved });
     const name = vector?.name ?? 'this vector';
     const id = `i${++made}`;
@@ -31,15 +41,16 @@ export class InterventionPanel {
     this.note = el('p', { class: 'strength-note', id: `${id}-note` });
     this.strength.range.setAttribute('aria-describedby', this.note.id);
     this.unit = this.#units(id);
-    this.layer = select(`Layer of ${name}`, this.#layers(), intervention.layer, value => this.#set({ layer: Number(value) }));
-    this.operation = select(`Operation of ${name}`, Object.keys(OPERATIONS).map(o => [o, o, OPERATIONS[o]]), intervention.operation, value => this.#operate(value));
+    this.layer = select(`Layer of ${name}`, this.#layers(), intervention.layer, value => { this.#set({ layer: Number(value) }); this.advanced.draw(); });
+    this.operation = select(`Operation of ${name}`, Object.keys(OPERATIONS).map(o => [o, o, OPERATIONS[o], this.#lacks(o)]), intervention.operation, value => this.#operate(value));
     this.place = select(`Positions of ${name}`, Object.entries(PLACES), placeOf(intervention.positions), value => this.#setPlace(value));
     this.place.classList.add('grow');
     this.window = el('div', { class: 'window' });
+    this.advanced = new Advanced(intervention, vector, others, change => this.#adjust(change));
     const on = el('input', { type: 'checkbox', checked: intervention.on, onchange: () => this.#set({ on: on.checked }) });
     this.element = el('div', { class: 'strength' }, this.strength.track,
       el('div', { class: 'strength-row' }, this.strength.number, this.unit, this.layer, this.operation, this.place, this.window),
-      el('div', { class: 'strength-foot' }, this.note, el('label', { class: 'check check-on' }, on, 'on')));
+      el('div', { class: 'strength-foot' }, this.note, el('label', { class: 'check check-on' }, on, 'on')), this.advanced.element);
     this.#draw();
   }
 
@@ -51,25 +62,49 @@ export class InterventionPanel {
   }
 
   #operate(operation) {
+    const had = this.intervention.operation;
     this.#set({ operation });
-    if (operation === 'ablate' && (this.intervention.strength <= 0 || this.intervention.strength > 1)) this.strength.set(1);
+    if (operation === 'ablate' && had === 'add' && this.intervention.strength > 0 && this.intervention.strength <= 1) return this.advanced.draw();
+    if (operation in STARTS) this.strength.set(STARTS[operation]);
+    else if (had in STARTS) this.#setUnit('relative', this.vector?.recommended_strength ?? 0);
+    return this.advanced.draw();
   }
 
-  #setUnit(unit) {
-    const strength = convert(this.intervention.strength, this.vector, this.intervention.layer, unit);
+  /** Why this vector cannot do an operation, or ''. */
+  #lacks(operation) {
+    if (!this.vector || operation === this.intervention.operation) return '';
+    if (operation === 'affine' && !this.vector.affine_layers?.length) return 'This vector does not say where its negative examples lie; build it again';
+    return operation === 'rotate' && this.vector.layers.length < 2 ? 'Rotation needs a vector with more than one layer' : '';
+  }
+
+  /** From the advanced part, which may also change where it acts. */
+  #adjust(change) {
+    this.#set(change);
+    if (change.positions) this.place.value = placeOf(change.positions);
+    this.#drawWindow();
+  }
+
+  #setUnit(unit, strength = convert(this.intervention.strength, this.vector, this.intervention.layer, unit)) {
     Object.assign(this.intervention, { unit, strength });
     this.strength.bounds(bounds(this.intervention, this.vector));
     this.strength.show(strength);
+    for (const input of this.unit.querySelectorAll('input')) input.checked = input.value === unit;
     this.#set({});
   }
 
   #setPlace(place) {
-    this.#set({ positions: { ...FRESH[place] } });
+    const positions = { ...FRESH[place] };
+    const { condition, schedule } = this.intervention;
+    const change = { positions };
+    if (condition?.decided === 'prompt' && positions.prompt) change.condition = null; // it cannot steer the prompt
+    if (schedule && !positions.generated) Object.assign(change, { schedule: null, condition: null });
+    this.#set(change);
+    this.advanced.draw();
     this.#drawWindow();
   }
 
   #draw() {
-    this.unit.hidden = this.intervention.operation === 'ablate';
+    this.unit.hidden = !HAS_UNIT.has(this.intervention.operation);
     this.note.replaceChildren(...notes(this.intervention, this.vector).map(({ text, ok }) => el('span', { class: ok ? 'ok' : null }, text)));
     if (!this.window.childElementCount || placeOf(this.intervention.positions) !== 'window') this.#drawWindow();
   }
@@ -103,7 +138,7 @@ export class InterventionPanel {
 
 function select(label, options, value, changed) {
   const box = el('select', { class: 'form-select form-select-sm', 'aria-label': label },
-    ...options.map(([key, text, title]) => el('option', { value: key, title, selected: key === value }, text)));
+    ...options.map(([key, text, title, lacks]) => el('option', { value: key, title: lacks || title, selected: key === value, disabled: Boolean(lacks) }, text)));
   box.addEventListener('change', () => changed(box.value));
   return box;
 }

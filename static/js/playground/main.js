@@ -77,6 +77,9 @@ class Playground {
     if (!this.board.busy) this.#preview(key, live);
   }
 
+  /** On what a condition may rest: vectors of this model that are in the library. */
+  conditionVectors() { return (this.library?.all ?? []).filter(vector => vector.usable); }
+
   addVector(key) {
     const lane = this.board.lane(key);
     if (lane.interventions.length >= this.data.limits.interventions) return toast('This lane is full', `A lane has at most ${this.data.limits.interventions} interventions.`);

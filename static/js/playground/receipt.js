@@ -17,7 +17,7 @@ function chevron() {
 }
 
 const layerOf = a => a.hook_name.match(/\d+/)?.[0] ?? '';
-const unit = a => (a.operation === 'ablate' ? '' : a.unit === 'relative' ? '×' : ' raw');
+const unit = a => (a.operation === 'rotate' ? '°' : a.operation === 'ablate' || a.operation === 'affine' ? '' : a.unit === 'relative' ? '×' : ' raw');
 const short = (a, name) => `${name(a.vector_id)} L${layerOf(a)} ${figure(a.strength)}${unit(a)}`;
 const row = (term, ...value) => [el('dt', {}, term), el('dd', {}, ...value)];
 const num = text => el('span', { class: 'num' }, text);
@@ -29,7 +29,18 @@ function facts(a, name) {
     ...row('On', `${count(a.prompt_tokens)} prompt and ${count(a.generated_tokens)} generated tokens`),
     ...row('Mean dose', dose),
     ...row('Projection', num(figure(a.projection_before)), ' before, ', num(figure(a.projection_after)), ' after'),
+    ...(a.reference == null ? [] : row('Counted from', num(figure(a.reference)), ', where the negative examples lie')),
+    ...(a.norm_preserving ? row('Length', 'kept') : []),
+    ...(a.schedule ? row('Schedule', { first: 'the first ', ramp: 'rising over ', decay: 'halved every ' }[a.schedule.kind], `${count(a.schedule.tokens)} generated tokens`) : []),
+    ...(a.condition ? row('Condition', ...condition(a.condition)) : []),
   ];
+}
+
+function condition(c) {
+  const held = c.held_tokens ? `${count(c.held_tokens)} tokens left alone` : 'no token left alone';
+  if (c.value === null) return ['nothing was decided'];
+  const what = c.decided === 'prompt' ? (c.pooling === 'last' ? 'prompt’s last token' : 'prompt’s mean') : 'mean over tokens';
+  return [`${what}, ${c.measure} at `, num(c.hook_name), ': ', num(figure(c.value, 3)), `, wanted ${c.comparison} `, num(figure(c.threshold, 3)), `; ${held}`];
 }
 
 function nothing(systemPrompt) {

@@ -3,6 +3,9 @@ import { figure } from './dom.js';
 
 const RELATIVE_MAX = 1;
 
+/** Operations whose strength is in a unit of lengths; the others count shares, positions between examples, degrees. */
+export const HAS_UNIT = new Set(['add', 'clamp', 'cap', 'floor']);
+
 /** One relative unit in raw ones at a layer: the median residual norm over the length of the direction. */
 export function rawPerRelative(vector, layer) {
   const residual = vector?.residual_norms?.[layer], norm = vector?.norms?.[layer];
@@ -19,6 +22,8 @@ export function convert(value, vector, layer, to) {
 /** { min, max, step, mark } of the slider for an intervention. */
 export function bounds(intervention, vector) {
   if (intervention.operation === 'ablate') return { min: 0, max: 1, step: 0.05, mark: 1 };
+  if (intervention.operation === 'affine') return { min: -1, max: 2, step: 0.05, mark: 1 };
+  if (intervention.operation === 'rotate') return { min: 0, max: 180, step: 5, mark: 90 };
   const recommended = vector && intervention.operation === 'add' ? vector.recommended_strength : null;
   if (intervention.unit === 'relative') return { min: -RELATIVE_MAX, max: RELATIVE_MAX, step: 0.05, mark: recommended };
   const ratio = rawPerRelative(vector, intervention.layer) ?? 10;
@@ -31,6 +36,8 @@ export function bounds(intervention, vector) {
 export function strengthText(intervention) {
   if (!intervention.on) return 'off';
   if (intervention.operation === 'ablate') return `ablate ${figure(intervention.strength)}`;
+  if (intervention.operation === 'affine') return `affine ${figure(intervention.strength)}`;
+  if (intervention.operation === 'rotate') return `rotate ${figure(intervention.strength, 0)}°`;
   const unit = intervention.unit === 'relative' ? '×' : ' raw';
   const operation = intervention.operation === 'add' ? '' : `${intervention.operation} `;
   return `${operation}${figure(intervention.strength)}${unit}`;
@@ -39,6 +46,8 @@ export function strengthText(intervention) {
 /** What is written under the slider: [{ text, ok }]. */
 export function notes(intervention, vector) {
   if (intervention.operation === 'ablate') return [{ text: `Removes ${figure(intervention.strength * 100, 0)} % of the component along this direction` }];
+  if (intervention.operation === 'affine') return [affineNote(intervention.strength, vector, intervention.layer)];
+  if (intervention.operation === 'rotate') return [{ text: rotateNote(intervention.strength) }];
   const lines = [];
   if (vector) {
     const here = intervention.operation === 'add' && intervention.layer === vector.recommended_layer && Math.abs(relative(intervention, vector) - vector.recommended_strength) < 0.005;
@@ -47,6 +56,17 @@ export function notes(intervention, vector) {
   const other = otherUnit(intervention, vector);
   if (other) lines.push({ text: other });
   return lines;
+}
+
+function affineNote(alpha, vector, layer) {
+  if (vector && !vector.affine_layers?.includes(layer)) return { text: `Not possible at L${layer}: the vector does not say where its negative examples lie. Build it again, or use clamp` };
+  const place = alpha === 0 ? 'where the negative examples lie' : alpha === 1 ? 'where the positive examples lie' : `${figure(alpha)} of the way from the negative examples (0) to the positive ones (1)`;
+  return { text: `Puts every token ${place}` };
+}
+
+function rotateNote(degrees) {
+  const end = degrees === 0 ? ', along it' : degrees === 90 ? ', none of it left' : degrees === 180 ? ', against it' : degrees < 90 ? ': 0° is along it, 90° none of it' : ': 90° is none of it, 180° against it';
+  return `Turns the residual to ${figure(degrees, 0)}° from the vector${end}`;
 }
 
 function relative(intervention, vector) {

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from inference.types import Direction, Message, Operation, Positions, Unit
+from inference.types import Direction, Message, Operation, Positions, Schedule, Unit
+from steering.vectors.uses import UseCondition
 
 Prompt = tuple[Message, ...] | str | tuple[int, ...]
 
@@ -21,6 +22,9 @@ class VectorAsk:
     unit: Unit | None = None
     operation: Operation = "add"
     positions: Positions = field(default_factory=Positions)
+    norm_preserving: bool = False
+    schedule: Schedule | None = None
+    condition: UseCondition | None = None  # its vector by id or name
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,9 @@ PARAMS = {"model_not_served": "model", "no_chat_template": "messages", "bad_mess
 STEERING = {"vector_not_found", "vector_model_mismatch", "layer_not_in_vector", "numbers_overflowed", "one_source",
             "no_layer", "bad_window", "no_positions", "too_many_interventions", "preset_not_found", "preset_ambiguous",
             "preset_model_mismatch", "intervention_count", "strength", "positions", "wrong_size",
-            "layer_out_of_range", "vector_ambiguous", "bad_direction", "no_residual_norm"}  # fmt: skip
+            "layer_out_of_range", "vector_ambiguous", "bad_direction", "no_residual_norm", "no_reference", "no_plane",
+            "schedule", "bad_schedule", "threshold", "bad_threshold", "condition_on_prompt",
+            "condition_after_edit"}  # fmt: skip
 
 
 class ApiError(Exception):

@@ -18,7 +18,7 @@ from steering.presets.models import Preset
 from steering.presets.names import SEPARATOR, split_model_name
 from steering.vectors.lookup import find_vector
 from steering.vectors.models import Vector
-from steering.vectors.uses import MAX_STRENGTH, VectorUse, resolve_uses
+from steering.vectors.uses import MAX_STRENGTH, VectorUse, check_details, resolve_uses
 
 TEMPLATE_TOKENS = 64  # more than a chat template adds around all messages, and around each
 SEEDS = 2**63
@@ -126,18 +126,35 @@ def _directions(asked: VectorAsk) -> tuple[Intervention, ...]:
 def _uses(who: Principal, asked: VectorAsk, model: ModelInfo) -> tuple[VectorUse, ...]:
     vector = find_vector(who.user, asked.vector, model)
     strength, unit = _strength(asked, vector)
-    return tuple(
-        VectorUse(str(vector.pk), _layer(vector, layer), asked.operation, strength, unit, asked.positions)
+    condition = asked.condition
+    if condition is not None and condition.vector:
+        condition = dataclasses.replace(condition, vector=str(find_vector(who.user, condition.vector, model).pk))
+    uses = tuple(
+        VectorUse(
+            vector=str(vector.pk),
+            layer=_layer(vector, layer),
+            operation=asked.operation,
+            strength=strength,
+            unit=unit,
+            positions=asked.positions,
+            norm_preserving=asked.norm_preserving,
+            schedule=asked.schedule,
+            condition=condition,
+        )
         for layer in asked.layers or (vector.facts.layer,)
     )
+    check_details(uses, "steering")
+    return uses
 
 
 def _strength(asked: VectorAsk, vector: Vector) -> tuple[float, Any]:
     """What is not said is what the vector recommends."""
     if asked.strength is not None:
         return asked.strength, asked.unit or "relative"
-    if asked.operation == "ablate":
+    if asked.operation in ("ablate", "affine"):
         return 1.0, asked.unit or "relative"
+    if asked.operation == "rotate":
+        raise invalid("'rotate' needs 'strength', the angle from the vector in degrees.", "steering")
     if asked.unit == "raw":
         raise invalid(f"'{vector.name}' recommends no raw strength. Say 'strength', or leave 'unit' out.", "steering")
     return vector.facts.strength, "relative"

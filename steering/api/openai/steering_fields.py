@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from inference.errors import InvalidRequest
-from inference.types import Direction, Positions, Site
+from inference.types import Direction, Operation, Positions, Schedule, Site, Wire
 from steering.api.openai.ask import SteeringAsk, VectorAsk
 from steering.api.openai.body import Fields
 from steering.api.openai.errors import ApiError, invalid, unsupported
+from steering.vectors.uses import UseCondition
 
 MAX_VECTORS = 8
 MAX_STRENGTH = 10_000
@@ -58,11 +59,24 @@ def _vector(fields: Fields) -> VectorAsk:
         layers=_layers(fields),
         strength=_strength(fields, "strength"),
         unit=fields.choice("unit", ("raw", "relative")),  # type: ignore[arg-type]
-        operation=fields.choice("operation", ("add", "ablate", "clamp", "cap")) or "add",  # type: ignore[arg-type]
+        operation=fields.choice("operation", get_args(Operation)) or "add",  # type: ignore[arg-type]
         positions=_positions(fields),
+        norm_preserving=fields.flag("norm_preserving") or False,
+        schedule=_wire(fields, "schedule", Schedule),
+        condition=_wire(fields, "condition", UseCondition),
     )
     fields.done()
     return asked
+
+
+def _wire(fields: Fields, name: str, kind: type[Wire]) -> Any:
+    given = fields.any(name)
+    if given is None:
+        return None
+    try:
+        return kind.from_wire(given)
+    except InvalidRequest as error:
+        raise invalid(f"{fields.path(name)}: {error.message}", fields.path(name)) from None
 
 
 def _layers(fields: Fields) -> tuple[int, ...]:

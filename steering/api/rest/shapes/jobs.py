@@ -32,6 +32,9 @@ class JobShape(serializers.Serializer):
     total = serializers.IntegerField()
     note = serializers.CharField(allow_blank=True, help_text="What is being done.")
     eta_seconds = serializers.FloatField(allow_null=True)
+    facts = serializers.DictField(
+        child=serializers.JSONField(allow_null=True), help_text="What a page draws meanwhile, such as a loss curve."
+    )
     seconds = serializers.FloatField(allow_null=True, help_text="How long it took; null before it ended.")
     error = JobErrorShape(allow_null=True)
     settings = serializers.DictField(child=serializers.JSONField(allow_null=True), help_text="What was asked for.")
@@ -56,6 +59,7 @@ def job_to_json(job: Job) -> dict[str, Any]:
         "total": job.total,
         "note": job.note,
         "eta_seconds": job.eta_seconds,
+        "facts": job.facts,
         "seconds": job.seconds,
         "error": error,
         "settings": {name: value for name, value in job.request.items() if name not in ("id", "kind")},

@@ -95,6 +95,26 @@ class UsageShape(serializers.Serializer):
     completion_tokens = serializers.IntegerField()
 
 
+class AppliedScheduleShape(serializers.Serializer):
+    kind = serializers.CharField()
+    tokens = serializers.IntegerField()
+
+
+class AppliedConditionShape(serializers.Serializer):
+    """What a condition found."""
+
+    hook_name = serializers.CharField()
+    measure = serializers.CharField()
+    comparison = serializers.CharField()
+    threshold = serializers.FloatField()
+    decided = serializers.CharField()
+    pooling = serializers.CharField()
+    value = serializers.FloatField(
+        allow_null=True, help_text="At the decision, or the mean over the tokens that were decided on."
+    )
+    held_tokens = serializers.IntegerField(help_text="Left alone because the condition did not hold.")
+
+
 class AppliedShape(serializers.Serializer):
     """Proof that an intervention acted, measured at the site itself."""
 
@@ -109,6 +129,12 @@ class AppliedShape(serializers.Serializer):
     mean_dose = serializers.FloatField()
     projection_before = serializers.FloatField()
     projection_after = serializers.FloatField()
+    reference = serializers.FloatField(
+        allow_null=True, required=False, help_text="Where the negative examples lie, which affine counts from."
+    )
+    norm_preserving = serializers.BooleanField(required=False)
+    schedule = AppliedScheduleShape(allow_null=True, required=False)
+    condition = AppliedConditionShape(allow_null=True, required=False)
 
 
 class ReceiptShape(serializers.Serializer):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, get_args
 
 from rest_framework import serializers
 
+from inference.types import Operation
 from steering.api.rest.shapes.fields import MAX_WHOLE, Choice, Flag, Id, Number, Strict, Text, Whole
 from steering.presets.sampling import MAX_STOPS, MAX_TOKENS, TOP_LOGPROBS
-from steering.vectors.uses import MAX_STRENGTH
+from steering.vectors.uses import MAX_SCHEDULE, MAX_STRENGTH, MAX_THRESHOLD
 
 LAST_TOKEN = 10_000_000
 
@@ -24,15 +25,54 @@ class PositionsShape(Strict):
     special = Flag(default=True, help_text="Whether chat markers and the like are touched too.")
 
 
+class ScheduleShape(Strict):
+    """How much of the edit each generated token gets; the prompt's tokens, where touched, get all of it."""
+
+    kind = Choice(
+        choices=["first", "ramp", "decay"],
+        help_text="All of it for the first `tokens`, rising to all of it over `tokens`, or halved every `tokens`.",
+    )
+    tokens = Whole(min_value=1, max_value=MAX_SCHEDULE)
+
+
+class ConditionShape(Strict):
+    """Steer only where the residual lies on one side of a threshold along a vector (CAST)."""
+
+    threshold = Number(min_value=-MAX_THRESHOLD, max_value=MAX_THRESHOLD)
+    vector = Id(required=False, allow_null=True, help_text="The vector in use itself, if left out.")
+    layer = Whole(
+        allow_null=True,
+        default=None,
+        max_value=9999,
+        help_text="If left out: the steered one (token), or the one that the vector recommends (prompt).",
+    )
+    comparison = Choice(choices=["above", "below"], default="above")
+    measure = Choice(choices=["projection", "cosine"], default="cosine")
+    decided = Choice(
+        choices=["prompt", "token"],
+        default="prompt",
+        help_text="Once, when the prompt has been read, for generated tokens; or anew at every token.",
+    )
+    pooling = Choice(choices=["mean", "last"], default="mean", help_text="Of the prompt's tokens.")
+
+
 class UseShape(Strict):
     """A vector of the library, in use."""
 
     vector = Id()
     layer = Whole(allow_null=True, default=None, max_value=9999, help_text="The one it recommends, if left out.")
-    operation = Choice(choices=["add", "ablate", "clamp", "cap"], default="add")
-    strength = Number(default=0.0, min_value=-MAX_STRENGTH, max_value=MAX_STRENGTH)
+    operation = Choice(choices=list(get_args(Operation)), default="add")
+    strength = Number(
+        default=0.0,
+        min_value=-MAX_STRENGTH,
+        max_value=MAX_STRENGTH,
+        help_text="In `unit`; the share removed (ablate), 0 negative to 1 positive (affine), degrees (rotate).",
+    )
     unit = Choice(choices=["raw", "relative"], default="relative")
     positions = PositionsShape(required=False)
+    norm_preserving = Flag(default=False, help_text="Give the residual its old length back after the edit.")
+    schedule = ScheduleShape(required=False, allow_null=True)
+    condition = ConditionShape(required=False, allow_null=True)
 
 
 class SamplingShape(Strict):
@@ -56,10 +96,17 @@ class RunSamplingShape(SamplingShape):
 
 
 def use_to_wire(use: dict[str, Any], *, on: bool = True) -> dict[str, Any]:
-    return {**use, "vector": str(use["vector"]), "positions": dict(use.get("positions") or {}), "on": on}
+    wire = {**use, "vector": str(use["vector"]), "positions": dict(use.get("positions") or {}), "on": on}
+    if schedule := use.get("schedule"):
+        wire["schedule"] = dict(schedule)
+    if condition := use.get("condition"):
+        wire["condition"] = {**condition, "vector": str(condition.get("vector") or "")}
+    return wire
 
 
 def use_to_json(use: Any) -> dict[str, Any]:
     """Of a `VectorUse`."""
     found = asdict(use)
-    return {name: found[name] for name in ("vector", "layer", "operation", "strength", "unit", "positions")}
+    if condition := found["condition"]:
+        condition["vector"] = condition["vector"] or None
+    return {name: value for name, value in found.items() if name != "on"}

@@ -10,6 +10,7 @@ from steering.api.rest.shapes.fields import (
     Choice,
     Flag,
     Id,
+    Number,
     Page,
     PageQuery,
     Strict,
@@ -43,6 +44,50 @@ class VectorBuild(Strict):
     layers = serializers.ListField(
         child=Whole(max_value=9999), required=False, max_length=MAX_LAYERS, help_text="All of them, if left out."
     )
+    model = Text(
+        required=False, allow_blank=True, max_length=300, help_text="A served model; the default one, if empty."
+    )
+
+
+class Goal(Strict):
+    """One datapoint: a prompt, and what is to become likely or unlikely after it."""
+
+    prompt = Text(max_length=20_000, help_text="A user message with `chat`, else plain text.")
+    promote = serializers.ListField(child=Text(max_length=4000), required=False, max_length=20)
+    suppress = serializers.ListField(child=Text(max_length=4000), required=False, max_length=20)
+    reverse = Flag(default=False, help_text="The vector is subtracted here.")
+
+
+class VectorOptimise(Strict):
+    """How to find a vector by gradient descent. Norms are relative to an ordinary token, losses in nats."""
+
+    name = Title()
+    datapoints = Goal(many=True, required=False, max_length=500)
+    dataset = Id(
+        required=False,
+        help_text="In place of datapoints: positive sides are promoted, negative ones suppressed; MELBO takes prompts.",
+    )
+    layer = Whole(max_value=9999)
+    method = Choice(choices=["promotion", "bipo", "melbo"], default="promotion")
+    form = Choice(choices=["add", "clamp", "affine"], default="add")
+    rank = Whole(min_value=1, max_value=16, default=1, help_text="Of the affine form.")
+    steps = Whole(max_value=2000, default=0, help_text="0: the method's own default.")
+    learning_rate = Number(required=False)
+    seeds = Whole(min_value=1, max_value=64, default=1, help_text="Random starts in one batch; the best is kept.")
+    seed = Whole(max_value=2**31, default=0)
+    init_norm = Number(required=False)
+    max_norm = Number(required=False)
+    target_loss = Number(required=False)
+    satisfice = Choice(choices=["stop", "square"], default="stop")
+    noise = Number(default=0.0)
+    batch = Whole(max_value=500, default=0, help_text="Datapoints per step; 0: all.")
+    beta = Number(default=0.1, help_text="Of BiPO.")
+    kl_texts = serializers.ListField(child=Text(max_length=4000), required=False, max_length=50)
+    max_kl = Number(default=0.05, help_text="Mean nats per token on `kl_texts`, in a second phase.")
+    kl_steps = Whole(max_value=2000, default=0)
+    count = Whole(min_value=1, max_value=32, default=1, help_text="Vectors that MELBO finds.")
+    target_layer = Whole(required=False, max_value=9999, help_text="Where MELBO measures the change.")
+    chat = Flag(default=False)
     model = Text(
         required=False, allow_blank=True, max_length=300, help_text="A served model; the default one, if empty."
     )

@@ -16,7 +16,7 @@ from steering.api.rest.shapes import jobs as shapes
 from steering.api.rest.shapes.fields import Strict
 from steering.api.rest.streams import ended, stream
 from steering.jobs.models import Job
-from steering.jobs.runner import job_cancel
+from steering.jobs.runner import job_cancel, job_finish
 
 SCOPE = "jobs"
 SEEN = OpenApiParameter(
@@ -69,6 +69,23 @@ class Cancellations(Endpoint):
         job = self.one(Job.objects.owned_by(request.user), id)
         job_cancel(job)
         job.refresh_from_db()
+        return Response(shapes.job_to_json(job))
+
+
+class Finishes(Endpoint):
+    scope = SCOPE
+
+    @operation(
+        "jobs_finish",
+        "Stop a job and keep the best so far",
+        says="An optimisation ends with the best vector it has; other kinds of job go on. Harmless when it has ended.",
+        scope=SCOPE,
+        answers=shapes.JobShape,
+        errors=(404,),
+    )
+    def post(self, request: Request, id: UUID) -> Response:
+        job = self.one(Job.objects.owned_by(request.user), id)
+        job_finish(job)
         return Response(shapes.job_to_json(job))
 
 

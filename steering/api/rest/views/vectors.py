@@ -10,6 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from inference.interchange import is_ours, read
+from inference.types import Datapoint
 from steering import gateway
 from steering.api.idempotency import Answer
 from steering.api.rest.base import Endpoint, created
@@ -21,7 +22,8 @@ from steering.api.rest.parsing import Parsers
 from steering.api.rest.shapes import vectors as shapes
 from steering.api.rest.shapes.fields import owned
 from steering.api.rest.shapes.jobs import JobShape, job_to_json
-from steering.vectors import builds, drafts, exports, library
+from steering.datasets.models import Dataset
+from steering.vectors import builds, drafts, exports, library, optimising
 from steering.vectors.files import as_file
 from steering.vectors.forms import BuildForm, RenameForm, UploadForm
 from steering.vectors.models import Vector
@@ -75,6 +77,54 @@ class Builds(Endpoint):
         def start() -> Answer:
             job = builds.vector_build(
                 owner=request.user, model=model.id, who=self.who, source="rest", **form.settings()
+            )
+            return created(job_to_json(job), reverse("rest:job", args=[job.pk]), 202)
+
+        return self.once(start)
+
+
+class Optimisations(Endpoint):
+    scope = SCOPE
+
+    @operation(
+        "vectors_optimise",
+        "Find a vector by gradient descent",
+        says="Starts a job, whose `facts` carry the loss curve. Stop it and keep the best with `jobs/<id>/finish/`.",
+        scope=SCOPE,
+        body=shapes.VectorOptimise,
+        answers=JobShape,
+        status=202,
+        once=True,
+        errors=(404,),
+        asks={
+            "name": "Purring",
+            "datapoints": [{"prompt": "My cat is", "promote": [" purring"], "suppress": [" asleep"]}],
+            "layer": 9,
+        },
+    )
+    def post(self, request: Request) -> Response:
+        asked = self.read(shapes.VectorOptimise)
+        model = model_named(asked.pop("model", ""))
+        name, dataset = asked.pop("name"), asked.pop("dataset", None)
+        found = self.one(Dataset.objects.visible_to(request.user), dataset) if dataset else None
+        points = tuple(Datapoint.from_wire(dict(point)) for point in asked.pop("datapoints", ()))
+        if bool(points) == bool(found):
+            raise invalid({"datapoints": ["Give either datapoints or a dataset."]})
+        if model.n_layers and asked["layer"] >= model.n_layers:
+            said = f"Layer {asked['layer']} is out of range: this model has layers 0 to {model.n_layers - 1}."
+            raise invalid({"layer": [said]})
+        asked["kl_texts"] = tuple(asked.get("kl_texts", ()))
+
+        def start() -> Answer:
+            job = optimising.vector_optimise(
+                owner=request.user,
+                name=name,
+                datapoints=points,
+                dataset=found,
+                model=model.id,
+                who=self.who,
+                source="rest",
+                **asked,
             )
             return created(job_to_json(job), reverse("rest:job", args=[job.pk]), 202)
 

@@ -1,0 +1,1 @@
+"""Vectors found by gradient descent: `job.optimise_vector` is the way in."""
