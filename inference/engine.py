@@ -32,6 +32,7 @@ from inference.types import (
     Failed,
     Finished,
     FinishReason,
+    Forecast,
     GenerationRequest,
     ImportVector,
     JobRequest,
@@ -47,6 +48,7 @@ from inference.types import (
     Usage,
 )
 from inference.vectors.extract import check_pairs, create_vector
+from inference.vectors.forecast import forecast
 from inference.vectors.imports import import_vector
 from inference.vectors.optimise.job import FINISH, optimise_vector
 
@@ -58,6 +60,7 @@ JOBS: dict[type, Callable[[LoadedModel, Any], Iterator[Progress | Result]]] = {
     CheckPairs: check_pairs,
     ImportVector: import_vector,
     OptimiseVector: optimise_vector,
+    Forecast: forecast,
 }
 
 _OVERFLOW = errors.InvalidRequest(
@@ -378,6 +381,7 @@ class Engine:
         job = self._jobs[0]
         if job.steps is None:
             job.steps = JOBS[type(job.request)](self.batch.model, job.request)
+        self.batch.model.idle = not (self._running or self._waiting)
         event = job.advance()
         if isinstance(event, Result):
             event = self._keep_vector(event)

@@ -411,24 +411,51 @@ class Pair(Wire):
     prompt: str = ""
 
 
-@dataclass(frozen=True)
-class CreateVector(Wire):
-    """Build a vector. Result.payload is a `SteeringVector` without directions' values, plus the stored `id`.
+Method = Literal[
+    "mean_difference", "caa", "pca", "pca_centered", "pca_center", "logistic", "few_shot", "prompt_difference"
+]
 
-    `method`: "caa" reads the last answer token (the letter, for A/B data); "mean_difference" pools over `span`.
-    `chat`: format prompt and answer with the model's chat template (user, assistant).
+
+@dataclass(frozen=True)
+class Extraction(Wire):
+    """What to read of pairs, and how to make a direction of it: see `inference.vectors.methods`.
+
+    `method`: "caa" reads the last answer token (the letter, for A/B data); "prompt_difference" the last token of prompt
+    and side together; "few_shot" the last token of the prompt behind `shots` other pairs with their answers. All others
+    pool over `span`. `chat`: format with the model's chat template (user, assistant).
     """
 
     id: str
     pairs: tuple[Pair, ...]
-    method: Literal["caa", "mean_difference"] = "mean_difference"
+    method: Method = "mean_difference"
     pooling: Literal["mean", "last"] = "mean"
     span: Literal["answer", "all"] = "answer"
     chat: bool = False
     layers: tuple[int, ...] = ()  # empty: all
-    dataset_digest: str = ""
+    shots: int = 4
     model: str = ""  # empty: whatever model is served
+
+
+@dataclass(frozen=True)
+class CreateVector(Extraction):
+    """Build a vector. Result.payload is a `SteeringVector` without directions' values, plus the stored `id`.
+
+    `warnings` beside it is a list of {"code", "message", "rows" from 0}: what a person should know of the pairs.
+    """
+
+    dataset_digest: str = ""
     kind: Literal["create_vector"] = "create_vector"
+
+
+@dataclass(frozen=True)
+class Forecast(Extraction):
+    """Say whether pairs will give a reliable vector, from how far their differences agree; nothing is stored.
+
+    Without `layers` those are read at which steering usually works, and of many pairs an even part. Result.payload is
+    in `inference.vectors.forecast`.
+    """
+
+    kind: Literal["forecast"] = "forecast"
 
 
 @dataclass(frozen=True)
@@ -532,7 +559,7 @@ class OptimiseVector(Wire):
     kind: Literal["optimise_vector"] = "optimise_vector"
 
 
-JobRequest = CreateVector | CheckPairs | ImportVector | OptimiseVector
+JobRequest = CreateVector | CheckPairs | Forecast | ImportVector | OptimiseVector
 JOB_REQUESTS: dict[str, type[JobRequest]] = {cls.kind: cls for cls in get_args(JobRequest)}
 
 

@@ -44,48 +44,77 @@ class Decoder:
     """One new token for each of some rows. Only the thread that owns the model may call it."""
 
     def __init__(self, hf: Any, blocks: list[Block], native: Kernels):
-        self._embed, self._rotary, self._head = hf.model.embed_tokens, hf.model.rotary_emb, hf.lm_head
+        self.embed, self.rotary, self._head = hf.model.embed_tokens, hf.model.rotary_emb, hf.lm_head
         self._final: FusedNorm = hf.model.norm
-        self._blocks = blocks
-        self._native: Any = native
+        self.blocks = blocks
+        self.native: Any = native
 
     def __call__(self, ids: Tensor, positions: Tensor, cache: KVCache, bank: Bank | None) -> Tensor:
         """Logits [rows, vocab] after `ids` [rows, 1] at `positions` [rows, 1]; the cache has been told by `append`."""
         rows = len(ids)
-        x = self._embed(ids)
-        turns = tuple(t.contiguous() for t in self._rotary(x, positions))
+        x = self.embed(ids)
+        turns = tuple(t.contiguous() for t in self.rotary(x, positions))
         x = x.reshape(rows, -1)
-        steer(self._native, EMBEDDING, x, None, bank)
+        steer(self.native, EMBEDDING, x, None, bank)
         lines = max(rows, 2)  # a lone row takes another kernel, and so is computed with one of zeros beside it
-        attention, mlp = self._blocks[0].attention, self._blocks[0].mlp
+        attention, mlp = self.blocks[0].attention, self.blocks[0].mlp
         normed = x.new_zeros(lines, x.shape[1])
         mixed = x.new_zeros(lines, attention.heads * attention.head_dim)
         inner = x.new_zeros(lines, mlp.down_proj.in_features)
         delta: Tensor | None = None  # what the last block adds to x
-        for i, block in enumerate(self._blocks):
+        for i, block in enumerate(self.blocks):
             qkv, o_proj, gate_up, down_proj = block.products
-            self._norm(x, delta, block.norm, normed)
+            self.norm(x, delta, block.norm, normed)
             self._attend(block, qkv.product(normed), turns, positions, cache.stores(i), mixed)
-            self._norm(x, o_proj.product(mixed), block.post_norm, normed)
-            self._native.gated(rows, inner.shape[1], gate_up.product(normed), inner)
+            self.norm(x, o_proj.product(mixed), block.post_norm, normed)
+            self.native.gated(rows, inner.shape[1], gate_up.product(normed), inner)
             delta = down_proj.product(inner)
-            if steer(self._native, i, x, delta, bank):
+            if steer(self.native, i, x, delta, bank):
                 delta = None
-        self._norm(x, delta, self._final, normed)
+        self.norm(x, delta, self._final, normed)
         return self._head.product(normed)[:rows]
 
-    def _norm(self, x: Tensor, delta: Tensor | None, norm: FusedNorm, out: Tensor) -> None:
+    def norm(self, x: Tensor, delta: Tensor | None, norm: FusedNorm, out: Tensor) -> None:
         """x += delta; out = norm(x)."""
-        self._native.norm(*x.shape, x, delta, norm.weight, norm.eps, out)
+        self.native.norm(*x.shape, x, delta, norm.weight, norm.eps, out)
 
     def _attend(
         self, block: Block, qkv: Tensor, turns: Sequence[Tensor], at: Tensor, stores: tuple[Tensor, Tensor], out: Tensor
     ) -> None:
+        strides = stores[0].stride()[:2]
+        self.rotate(block, qkv, turns, at, stores, strides)
+        self.attend(block, qkv, None, at, stores, strides, out)
+
+    def rotate(
+        self,
+        block: Block,
+        qkv: Tensor,
+        turns: Sequence[Tensor],
+        at: Tensor,
+        stores: tuple[Tensor, Tensor],
+        strides: Sequence[int],
+    ) -> None:
+        """Rotate queries and keys of one token per row, in place; keep keys and values `at` its place in `stores`.
+
+        `strides` are those from row to row and from head to head. `attend` reads them from `firsts` on, None being 0.
+        """
         part = block.attention
         sizes = len(at), part.heads, part.kv_heads, part.head_dim
-        strides = stores[0].stride()[:2]
-        self._native.rotate(*sizes, qkv, *turns, *_head_norms(part), *stores, at, *strides)
-        self._native.attend(*sizes, qkv, *stores, at, *strides, part.scaling, block.window, out)
+        self.native.rotate(*sizes, qkv, *turns, *_head_norms(part), *stores, at, *strides)
+
+    def attend(
+        self,
+        block: Block,
+        qkv: Tensor,
+        firsts: Tensor | None,
+        at: Tensor,
+        stores: tuple[Tensor, Tensor],
+        strides: Sequence[int],
+        out: Tensor,
+    ) -> None:
+        part = block.attention
+        sizes = len(at), part.heads, part.kv_heads, part.head_dim
+        self.native.attend(*sizes, qkv, *stores, firsts, at, *strides, part.scaling, block.window, out)
 
 
 def steer(native: Any, index: int, x: Tensor, delta: Tensor | None, bank: Bank | None) -> bool:

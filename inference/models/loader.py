@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,14 @@ from inference.interventions import ResidualHooks
 from inference.models.decoder import Decoder, decoder_of
 from inference.models.fused import fuse
 from inference.models.linear import pack_linears
+from inference.models.reader import PaddedReader, Reader, SharingReader
 from inference.text import Vocabulary
 from inference.types import Message
 
 DEFAULT_ID = "SmolLM2-135M-Instruct"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 IMPROVEMENTS = {"fuse": fuse, "pack": pack_linears}  # in this order
-SPEED_PATHS = (*IMPROVEMENTS, "native")
+SPEED_PATHS = (*IMPROVEMENTS, "native", "share")
 BLOCK_PATHS = ("model.layers", "transformer.h", "gpt_neox.layers")
 
 
@@ -54,6 +55,8 @@ class LoadedModel:
         self.vocabulary = Vocabulary(tokenizer)
         self.hooks = ResidualHooks(self.layers)
         self.decoder: Decoder | None = None  # a faster way to take one step, where there is one
+        self.shares = False  # whether texts that begin alike are read as one, where there is a decoder
+        self.idle = False  # nobody waits for a token, so a job may take larger slices; the engine says so
         self.cache_bytes_per_token = _cache_bytes_per_token(config, self.n_layers, self.dtype)
         self.load_seconds = 0.0
         self.source = ""  # what from_pretrained takes
@@ -87,19 +90,41 @@ class LoadedModel:
             ) from error
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    @torch.inference_mode()
-    def residuals(self, input_ids: Tensor, lengths: Sequence[int] | None = None) -> Tensor:
+    def reader(self, layers: Collection[int]) -> Reader:
+        """To read texts with, for one job: resid_post of `layers`, at least one."""
+        if self.shares and self.decoder:
+            return SharingReader(self.decoder, layers)
+        return PaddedReader(self, layers)
+
+    def residuals(self, input_ids: Tensor) -> Tensor:
         """resid_post of every layer: [n_layers, n, t, d_model], float32 (float64 in a float64 model).
 
         `input_ids` is [n, t], padded on the right, where causal attention keeps padding from touching anything real.
         """
+        return torch.stack([h.to(self.compute_dtype) for h in self.pass_through(input_ids, last=self.n_layers - 1)])
+
+    @torch.inference_mode()
+    def pass_through(self, input_ids: Tensor, *, last: int) -> list[Tensor]:
+        """resid_post of layers 0 to `last`, [n, t, d_model] each; what comes after them is not run."""
         positions = torch.arange(input_ids.shape[1], device=self.device)[None].expand_as(input_ids)
         self.hooks.taken = []
+        end = self.layers[last].register_forward_hook(_enough)  # called after the hook that takes
         try:
             self.hf(input_ids.to(self.device), position_ids=positions, use_cache=False, logits_to_keep=1)
-            return torch.stack([h.to(self.compute_dtype) for h in self.hooks.taken])
+        except _Enough:
+            return self.hooks.taken
         finally:
             self.hooks.taken = None
+            end.remove()
+        raise AssertionError("the last layer was never reached")
+
+
+class _Enough(Exception):
+    """Leaves a forward pass."""
+
+
+def _enough(*_: object) -> None:
+    raise _Enough
 
 
 def find_blocks(hf: nn.Module) -> nn.ModuleList:
@@ -154,6 +179,7 @@ def load(
     model = _load_folder(folder, id, revision, wanted, where, paths)
     if "native" in paths:
         model.decoder = decoder_of(model.hf, cache_dir)
+    model.shares = "share" in paths
     model.load_seconds = time.monotonic() - started
     return model
 

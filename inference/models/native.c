@@ -157,17 +157,17 @@ static inline __attribute__((always_inline)) void NAME(attend_to)(int64_t d, int
         for (int64_t i = 0; i < d; i++) out[g * d + i] = WRITE(sum[g][i] / total[g]);
 }
 
-/* Attention of one query per row to the keys up to its own position, the last `window` of them if that is not 0.
-   qkv as above, rotated; out: [rows, heads, d]. */
+/* Attention of one query per row to the keys from `firsts` (unless that is null) up to its own position, the last
+   `window` of them if that is not 0. qkv as above, rotated; out: [rows, heads, d]. */
 void NAME(attend)(int64_t rows, int64_t heads, int64_t kv_heads, int64_t d, const T *qkv, const T *keys,
-                  const T *values, const int64_t *positions, int64_t row_stride, int64_t head_stride, float scale,
-                  int64_t window, T *out) {
+                  const T *values, const int64_t *firsts, const int64_t *positions, int64_t row_stride,
+                  int64_t head_stride, float scale, int64_t window, T *out) {
     int64_t groups = heads / kv_heads, work = 0;
-    for (int64_t r = 0; r < rows; r++) work += positions[r];
+    for (int64_t r = 0; r < rows; r++) work += positions[r] - (firsts ? firsts[r] : 0);
 #pragma omp parallel for schedule(dynamic) if (work > 200)
     for (int64_t unit = 0; unit < rows * kv_heads; unit++) {
         int64_t r = unit / kv_heads, h = unit % kv_heads, end = positions[r] + 1;
-        int64_t begin = window && end > window ? end - window : 0;
+        int64_t first = firsts ? firsts[r] : 0, begin = window && end - first > window ? end - window : first;
         const T *q = qkv + (r * (heads + 2 * kv_heads) + h * groups) * d;
         const T *k = keys + r * row_stride + h * head_stride, *v = values + r * row_stride + h * head_stride;
         T *o = out + (r * heads + h * groups) * d;

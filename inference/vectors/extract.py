@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,6 +24,7 @@ from inference.types import (
     CheckPairs,
     CreateVector,
     Direction,
+    Extraction,
     LayerStats,
     Pair,
     Progress,
@@ -31,51 +33,79 @@ from inference.types import (
     SteeringVector,
 )
 from inference.vectors import spans, stats
-from inference.vectors.methods import mean_difference
+from inference.vectors.doubts import ENOUGH, doubts
+from inference.vectors.measure import FEWEST, HALVES, Measured, measure
+from inference.vectors.methods import MEANS
 from inference.vectors.pooling import SINK_FACTOR, Pooler
 from inference.vectors.recommend import recommend
-from inference.vectors.slices import Estimate, pad, slices
+from inference.vectors.shots import shown
+from inference.vectors.slices import Estimate, budget, shared, slices, whole
 
 if TYPE_CHECKING:
     from inference.models.loader import LoadedModel
 
 T = TypeVar("T")
 
-MIN_PAIRS = 4
 PAIRS_PER_TURN = 32  # tokenised
 
 
 def create_vector(model: LoadedModel, job: CreateVector) -> Iterator[Progress | Result]:
     """Build directions for all layers asked for. Progress counts texts, then layers.
 
-    The Result's payload is {"vector": `store.summary`, "data": `store.dump`}. Raises InvalidRequest naming the pair
-    or layer at fault and the way out.
+    The Result's payload is {"vector": `store.summary`, "data": `store.dump`, "warnings": [{"code", "message", "rows"
+    from 0}]}. Raises InvalidRequest naming the pair or layer at fault and the way out.
     """
-    layers = _check_job(model, job)
-    seq, total = count(), 2 * len(job.pairs) + len(layers)
+    layers = check_job(model, job, fewest=1 if job.method == "prompt_difference" else FEWEST)
+    seq, texts = count(), 2 * len(job.pairs)
+    total = texts + len(layers)
+    readings = yield from read_pairs(model, job, range(len(job.pairs)), seq, total)
+    pooler = yield from read_residuals(model, job.id, readings, layers, seq, total)
 
-    readings: list[spans.Reading] = []
-    for rows in _chunks(list(enumerate(job.pairs, 1)), PAIRS_PER_TURN):
-        yield Progress(job.id, next(seq), 0, total, "Reading the pairs")
-        readings += [_read(model, job, pair, side, row) for row, pair in rows for side in spans.sides(pair)]
-
-    pooler = Pooler(readings, layers, model.d_model, model.special_ids)
-    started, done, estimate = time.monotonic(), 0, Estimate(readings)
-    for texts in slices(readings, model.device):
-        pooler.add(model.residuals(*pad(readings, texts)), texts)
-        done += len(texts)
-        eta = estimate.after(texts, time.monotonic() - started)
-        yield Progress(job.id, next(seq), done, total, f"Ran {done} of {len(readings)} texts", eta)
-
-    directions, measured = [], []
+    built = []
     for index, layer in enumerate(layers):
-        direction, stat = _measure(pooler, index, layer)
-        directions.append(direction)
-        measured.append(stat)
-        yield Progress(job.id, next(seq), done + index + 1, total, f"Measured layer {layer}", 0.0)
+        pos, neg = pooler.features[index, 0::2], pooler.features[index, 1::2]
+        for found in measure(job.method, pos, neg):
+            done = texts + index + (found is not None)
+            yield Progress(job.id, next(seq), done, total, f"Measured layer {layer}", 0.0 if found else None)
+        built.append(_layer(pooler, index, found))
 
-    vector = _assemble(model, job, pooler, tuple(directions), tuple(measured))
-    yield Result(job.id, next(seq), {"vector": summary(vector), "data": dump(vector)})
+    vector = _assemble(model, job, pooler, built)
+    warnings = [doubt.wire() for doubt in doubts(job.pairs)]
+    yield Result(job.id, next(seq), {"vector": summary(vector), "data": dump(vector), "warnings": warnings})
+
+
+def read_pairs(
+    model: LoadedModel, job: Extraction, rows: Sequence[int], seq: Iterator[int], total: int
+) -> Generator[Progress, None, list[spans.Reading]]:
+    """Both sides of the pairs `rows`, tokenised, positive ones at even places."""
+    readings: list[spans.Reading] = []
+    for some in _chunks(rows, PAIRS_PER_TURN):
+        yield Progress(job.id, next(seq), 0, total, "Reading the pairs")
+        readings += [_read(model, job, row, side) for row in some for side in (0, 1)]
+    return readings
+
+
+def read_residuals(
+    model: LoadedModel,
+    id: str,
+    readings: Sequence[spans.Reading],
+    layers: Sequence[int],
+    seq: Iterator[int],
+    total: int,
+) -> Generator[Progress, None, Pooler]:
+    """The model's residuals of `readings` at `layers`, pooled."""
+    pooler = Pooler(readings, layers, model.d_model, model.special_ids)
+    reader = model.reader(layers)
+    padded = not reader.shares
+    parts = whole(readings) if padded else shared(readings)
+    started, done, estimate = time.monotonic(), 0, Estimate(readings, parts)
+    for slice_ in slices(readings, parts, lambda: budget(model, padded=padded), padded=padded):
+        texts, starts = [part.text for part in slice_], [part.start for part in slice_]
+        pooler.add(reader.read([readings[i].ids for i in texts], starts), texts, starts)
+        done += len(texts)
+        eta = estimate.after(slice_, time.monotonic() - started)
+        yield Progress(id, next(seq), done, total, f"Ran {done} of {len(readings)} texts", eta)
+    return pooler
 
 
 def check_pairs(model: LoadedModel, job: CheckPairs) -> Iterator[Progress | Result]:
@@ -92,13 +122,21 @@ def check_pairs(model: LoadedModel, job: CheckPairs) -> Iterator[Progress | Resu
     yield Result(job.id, next(seq), {"merged": merged, "lengths": lengths})
 
 
-def _check_job(model: LoadedModel, job: CreateVector) -> tuple[int, ...]:
-    if len(job.pairs) < MIN_PAIRS:
+def check_job(model: LoadedModel, job: Extraction, *, fewest: int) -> tuple[int, ...]:
+    """The layers to read. Raises InvalidRequest for what gives no direction."""
+    if len(job.pairs) < fewest:
         raise InvalidRequest(
             "too_few_pairs",
-            f"A vector needs at least {MIN_PAIRS} pairs and this dataset has {len(job.pairs)}. Add more.",
+            f"{fewest} pairs are needed, so that some can be held out to measure by, and this dataset has "
+            f"{len(job.pairs)}. Add more; {ENOUGH} make a direction reliable.",
         )
-    empty = [i for i, pair in enumerate(job.pairs, 1) if not all(side.strip() for side in spans.sides(pair))]
+    if job.method == "few_shot" and not 1 <= job.shots < len(job.pairs):
+        raise InvalidRequest(
+            "bad_shots",
+            f"{job.shots} examples cannot be shown before each of {len(job.pairs)} pairs. Choose 1 to "
+            f"{len(job.pairs) - 1}.",
+        )
+    empty = [i for i, pair in enumerate(job.pairs, 1) if not all(map(str.strip, spans.sides(pair)))]
     if empty:
         rows = ", ".join(map(str, empty[:5])) + (", ..." if len(empty) > 5 else "")
         raise InvalidRequest("empty_side", f"An empty side in pair {rows}. Write both sides, or delete the pair.")
@@ -116,56 +154,74 @@ def _check_job(model: LoadedModel, job: CreateVector) -> tuple[int, ...]:
     return tuple(sorted(set(job.layers))) or tuple(range(model.n_layers))
 
 
-def _read(model: LoadedModel, job: CreateVector, pair: Pair, side: str, row: int) -> spans.Reading:
+def _read(model: LoadedModel, job: Extraction, row: int, side: int) -> spans.Reading:
     try:
-        reading = spans.read_side(model.tokenizer, job, pair, side, model.special_ids)
+        reading = _reading(model, job, row, side)
     except InvalidRequest as error:
-        raise InvalidRequest(error.code, f"Pair {row}: {error.message}") from error
+        raise InvalidRequest(error.code, f"Pair {row + 1}: {error.message}") from error
     if len(reading.ids) > model.context_length:
         raise InvalidRequest(
             "text_too_long",
-            f"Pair {row} has a text of {len(reading.ids)} tokens and {model.id} reads at most {model.context_length}. "
-            "Shorten it.",
+            f"Pair {row + 1} has a text of {len(reading.ids)} tokens and {model.id} reads at most "
+            f"{model.context_length}. Shorten it.",
         )
     return reading
 
 
-def _measure(pooler: Pooler, index: int, layer: int) -> tuple[Direction, LayerStats]:
-    pos, neg = pooler.features[index, 0::2], pooler.features[index, 1::2]
-    values = mean_difference(pos, neg)
+def _reading(model: LoadedModel, job: Extraction, row: int, side: int) -> spans.Reading:
+    tokenizer, special, pair = model.tokenizer, model.special_ids, job.pairs[row]
+    if job.method == "few_shot":
+        prompt = shown(tokenizer, job.pairs, row, side, job.shots, chat=job.chat)
+        return spans.read_end(tokenizer, prompt, special, chat=job.chat)
+    if job.method == "prompt_difference":
+        prompt = pair.prompt + spans.sides(pair)[side]
+        prompt = spans.chat_prompt(tokenizer, prompt) if job.chat else prompt
+        return spans.read_end(tokenizer, prompt, special, chat=job.chat)
+    return spans.read_side(tokenizer, job, pair, spans.sides(pair)[side], special)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one layer gave. `reference`: where the negatives lie along the unit direction, on average."""
+
+    direction: Direction
+    stat: LayerStats
+    reference: float
+    facts: dict[str, Any]
+
+
+def _layer(pooler: Pooler, index: int, found: Measured | None) -> Layer:
+    assert found is not None
+    layer, values = pooler.layers[index], found.values
     if not values.any():
         raise InvalidRequest(
             "zero_vector",
             f"At layer {layer} the tokens that are read are the same on both sides, so the vector is zero. "
             "Read another span, or make the sides differ before their last token.",
         )
-    scores = stats.held_out_projections(pos, neg)
+    norm = float(np.linalg.norm(values))
     stat = LayerStats(
         layer=layer,
-        norm=float(np.linalg.norm(values)),
+        norm=norm,
         residual_norm=float(pooler.residual_norms[index]),
         sink_norm=float(pooler.sink_norms[index]),
-        auc=stats.auc(*scores),
-        d_prime=stats.d_prime(*scores),
-        split_half=stats.split_half(pos, neg),
+        auc=found.auc,
+        d_prime=found.d_prime,
+        split_half=found.split_half,
     )
-    return Direction(Site(layer), values), stat
+    negatives = pooler.features[index, 1::2].mean(axis=0, dtype=np.float64)
+    return Layer(Direction(Site(layer), values), stat, float(negatives @ values / norm), found.facts)
 
 
-def _assemble(
-    model: LoadedModel,
-    job: CreateVector,
-    pooler: Pooler,
-    directions: tuple[Direction, ...],
-    measured: tuple[LayerStats, ...],
-) -> SteeringVector:
-    advice = recommend(measured, model.n_layers)
+def _assemble(model: LoadedModel, job: CreateVector, pooler: Pooler, built: Sequence[Layer]) -> SteeringVector:
+    measured = tuple(layer.stat for layer in built)
+    advice = recommend(measured, model.n_layers, measured=len(job.pairs) >= FEWEST)
     return seal(
         SteeringVector(
             id="",
             model=model.id,
             revision=model.revision,
-            directions=directions,
+            directions=tuple(layer.direction for layer in built),
             method=job.method,
             read_positions=spans.describe(job),
             residual_norms={s.layer: s.residual_norm for s in measured},
@@ -175,12 +231,14 @@ def _assemble(
             reason=advice.reason,
             dataset_digest=job.dataset_digest or _digest(job.pairs),
             n_pairs=len(job.pairs),
-            provenance=_provenance(model, job, pooler),
+            provenance=_provenance(model, job, pooler, built),
+            references={layer.stat.layer: layer.reference for layer in built},
         )
     )
 
 
-def _provenance(model: LoadedModel, job: CreateVector, pooler: Pooler) -> dict[str, Any]:
+def _provenance(model: LoadedModel, job: CreateVector, pooler: Pooler, built: Sequence[Layer]) -> dict[str, Any]:
+    chosen = {str(layer.stat.layer): layer.facts for layer in built if layer.facts}
     template = getattr(model.tokenizer, "chat_template", None) if job.chat else None
     return {
         "pooling": job.pooling,
@@ -193,7 +251,10 @@ def _provenance(model: LoadedModel, job: CreateVector, pooler: Pooler) -> dict[s
         "sink_factor": SINK_FACTOR,
         "texts_read_at_a_sink": {str(k): int(n) for k, n in zip(pooler.layers, pooler.sink_reads, strict=True) if n},
         "folds": stats.FOLDS,
-        "halves": stats.HALVES,
+        "halves": stats.HALVES if job.method in MEANS else HALVES,
+        **({"shots": job.shots} if job.method == "few_shot" else {}),
+        **({"chosen": chosen} if chosen else {}),
+        **({"warnings": [doubt.message for doubt in odd]} if (odd := doubts(job.pairs)) else {}),
         "seed": stats.SEED,
         "torch": torch.__version__,
         "transformers": transformers.__version__,

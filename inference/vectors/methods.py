@@ -1,14 +1,25 @@
-"""From activations to a direction: pure functions of (pos, neg), each float32[n, d_model], to float32[d_model]."""
+"""Every way to make a direction from pairs, by the name that it has on the wire."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
+from inference.vectors.means import caa, few_shot, mean_difference, prompt_difference
+from inference.vectors.principal import pca, pca_center, pca_centered
+from inference.vectors.probe import logistic
 
-def mean_difference(pos: np.ndarray, neg: np.ndarray) -> np.ndarray:
-    """mean_i(pos_i - neg_i), in its raw scale.
+Fit = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (pos, neg), each float32[n, d_model], to float32[d_model]
 
-    With activations of the last answer token this is contrastive activation addition (Rimsky et al., arXiv 2312.06681);
-    with means over the answer's tokens it is the difference of means that AxBench (arXiv 2501.17148) calls DiffMean.
-    """
-    return (pos.mean(axis=0, dtype=np.float64) - neg.mean(axis=0, dtype=np.float64)).astype(np.float32)
+METHODS: dict[str, Fit] = {
+    "caa": caa,
+    "mean_difference": mean_difference,
+    "pca": pca,
+    "pca_centered": pca_centered,
+    "pca_center": pca_center,
+    "logistic": logistic,
+    "few_shot": few_shot,
+    "prompt_difference": prompt_difference,
+}
+MEANS = frozenset({"caa", "mean_difference", "few_shot", "prompt_difference"})

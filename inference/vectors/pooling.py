@@ -6,8 +6,9 @@ on). One of them outweighs all other tokens of a mean, so they are left out, lay
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -31,22 +32,36 @@ class Pooler:
         self.sink_norms = np.zeros(len(layers), np.float32)
         self.sink_reads = np.zeros(len(layers), int)  # texts of which only a sink could be read
         self._norms: list[np.ndarray] = []  # of non-special tokens, float32[n_layers, tokens] each
-        self._reference: np.ndarray = np.zeros((len(layers), 0), np.float32)
+        self._last: np.ndarray = np.zeros((len(layers), 0), np.float32)  # norms of the last text's tokens
+        self._seen, self._wanted = 0, 1  # non-special tokens; how many until the limits are worth another look
+        self._limits: np.ndarray = np.zeros((len(layers), 1))  # norms above are sinks
 
-    def add(self, residuals: Tensor, texts: Sequence[int]) -> None:
-        """Take in the residuals [all layers, n, t, d_model] of `texts`, rows padded on the right."""
-        chosen = residuals[self.layers].float()
-        norms = torch.linalg.vector_norm(chosen, dim=-1).cpu().numpy()
-        own = [norms[:, row, : len(self.readings[text].ids)] for row, text in enumerate(texts)]
-        self._check_finite(own, texts)
-        for text, sizes in zip(texts, own, strict=True):
-            self._record(self.readings[text], sizes)
-        limits = SINK_FACTOR * np.median(self._reference, axis=1, keepdims=True)
-        for row, text in enumerate(texts):
+    def add(self, by_layer: Iterable[Tensor], texts: Sequence[int], starts: Sequence[int]) -> None:
+        """Take in the residuals of `texts`, each from its start on, one after another: [tokens, d_model] per layer.
+
+        What lies before a text's start is the beginning of the text before it, also across calls.
+        """
+        sizes = [len(self.readings[text].ids) - start for text, start in zip(texts, starts, strict=True)]
+        ends = list(accumulate(sizes, initial=0))
+        at = [e + p - s for t, s, e in zip(texts, starts, ends, strict=False) for p in self.readings[t].positions]
+        norms, chosen = self._take(by_layer, torch.tensor(at))
+        for text, start, begin, end in zip(texts, starts, ends[:-1], ends[1:], strict=True):
+            self._last = np.concatenate([self._last[:, :start], norms[:, begin:end]], axis=1)
+            self._record(self.readings[text], self._last, text)
             positions = list(self.readings[text].positions)
-            weights = self._weights(own[row][:, positions] <= limits)
-            pooled = torch.einsum("lpd,lp->ld", chosen[:, row, positions], torch.from_numpy(weights).to(chosen.device))
-            self.features[:, text] = pooled.cpu().numpy()
+            weights = self._weights(self._last[:, positions] <= self._limits)
+            self.features[:, text] = np.einsum("lpd,lp->ld", chosen[:, : len(positions)], weights)
+            chosen = chosen[:, len(positions) :]
+
+    def _take(self, by_layer: Iterable[Tensor], at: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Norms of all tokens, float32[n_layers, tokens], and the tokens `at`, float32[n_layers, len(at), d_model]."""
+        norms, chosen = [], []
+        for hidden in by_layer:
+            chosen.append(hidden[at.to(hidden.device)].float())
+            norms.append(
+                torch.linalg.vector_norm(hidden, dim=-1, dtype=torch.promote_types(hidden.dtype, torch.float32))
+            )
+        return torch.stack(norms).float().cpu().numpy(), torch.stack(chosen).cpu().numpy()
 
     @cached_property
     def residual_norms(self) -> np.ndarray:
@@ -58,12 +73,16 @@ class Pooler:
         rough = np.median(norms, axis=1, keepdims=True)
         return np.array([np.median(row[row <= SINK_FACTOR * m]) for row, m in zip(norms, rough, strict=True)], float)
 
-    def _record(self, reading: Reading, sizes: np.ndarray) -> None:
+    def _record(self, reading: Reading, sizes: np.ndarray, text: int) -> None:
+        self._check_finite(sizes, text)
         self.sink_norms = np.maximum(self.sink_norms, sizes.max(axis=1))
         ordinary = sizes[:, [token not in self.special_ids for token in reading.ids]]
         self._norms.append(ordinary)
-        if self._reference.shape[1] < REFERENCE_TOKENS:
-            self._reference = np.concatenate([self._reference, ordinary], axis=1)
+        self._seen += ordinary.shape[1]
+        if self._seen >= self._wanted and self._wanted <= REFERENCE_TOKENS:
+            reference = np.concatenate(self._norms, axis=1)
+            self._limits = SINK_FACTOR * np.median(reference, axis=1, keepdims=True)
+            self._wanted = 2 * self._seen
 
     def _weights(self, kept: np.ndarray) -> np.ndarray:
         only_sinks = np.asarray(~kept.any(axis=1))
@@ -71,13 +90,12 @@ class Pooler:
         weights = np.where(only_sinks[:, None], 1.0, kept)
         return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
-    def _check_finite(self, own: list[np.ndarray], texts: Sequence[int]) -> None:
-        for text, sizes in zip(texts, own, strict=True):
-            bad = np.flatnonzero(~np.isfinite(sizes).all(axis=1))
-            if len(bad):
-                where = f"layer {self.layers[bad[0]]}, pair {text // 2 + 1}"
-                raise InvalidRequest(
-                    "non_finite_activations",
-                    f"The model's numbers overflow or are undefined ({where}). "
-                    "Serve it with STEERBOARD_DTYPE=float32 or bfloat16, or leave that pair out.",
-                )
+    def _check_finite(self, sizes: np.ndarray, text: int) -> None:
+        bad = np.flatnonzero(~np.isfinite(sizes).all(axis=1))
+        if len(bad):
+            where = f"layer {self.layers[bad[0]]}, pair {text // 2 + 1}"
+            raise InvalidRequest(
+                "non_finite_activations",
+                f"The model's numbers overflow or are undefined ({where}). "
+                "Serve it with STEERBOARD_DTYPE=float32 or bfloat16, or leave that pair out.",
+            )

@@ -25,16 +25,23 @@ class Recommendation:
     reason: str
 
 
-def recommend(stats: Sequence[LayerStats], n_layers: int) -> Recommendation:
+def recommend(stats: Sequence[LayerStats], n_layers: int, *, measured: bool = True) -> Recommendation:
     """The shallowest layer whose held-out d' x split-half cosine is as good as the best in the window, within error.
 
-    The strength is the size by which the two kinds of text differ, held within what was seen to work.
+    The strength is the size by which the two kinds of text differ, held within what was seen to work. Without
+    anything `measured`, of too few pairs, the middle of the window.
     """
     candidates, why = _candidates(stats, n_layers)
     enough = TOLERANCE * max(map(_score, candidates))
-    best = next(s for s in candidates if _score(s) >= enough)
+    best = next(s for s in candidates if _score(s) >= enough) if measured else candidates[len(candidates) // 2]
     natural = best.norm / best.residual_norm
     strength = round(round(min(max(natural, STRENGTHS[0]), STRENGTHS[1]) / 0.05) * 0.05, 2)
+    if not measured:
+        why = (
+            f"Layer {best.layer} (of {n_layers}, counted from 0) lies where steering usually works. Of so few pairs "
+            f"none can be held out, so nothing was measured: try the vector, at strength {strength:.2f} to begin with."
+        )
+        return Recommendation(best.layer, strength, why)
     reason = [
         f"Layer {best.layer} (of {n_layers}, counted from 0) {why}",
         f"There the direction tells held-out positive from negative texts with AUC {best.auc:.2f} and d' "

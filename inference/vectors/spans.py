@@ -7,12 +7,13 @@ tokens carry the answer. Tokenising the two apart and counting goes wrong wherev
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from inference.errors import InvalidRequest
-from inference.types import CreateVector, Pair
+from inference.types import Extraction, Message, Pair
 
 _LETTER = re.compile(r"\s*[(\[]?\s*([A-Za-z])\s*[)\].:]?\s*")
 
@@ -45,7 +46,7 @@ class Encoded:
         return range(first, last + 1)
 
 
-def read_side(tokenizer: Any, job: CreateVector, pair: Pair, side: str, special_ids: frozenset[int]) -> Reading:
+def read_side(tokenizer: Any, job: Extraction, pair: Pair, side: str, special_ids: frozenset[int]) -> Reading:
     """Tokenise one side of a pair and choose what `job` reads of it. Raises InvalidRequest("nothing_to_read")."""
     chat = job.chat and bool(pair.prompt)
     prompt = chat_prompt(tokenizer, pair.prompt) if chat else pair.prompt
@@ -58,23 +59,39 @@ def read_side(tokenizer: Any, job: CreateVector, pair: Pair, side: str, special_
         span = ordinary if job.span == "all" else answer
         positions = _last(encoded, span, side) if job.pooling == "last" else span
     if not positions:
-        raise InvalidRequest(
-            "nothing_to_read",
-            f"{side!r:.60} holds no token that can be read, only special ones. Write it as plain text.",
-        )
+        raise _nothing_to_read(side)
     return Reading(encoded.ids, tuple(positions))
 
 
-def describe(job: CreateVector) -> str:
+def _nothing_to_read(text: str) -> InvalidRequest:
+    return InvalidRequest(
+        "nothing_to_read", f"{text!r:.60} holds no token that can be read, only special ones. Write it as plain text."
+    )
+
+
+def describe(job: Extraction) -> str:
     """What `read_side` reads, in words."""
     if job.method == "caa":
         return "last answer token (the letter, in A/B answers)"
+    if job.method == "prompt_difference":
+        return "last token of prompt and side together, before any answer"
+    if job.method == "few_shot":
+        return f"last token of the prompt, behind {job.shots} answered examples"
     span = "whole text" if job.span == "all" else "answer"
     return (
         f"last token of the {span}"
         if job.pooling == "last"
         else f"mean over the {span}, special and sink tokens left out"
     )
+
+
+def read_end(tokenizer: Any, text: str, special_ids: frozenset[int], *, chat: bool) -> Reading:
+    """Read a prompt's last token, where an answer would begin; behind a chat template that may be a special one."""
+    encoded = encode(tokenizer, text, "", special=not chat)
+    last = [i for i, token in enumerate(encoded.ids) if chat or token not in special_ids][-1:]
+    if not last:
+        raise _nothing_to_read(text)
+    return Reading(encoded.ids, tuple(last))
 
 
 def encode(tokenizer: Any, prompt: str, answer: str, *, special: bool = True) -> Encoded:
@@ -93,16 +110,22 @@ def encode(tokenizer: Any, prompt: str, answer: str, *, special: bool = True) ->
 
 def chat_prompt(tokenizer: Any, prompt: str) -> str:
     """The prompt as a user's message, up to where the assistant speaks. Raises InvalidRequest."""
+    return templated(tokenizer, [Message("user", prompt)])
+
+
+def templated(tokenizer: Any, messages: Sequence[Message]) -> str:
+    """Messages through the chat template, up to where the assistant speaks. Raises InvalidRequest."""
     if not getattr(tokenizer, "chat_template", None):
         raise InvalidRequest(
             "no_chat_template", "This model has no chat template. Build the vector with chat turned off."
         )
     try:
-        messages = [{"role": "user", "content": prompt}]
-        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        wire = [message.to_wire() for message in messages]
+        return tokenizer.apply_chat_template(wire, tokenize=False, add_generation_prompt=True)
     except Exception as error:  # templates raise whatever Jinja raises
         raise InvalidRequest(
-            "bad_messages", f"The model's chat template refuses {prompt!r:.60}: {error}. Build with chat turned off."
+            "bad_messages",
+            f"The model's chat template refuses {messages[-1].content!r:.60}: {error}. Build with chat turned off.",
         ) from error
 
 

@@ -6,9 +6,9 @@ from typing import Any
 from django import forms
 from django.conf import settings
 
-from inference.types import ModelInfo
+from inference.types import CreateVector, ModelInfo
 from steering.datasets.models import Dataset
-from steering.vectors.models import Vector
+from steering.vectors.models import METHOD_NAMES, Vector
 
 MIN_PAIRS = 2
 
@@ -24,9 +24,10 @@ class BuildForm(forms.Form):
         },
     )
     name = forms.CharField(required=False, max_length=120)
-    method = forms.ChoiceField(choices=[("mean_difference", "Mean difference"), ("caa", "CAA")])
+    method = forms.ChoiceField(choices=list(METHOD_NAMES.items()))
     pooling = forms.ChoiceField(choices=[("mean", "mean"), ("last", "last")], required=False)
     span = forms.ChoiceField(choices=[("answer", "answer"), ("all", "all")], required=False)
+    shots = forms.IntegerField(required=False, min_value=1, max_value=16)
     chat = forms.BooleanField(required=False)
     layers = forms.CharField(required=False, max_length=400)
 
@@ -60,6 +61,7 @@ class BuildForm(forms.Form):
         data = super().clean() or {}
         for field in ("pooling", "span"):
             data[field] = data.get(field) or self.DEFAULTS[field]
+        data["shots"] = data.get("shots") or CreateVector.shots
         dataset = data.get("dataset")
         data["name"] = (data.get("name") or "").strip() or (dataset.name[:120] if dataset else "")
         return data

@@ -19,9 +19,15 @@ from steering.datasets.starter_catalog import starter
 from steering.vectors.facts import Facts
 
 METHOD_NAMES = {
-    "caa": "CAA",
     "mean_difference": "mean difference",
     "imported": "imported",
+    "caa": "CAA",
+    "pca": "PCA of differences",
+    "pca_centered": "PCA, centred (repeng)",
+    "pca_center": "PCA around the middle (repeng)",
+    "logistic": "logistic probe",
+    "few_shot": "few-shot difference",
+    "prompt_difference": "prompt difference",
     "optimised_promotion": "optimised",
     "bipo": "BiPO",
     "melbo": "MELBO",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from inference.engine import Engine, Limits
 from inference.models.loader import load, torch_dtype
 from inference.store import VectorStore
-from inference.types import Intervention, Positions
+from inference.types import Condition, Intervention, Positions, Schedule
 from tests.inference import tiny
 from tests.inference.conftest import CACHE, wait_until_ready
 from tests.inference.driver import add, alone, direction, request, together
@@ -18,7 +20,16 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU he
 
 D = 32
 EDITS = [add(D, 1, seed=2, strength=4.0), Intervention("ablate", directions=(direction(D, 2, seed=5),))]
-ROWS = [(list(range(10, 30)), EDITS), (list(range(40, 47)), []), ([5], EDITS[:1])]
+GATES = [
+    Condition(1, 0.0, direction=direction(D, 1, seed=6).values, decided=decided) for decided in ("prompt", "token")
+]
+MORE = [
+    Intervention("rotate", 60.0, directions=(direction(D, 1, seed=3), direction(D, 2, seed=4))),
+    replace(EDITS[0], norm_preserving=True, schedule=Schedule("decay", 3)),
+    replace(EDITS[0], positions=Positions(prompt=False), condition=GATES[0]),
+    replace(EDITS[0], condition=GATES[1]),
+]
+ROWS = [(list(range(10, 30)), EDITS), (list(range(40, 47)), []), ([5], EDITS[:1]), (list(range(50, 70)), MORE)]
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)

@@ -11,7 +11,7 @@ from inference.store import load
 from inference.types import CreateVector, Pair, Progress, Result, Site
 from inference.vectors.extract import create_vector
 from inference.vectors.pooling import Pooler
-from inference.vectors.slices import slices
+from inference.vectors.slices import Part, shared, slices, whole
 from inference.vectors.spans import Reading
 
 PAIRS = (
@@ -133,19 +133,38 @@ def test_progress_only_grows_ends_at_the_total_and_estimates(tiny_model):
     assert "values" not in str(result.payload["vector"])
 
 
-def test_slices_keep_their_budget_and_take_every_text_once():
+def reading(*ids, at=None):
+    return Reading(ids, (len(ids) - 1 if at is None else at,))
+
+
+def test_padded_slices_keep_their_budget_and_take_every_text_once():
     readings = [Reading(tuple(range(n)), (0,)) for n in (5, 200, 40, 41, 7, 6, 5)]
-    made = list(slices(readings, torch.device("cpu")))
-    assert made[0] == [1]
-    assert sorted(i for texts in made for i in texts) == list(range(7))
-    assert all(len(texts) * max(len(readings[i].ids) for i in texts) <= 96 for texts in made[1:])
+    made = list(slices(readings, whole(readings), lambda: 96, padded=True))
+    assert [part.text for part in made[0]] == [1]
+    assert sorted(part.text for parts in made for part in parts) == list(range(7))
+    assert all(len(parts) * max(len(readings[p.text].ids) for p in parts) <= 96 for parts in made[1:])
+
+
+def test_what_texts_begin_with_is_read_once():
+    readings = [reading(1, 2, 3, 4, 5), reading(9, 9), reading(1, 2, 3, 4, 6, 7), reading(1, 2, 8)]
+    assert shared(readings) == [Part(2, 0), Part(3, 2), Part(1, 0), Part(0, 0)]
+    assert [[p.text for p in s] for s in slices(readings, shared(readings), lambda: 7, padded=False)] == [
+        [2, 3],
+        [1, 0],
+    ]
+
+
+def test_a_token_that_is_pooled_is_never_left_out():
+    twins = [reading(1, 2, 3), reading(1, 2, 3, at=1)]
+    assert [part.start for part in shared(twins)] == [0, 1]
+    assert shared([reading(4), reading(4)]) == [Part(0, 0), Part(1, 0)]
 
 
 def pooled(norms_by_token, positions, ids=None, special=frozenset()):
     """Pool one text whose residuals at its only layer are norm x a unit vector."""
-    residuals = torch.tensor(norms_by_token, dtype=torch.float32)[None, None, :, None] * torch.tensor([0.6, 0.8])
+    residuals = torch.tensor(norms_by_token, dtype=torch.float32)[:, None] * torch.tensor([0.6, 0.8])
     pooler = Pooler([Reading(tuple(ids or range(len(norms_by_token))), tuple(positions))], (0,), 2, special)
-    pooler.add(residuals, [0])
+    pooler.add([residuals], [0], [0])
     return pooler
 
 

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from inference.types import CreateVector
+from inference.types import CreateVector, Method
 from steering.accounts.models import User
 from steering.jobs.models import Job
 from steering.presets.models import Preset
@@ -44,7 +44,8 @@ def ended_job(program: Program, id: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("wrong", "status"),
     [
-        ({"layers": [30]}, 400), ({"layers": ["1"]}, 400), ({"method": "magic"}, 400), ({"chat": "yes"}, 400),
+        ({"layers": [30]}, 400), ({"layers": ["1"]}, 400), ({"method": "magic"}, 400), ({"shots": 0}, 400),
+        ({"chat": "yes"}, 400),
         ({"model": "gpt-9"}, 404), ({"dataset": "00000000-0000-0000-0000-000000000000"}, 400),
     ],
 )  # fmt: skip
@@ -54,6 +55,22 @@ def test_a_build_that_cannot_be_done_starts_nothing(
     program = Program(person)
     assert program.post("vectors/build/", {"dataset": a_dataset(program)["id"], **wrong})[0] == status
     assert not Job.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("method", get_args(Method))
+def test_every_method_of_the_model_side_can_be_asked_for(
+    person: User, fake_inference: FakeInference, method: str
+) -> None:
+    fake_inference.payload = payload_of(make_vector())
+    program = Program(person)
+    asked = {"dataset": a_dataset(program)["id"], "method": method, "shots": 2}
+    status, job = program.post("vectors/build/", asked)
+    assert status == 202
+    assert ended_job(program, job["id"])["state"] == "succeeded"
+    (request,) = fake_inference.jobs
+    assert isinstance(request, CreateVector) and request.method == method
+    assert request.shots == 2
 
 
 def test_a_strangers_dataset_is_as_absent_as_none(person: User, stranger: User, fake_inference: FakeInference) -> None:

@@ -10,7 +10,7 @@ const SCHEDULES = {
 const DECIDED = {
   none: ['always', ''],
   prompt: ['if the prompt', 'decided once, when the prompt has been read; steers generated tokens'],
-  token: ['at tokens whose residual', 'decided anew at every token'],
+  token: ['at tokens that', 'decided anew at every token'],
 };
 const MEASURES = { cosine: ['cosine', 'from −1 to 1, whatever the length'], projection: ['projection', 'in raw units of this layer'] };
 const ALWAYS = { threshold: 0, vector: '', layer: null, comparison: 'above', measure: 'cosine', pooling: 'mean' };
@@ -48,9 +48,10 @@ export class Advanced {
   }
 
   #length() {
-    const box = el('input', { type: 'checkbox', checked: Boolean(this.intervention.norm_preserving), disabled: this.intervention.operation === 'rotate' });
+    const always = this.intervention.operation === 'rotate';
+    const box = el('input', { type: 'checkbox', checked: always || Boolean(this.intervention.norm_preserving), disabled: always });
     box.addEventListener('change', () => { this.set({ norm_preserving: box.checked }); this.said.textContent = advancedText(this.intervention); });
-    return el('label', { class: 'check check-on' }, box, this.intervention.operation === 'rotate' ? 'Rotation keeps the length of the residual' : 'Keep the length of the residual');
+    return el('label', { class: 'check check-on' }, box, always ? 'Rotation keeps the length of the residual' : 'Keep the length of the residual');
   }
 
   #schedule() {
@@ -70,10 +71,10 @@ export class Advanced {
     const layers = (read?.layers ?? []).filter(layer => condition.decided === 'prompt' || layer <= this.intervention.layer);
     const pooling = this.#select('Of the prompt', { mean: ['mean', 'over its tokens, special ones left out'], last: ['last token', ''] }, condition.pooling, value => set({ pooling: value }));
     return [
-      this.#row('Steer', when, ...(condition.decided === 'prompt' ? [pooling] : []), 'has'),
-      this.#row('', this.#select('Measure of the condition', MEASURES, condition.measure, value => set({ measure: value, threshold: value === 'cosine' ? Math.min(1, Math.max(-1, condition.threshold)) : condition.threshold })), 'with',
+      this.#row('Steer', when, ...(condition.decided === 'prompt' ? [pooling] : [])),
+      this.#row('has', this.#select('Measure of the condition', MEASURES, condition.measure, value => set({ measure: value, threshold: value === 'cosine' ? Math.min(1, Math.max(-1, condition.threshold)) : condition.threshold })), 'with',
         this.#select('Vector of the condition', Object.fromEntries([['', ['this vector', '']], ...this.others.filter(v => v.id !== this.intervention.vector).map(v => [v.id, [v.name, '']])]), condition.vector ?? '', value => set({ vector: value, layer: null }))),
-      this.#row('', 'at',
+      this.#row('at',
         this.#select('Layer of the condition', Object.fromEntries([['', [condition.decided === 'token' ? `L${this.intervention.layer}` : `L${read?.recommended_layer ?? '?'}`, 'the usual one']], ...layers.map(l => [l, [`L${l}`, '']])]), condition.layer ?? '', value => set({ layer: value === '' ? null : Number(value) })),
         this.#select('Comparison', { above: ['above', ''], below: ['below', ''] }, condition.comparison, value => set({ comparison: value })),
         this.#number('Threshold', condition.threshold, condition.measure === 'cosine' ? { min: -1, max: 1, step: 0.01 } : { step: 'any' }, value => set({ threshold: value }))),

@@ -23,7 +23,7 @@ export function convert(value, vector, layer, to) {
 export function bounds(intervention, vector) {
   if (intervention.operation === 'ablate') return { min: 0, max: 1, step: 0.05, mark: 1 };
   if (intervention.operation === 'affine') return { min: -1, max: 2, step: 0.05, mark: 1 };
-  if (intervention.operation === 'rotate') return { min: 0, max: 180, step: 5, mark: 90 };
+  if (intervention.operation === 'rotate') return { min: 0, max: 180, step: 5, mark: null };
   const recommended = vector && intervention.operation === 'add' ? vector.recommended_strength : null;
   if (intervention.unit === 'relative') return { min: -RELATIVE_MAX, max: RELATIVE_MAX, step: 0.05, mark: recommended };
   const ratio = rawPerRelative(vector, intervention.layer) ?? 10;

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from rest_framework import serializers
 
+from inference.types import Method
 from steering.api.rest.shapes.fields import (
     Choice,
     Flag,
@@ -37,9 +38,15 @@ class VectorBuild(Strict):
 
     dataset = Id(help_text="The dataset to build from: at least two pairs, 24 make it reliable.")
     name = Title(required=False, help_text="The dataset's, if left out.")
-    method = Choice(choices=["mean_difference", "caa"], default="mean_difference")
+    method = Choice(choices=list(get_args(Method)), default="mean_difference")
     pooling = Choice(choices=["mean", "last"], default="mean")
     span = Choice(choices=["answer", "all"], default="answer", help_text="Which tokens are read.")
+    shots = Whole(
+        min_value=1,
+        max_value=16,
+        required=False,
+        help_text="Answered examples before each question: few_shot alone; 4.",
+    )
     chat = Flag(default=False, help_text="Format prompt and answer with the model's chat template.")
     layers = serializers.ListField(
         child=Whole(max_value=9999), required=False, max_length=MAX_LAYERS, help_text="All of them, if left out."
