@@ -66,7 +66,9 @@ async def measure(chosen: Options) -> None:
         it.wait_until_ready()
         peer = Peer("benchmarks.peers.ours", model=chosen.model, dtype=chosen.dtype)
         stack.callback(peer.close)
-        viewers = await asyncio.gather(*[open_viewer(await asyncio.to_thread(sign_in, person)) for person in people])
+        viewers = await asyncio.gather(
+            *[open_viewer(await asyncio.to_thread(sign_in, person.link)) for person in people]
+        )
         client = await aclosed.enter_async_context(httpx.AsyncClient(base_url=URL, limits=NO_LIMITS, timeout=60))
         await through_the_web(viewers[:2], 4)
         await through_the_api(client, [person.key for person in people[:2]], 4)

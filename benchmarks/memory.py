@@ -49,7 +49,7 @@ async def peak_of(model: str, dtype: str, rows: int, text: str, tokens: int) -> 
         with server(Path(name), **inference_settings(model, dtype)) as it:
             it.wait_until_ready()
             loaded = high_water(it.process.pid)
-            viewers = await asyncio.gather(*[open_viewer(await asyncio.to_thread(sign_in, one)) for one in people])
+            viewers = await asyncio.gather(*[open_viewer(await asyncio.to_thread(sign_in, one.link)) for one in people])
             counts = await asyncio.gather(*(write(viewer, text, tokens) for viewer in viewers))
             assert counts == [tokens] * rows, "a row ended early"
             return loaded, high_water(it.process.pid)

@@ -104,7 +104,7 @@ def start(stack: ExitStack, folder: Path, plan: Plan) -> tuple[dict[str, str], i
     command = ["manage.py", "web" if plan.redis else "serve", "--port", str(PORT)]
     web = stack.enter_context(process(folder, "web", command, **settings))
     wait_for(web, folder / "web", r"Uvicorn running" if plan.redis else r"is ready, loaded")
-    return settings, web.pid, [sign_in(person) for person in people]
+    return settings, web.pid, [sign_in(person.link) for person in people]
 
 
 def tiny_model(folder: Path, room: int) -> Path:

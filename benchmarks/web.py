@@ -111,10 +111,10 @@ def accounts(folder: Path, count: int, **settings: str) -> list[Account]:
     return [Account(f"{URL}/accounts/link/{token}/", key) for token, key in lines]
 
 
-def sign_in(account: Account) -> str:
-    """The cookies of a session begun by the account's one-time link."""
+def sign_in(link: str) -> str:
+    """The cookies of a session begun by a one-time link."""
     jar = CookieJar()
-    urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar)).open(account.link).close()
+    urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar)).open(link).close()
     return "; ".join(f"{cookie.name}={cookie.value}" for cookie in jar)
 
 

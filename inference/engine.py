@@ -39,6 +39,7 @@ from inference.types import (
     FinishReason,
     Forecast,
     GenerationRequest,
+    ImportVector,
     JobRequest,
     ModelInfo,
     OptimiseVector,
@@ -59,6 +60,7 @@ from inference.vectors.combining import combine_vectors
 from inference.vectors.comparing import compare_vectors
 from inference.vectors.extract import check_pairs, create_vector
 from inference.vectors.forecast import forecast
+from inference.vectors.imports import import_vector
 from inference.vectors.optimise.job import FINISH, optimise_vector
 
 log = logging.getLogger(__name__)
@@ -67,6 +69,7 @@ Emit = Callable[[Event], None]
 JOBS: dict[type, Callable[[LoadedModel, Any], Iterator[Progress | Result]]] = {
     CreateVector: create_vector,
     CheckPairs: check_pairs,
+    ImportVector: import_vector,
     OptimiseVector: optimise_vector,
     Forecast: forecast,
 }

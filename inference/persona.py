@@ -14,7 +14,7 @@ import time
 import unicodedata
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -268,7 +268,7 @@ async def _drafts(
     asked: Sequence[_Asked],
     round: int,
     tally: _Tally,
-) -> AsyncIterator[tuple[Pair | None, int]]:
+) -> AsyncGenerator[tuple[Pair | None, int], None]:
     """Each pair that can be used, or None where a text or a pair cannot, with how many texts have ended."""
     seeds = np.random.default_rng([job.seed, round, 1]).integers(2**31, size=2 * len(asked)).tolist()
     requests = [
@@ -328,7 +328,7 @@ def problem_of(pair: Pair) -> str:
 
 async def _judged(
     client: Inference, job: PersonaPairs | DescribedPairs, trait: str, drafts: Sequence[Pair], chat: bool, tally: _Tally
-) -> AsyncIterator[int]:
+) -> AsyncGenerator[int, None]:
     """Keep the pairs that pass; yields how many texts were judged."""
     question = f"Does this text show the following? {trait.strip().rstrip('.')}."
     scored: list[tuple[Pair, tuple[float, float]]] = []

@@ -520,6 +520,25 @@ class CompareVectors(Wire):
     kind: Literal["compare_vectors"] = "compare_vectors"
 
 
+@dataclass(frozen=True)
+class ImportVector(Wire):
+    """Take in directions of another program's file. Result.payload as of `CreateVector`.
+
+    `values` is base64 of float32[len(layers), d_model], little-endian, at `resid_post` of our `layers`. What one
+    relative unit is worth there is measured on neutral texts. `strength` is the raw multiple to begin with at
+    `recommended_layer`; `source` says where the directions came from, and is kept.
+    """
+
+    id: str
+    layers: tuple[int, ...]
+    values: str
+    recommended_layer: int
+    strength: float = 1.0
+    source: dict[str, Any] = field(default_factory=dict)
+    model: str = ""  # empty: whatever model is served
+    kind: Literal["import_vector"] = "import_vector"
+
+
 OPTIMISE_STEPS = {"promotion": 50, "bipo": 100, "melbo": 100}  # where a job asks for 0
 
 
@@ -635,7 +654,15 @@ class Divergence(Wire):
 
 
 JobRequest = (
-    CreateVector | CheckPairs | Forecast | OptimiseVector | Score | Divergence | CombineVectors | CompareVectors
+    CreateVector
+    | CheckPairs
+    | Forecast
+    | OptimiseVector
+    | CombineVectors
+    | CompareVectors
+    | ImportVector
+    | Score
+    | Divergence
 )
 JOB_REQUESTS: dict[str, type[JobRequest]] = {cls.kind: cls for cls in get_args(JobRequest)}
 

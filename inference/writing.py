@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ class Written:
 
 async def write_all(
     client: Inference, requests: Sequence[GenerationRequest], at_once: int = AT_ONCE
-) -> AsyncIterator[tuple[int, Written]]:
+) -> AsyncGenerator[tuple[int, Written], None]:
     """Yield each completion with its place among `requests`, as they end. Raises InferenceError for one that fails."""
     room, done = asyncio.Semaphore(at_once), asyncio.Queue[tuple[int, Written | BaseException]]()
 

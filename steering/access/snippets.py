@@ -53,6 +53,14 @@ def chat_snippets(base: str, secret: str, model: ModelInfo) -> list[Snippet]:
     ]
 
 
+def steered_snippets(base: str, secret: str, model: str, example: Example) -> list[Snippet]:
+    """The same request to a model named by its id, steered as `example` says."""
+    return [
+        Snippet("curl", "curl", _curl(base, secret, model, example)),
+        Snippet("python", "OpenAI client", _python(base, secret, model, example)),
+    ]
+
+
 def list_snippets(address: str, secret: str) -> list[Snippet]:
     """For keys that may not generate: read a list of the REST API."""
     auth = json.dumps(f"Bearer {secret}")

@@ -190,7 +190,7 @@ def parse_layers(text: str, n_layers: int) -> tuple[int, ...]:
 class UploadForm(forms.Form):
     file = forms.FileField(
         error_messages={
-            "required": "Choose a .safetensors file of a steering vector.",
+            "required": "Choose the file of a steering vector.",
             "empty": "The file is empty. Download it again from where it was made.",
         }
     )
@@ -214,7 +214,34 @@ class UploadForm(forms.Form):
 
 
 def _stem(filename: str) -> str:
-    return re.sub(r"\.safetensors$", "", filename, flags=re.IGNORECASE)[:120] or "uploaded vector"
+    return re.sub(r"\.(safetensors|gguf|json|svec)$", "", filename, flags=re.IGNORECASE)[:120] or "uploaded vector"
+
+
+class DraftForm(forms.Form):
+    """What a file of another program leaves open. `site` is asked for where the format does not say it."""
+
+    name = forms.CharField(max_length=120, error_messages={"required": "A vector needs a name."})
+    site = forms.ChoiceField(
+        choices=[("", "as the format says"), ("resid_post", "resid_post"), ("resid_pre", "resid_pre")], required=False
+    )
+    layer = forms.IntegerField(
+        required=False, min_value=0, error_messages={"invalid": "A layer is a whole number, counted from 0."}
+    )
+    strength = forms.FloatField(initial=1.0, error_messages={"invalid": "The strength is a number, such as 1.5."})
+    leave_out = forms.BooleanField(required=False)
+
+    def __init__(self, *args: Any, understood: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.understood = understood
+
+    def clean(self) -> dict[str, Any]:
+        model, width = self.understood.model, self.understood.loose.d_model
+        if model.d_model and model.d_model != width:
+            raise forms.ValidationError(
+                f"The directions are {width} numbers wide and {model.id} is {model.d_model} wide. Choose the model that"
+                " the vector was made on, or have this server load it."
+            )
+        return super().clean() or {}
 
 
 class RenameForm(forms.ModelForm):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from django.db import transaction
 from django.db.models import RestrictedError
+from django.shortcuts import get_object_or_404
 
 from inference.errors import InvalidRequest
 from inference.types import SteeringVector
@@ -62,6 +64,11 @@ def starter_keep(*, slug: str, data: bytes, dataset: Dataset | None, evaluation:
         "dataset_version": dataset.version if dataset else 0,
     }
     return Vector.objects.update_or_create(owner=None, slug=slug, defaults=values)[0]
+
+
+def visible(user: Any, pk: UUID) -> Vector:
+    """A vector that `user` may open and download. Raises Http404 alike where there is none and where it is others'."""
+    return get_object_or_404(Vector.objects.visible_to(user).select_related("dataset", "owner"), pk=pk)
 
 
 def vector_delete(vector: Vector) -> None:

@@ -101,6 +101,10 @@ def method_of(key: str) -> Method | None:
     return next((method for method in methods() if method.key == key), None)
 
 
+OTHERS = {"combination": "combination", "imported": "imported", "optimised_promotion": "Optimised"}  # never chosen
+
+
 def name_of(key: str) -> str:
+    """What pages call the method of a build, or of a vector."""
     found = next((method for method in CATALOG if method.key == key), None)
-    return found.name if found else key
+    return found.name if found else OTHERS.get(key, key)

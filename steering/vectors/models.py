@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 from functools import cached_property
 from typing import Any, Self
 
@@ -103,3 +104,28 @@ class Vector(models.Model):
             "norms": facts.norms,
             "affine_layers": facts.affine_layers,
         }
+
+
+class VectorDraft(models.Model):
+    """A file of another program that is being looked at, as it was uploaded."""
+
+    KEPT_PER_PERSON = 5
+    KEPT_FOR = timedelta(days=7)
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="vector_drafts")
+    filename = models.CharField(max_length=200)
+    name = models.CharField(max_length=120)
+    data = models.BinaryField()
+    created_at = models.DateTimeField(default=timezone.now)
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-created_at",)
+
+    def __str__(self) -> str:
+        return self.filename
+
+    def get_absolute_url(self) -> str:
+        return reverse("vectors:draft", args=[self.pk])

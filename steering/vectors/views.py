@@ -10,18 +10,17 @@ from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
-from django.utils.text import slugify
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods
 
-from inference.errors import InferenceError
-from steering import gateway
 from steering.datasets.lint import lint
 from steering.datasets.models import Dataset
 from steering.jobs.models import Job
 from steering.vectors import builds, library
+from steering.vectors.elsewhere import snippets_of
 from steering.vectors.evaluation import Evaluation
-from steering.vectors.forms import BuildForm, RenameForm, UploadForm
+from steering.vectors.exports import again_url, exports_of
+from steering.vectors.forms import BuildForm, RenameForm
 from steering.vectors.methods import methods, name_of
 from steering.vectors.models import Vector
 from steering.workers.choice import served
@@ -116,33 +115,16 @@ def vector_forecast(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
         "method": name_of(job.request["method"]),
         "recipe": builds.recipe_of(job),
         "dataset": dataset,
-        "changed": bool(dataset) and dataset.version != job.request["dataset_version"],
+        "changed": dataset is not None and dataset.version != job.request["dataset_version"],
         "disagreeing": builds.disagreeing(job, dataset),
         "fields": builds.build_settings(job),
     }
     return render(request, "vectors/forecast.html", context)
 
 
-@require_http_methods(["GET", "POST"])
-def vector_upload(request: HttpRequest) -> HttpResponse:
-    form = UploadForm(request.POST or None, request.FILES or None)
-    if request.method == "POST" and form.is_valid():
-        try:
-            vector, added = library.vector_upload(
-                owner=request.user, name=form.cleaned_data["name"], data=form.cleaned_data["file"].read()
-            )
-        except InferenceError as error:
-            form.add_error("file", error.message)
-        else:
-            note = "is in your library now." if added else "was in the library already."
-            messages.success(request, f"“{vector.name}” {note}")
-            return redirect(vector)
-    return render(request, "vectors/upload.html", {"form": form})
-
-
 @require_GET
 def vector_detail(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
-    vector = _visible(request, pk)
+    vector = library.visible(request.user, pk)
     found = served(request)
     model = found.model
     context = {
@@ -155,22 +137,17 @@ def vector_detail(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
         "mine": vector.owner_id == request.user.pk,
         "plots": _plots(vector),
         "provenance": _provenance(vector),
+        "exports": exports_of(vector, model),
+        "snippets": snippets_of(vector, request.build_absolute_uri("/v1"), model),
+        "again": again_url(vector) if vector.dataset else "",
+        "open_export": request.GET.get("open") == "export",
     }
     return render(request, "vectors/detail.html", context)
 
 
 @require_GET
-def vector_download(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
-    vector = _visible(request, pk)
-    data = gateway.call(gateway.inference().get_vector(vector.content_id), timeout=60)
-    name = slugify(vector.name) or "vector"
-    headers = {"Content-Disposition": f'attachment; filename="{name}.safetensors"'}
-    return HttpResponse(data, content_type="application/octet-stream", headers=headers)
-
-
-@require_GET
 def vector_json(request: HttpRequest, pk: uuid.UUID) -> JsonResponse:
-    vector = _visible(request, pk)
+    vector = library.visible(request.user, pk)
     usable = vector.usable_on(served(request).model)
     facts = vector.playground_facts(usable=usable) | {"summary": vector.summary, "evaluation": vector.evaluation}
     return JsonResponse(facts)
@@ -196,10 +173,6 @@ def vector_delete(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     library.vector_delete(vector)
     messages.success(request, f"“{vector.name}” was deleted.")
     return redirect("vectors:list")
-
-
-def _visible(request: HttpRequest, pk: uuid.UUID) -> Vector:
-    return get_object_or_404(Vector.objects.visible_to(request.user).select_related("dataset", "owner"), pk=pk)
 
 
 def _own(request: HttpRequest, pk: uuid.UUID) -> Vector:

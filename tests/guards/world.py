@@ -15,6 +15,7 @@ from django.test import Client
 from django.test.client import ClientHandler
 from django.urls import URLPattern, URLResolver, get_resolver
 
+from inference.interchange import write
 from inference.persona import DescribedPairs
 from inference.types import ModelInfo, Pair
 from steering import gateway
@@ -32,7 +33,7 @@ from steering.presets.content import PresetContent
 from steering.presets.models import Preset
 from steering.rating.models import Item, Study
 from steering.vectors import builds
-from steering.vectors.models import Vector
+from steering.vectors.models import Vector, VectorDraft
 from steering.vectors.uses import VectorUse
 from tests.fake_inference import FakeInference
 from tests.steering.play import a_run, keep_vector
@@ -43,7 +44,7 @@ PAIRS = [Pair(f"Calm {n}.", f"Angry {n}!", "How are you?") for n in range(6)]
 FORECAST = {"dataset_name": "Moods", "dataset_version": 1, "pairs": 6}
 ASKED = DescribedPairs("", "cheerful").to_wire() | {"name": "Cheerful", "keep_as": "draft"}
 HANDLERS = {csrf: ClientHandler(enforce_csrf_checks=csrf) for csrf in (False, True)}  # middleware is loaded once
-OWNED: list[Any] = [Dataset, Vector, Job, Run, Preset, Study, ImportDraft, ApiKey, Experiment, Measurement]
+OWNED: list[Any] = [Dataset, Vector, VectorDraft, Job, Run, Preset, Study, ImportDraft, ApiKey, Experiment, Measurement]
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,8 @@ class World:
         draft = ImportDraft.objects.create(owner=owner, source="pairs.jsonl", text='{"positive":"a","negative":"b"}')
         use = VectorUse(vector=str(vector.pk), strength=0.3)
         preset = presets.save(owner, name="calm", version="1.0", model=_model(fake), content=PresetContent(uses=(use,)))
+        file = write(make_vector(seed=seed), "gguf").data
+        vector_draft = VectorDraft.objects.create(owner=owner, filename="calm.gguf", name="Calm", data=file)
         experiment = _experiment(owner, vector, _model(fake))
         study = Study.objects.create(owner=owner, name="Calm", question="Which?", model_id="m", state=Study.State.READY)
         Item.objects.create(study=study, position=0, prompt="Hi", seed=1, base="Hello", steered="Hello there")
@@ -127,6 +130,7 @@ class World:
             "forecast": forecast,
             "asking": asking,
             "written": written,
+            "vector_draft": vector_draft,
         }
 
     def caller(self, who: str, *, csrf: bool = False) -> Client:

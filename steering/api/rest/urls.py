@@ -37,6 +37,7 @@ urlpatterns = [
     path("vectors/optimise/", vectors.Optimisations.as_view(), name="vector-optimise"),
     path("vectors/import/", vectors.Imports.as_view(), name="vector-import"),
     path("vectors/<uuid:id>/", vectors.OneVector.as_view(), name="vector"),
+    path("vectors/<uuid:id>/recipe/", vectors.Recipes.as_view(), name="vector-recipe"),
     path("vectors/<uuid:id>/download/", vectors.Downloads.as_view(), name="vector-download"),
     path("presets/", presets.Presets.as_view(), name="presets"),
     path("presets/<uuid:id>/", presets.OnePreset.as_view(), name="preset"),

@@ -20,6 +20,7 @@ from steering.api.rest.shapes.fields import (
     owner_field,
     search_field,
 )
+from steering.vectors.exports import WRITTEN
 from steering.vectors.forms import MOST_SEEDS, MOST_STEPS, MOST_VECTORS
 from steering.vectors.methods import methods
 from steering.vectors.models import Vector
@@ -120,8 +121,42 @@ class VectorOptimise(Strict):
 
 
 class VectorImport(Strict):
-    file = serializers.FileField(help_text="A .safetensors file of a steering vector.")
+    """A form, in which everything is text. All but the first two are for files of other programs."""
+
+    file = serializers.FileField(
+        help_text="A steering vector: safetensors, a GGUF control vector, Mechanex JSON, or svec."
+    )
     name = Title(required=False, help_text="The file's, if left out.")
+    site = serializers.ChoiceField(
+        choices=["resid_post", "resid_pre"],
+        required=False,
+        help_text="Whether the file's layer L is what block L passes on or what it takes in; the format's, if left out."
+        " Safetensors of other programs do not say it, and need it here.",
+    )
+    layer = serializers.IntegerField(
+        required=False, min_value=0, max_value=9999, help_text="The layer to recommend, counted our way."
+    )
+    strength = serializers.FloatField(
+        default=1.0, min_value=-10_000, max_value=10_000, help_text="The multiple of the vector to begin with."
+    )
+    leave_out = serializers.BooleanField(
+        default=False, help_text="Agree to lose layers that lie before block 0, which cannot be steered here."
+    )
+    model = serializers.CharField(
+        required=False, allow_blank=True, max_length=300, help_text="The model it was made on; the default, if empty."
+    )
+
+
+class VectorDownload(Strict):
+    format = serializers.ChoiceField(
+        choices=["safetensors", *WRITTEN], default="safetensors", help_text="Of which program."
+    )
+    layers = serializers.CharField(
+        default="recommended",
+        max_length=400,
+        help_text="recommended, all, or numbers with commas; safetensors always has all. Other programs add every layer"
+        " of a file at once.",
+    )
 
 
 class VectorChange(Strict):
@@ -181,6 +216,28 @@ class VectorDetail(VectorShape):
         child=serializers.JSONField(allow_null=True), help_text="What was measured on answers; empty if nothing was."
     )
     provenance = serializers.DictField(child=serializers.JSONField(allow_null=True))
+
+
+class RecipeDataset(serializers.Serializer):
+    digest = serializers.CharField(allow_blank=True)
+    pairs = serializers.IntegerField()
+    name = serializers.CharField(allow_null=True)
+    version = serializers.IntegerField(allow_null=True)
+
+
+class VectorRecipe(serializers.Serializer):
+    recipe = serializers.IntegerField(help_text="The version of this shape.")
+    id = serializers.CharField()
+    model = serializers.CharField()
+    revision = serializers.CharField(allow_blank=True)
+    method = serializers.CharField()
+    settings = serializers.DictField(child=serializers.JSONField())
+    read_positions = serializers.CharField()
+    dataset = RecipeDataset()
+    recommended = serializers.DictField(child=serializers.JSONField())
+    provenance = serializers.DictField(child=serializers.JSONField(allow_null=True))
+    build = serializers.DictField(child=serializers.JSONField(), allow_null=True, help_text="To build it again.")
+    again = serializers.CharField(allow_null=True, help_text="The build page with these settings.")
 
 
 def vector_to_json(vector: Vector) -> dict[str, Any]:

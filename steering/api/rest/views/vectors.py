@@ -5,11 +5,11 @@ from uuid import UUID
 from django.http import HttpResponse
 from django.urls import reverse
 from django.utils.datastructures import MultiValueDict
-from django.utils.text import slugify
 from drf_spectacular.types import OpenApiTypes
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from inference.interchange import is_ours, read
 from inference.types import Datapoint
 from steering import gateway
 from steering.api.idempotency import Answer
@@ -23,7 +23,8 @@ from steering.api.rest.shapes import vectors as shapes
 from steering.api.rest.shapes.fields import owned
 from steering.api.rest.shapes.jobs import JobShape, job_to_json
 from steering.datasets.models import Dataset
-from steering.vectors import builds, library, optimising
+from steering.vectors import builds, drafts, exports, library, optimising
+from steering.vectors.files import as_file
 from steering.vectors.forms import BuildForm, RenameForm, UploadForm
 from steering.vectors.models import Vector
 
@@ -137,13 +138,15 @@ class Imports(Endpoint):
     @operation(
         "vectors_import",
         "Import a vector",
-        says="A file that was downloaded from a Steerboard. 200 says that it was in your library already.",
+        says="A file of Steerboard is kept at once; 200 says that it was in your library already. The file of another "
+        "program starts a job (202) that measures what a unit of strength is and leads to the vector.",
         scope=SCOPE,
         body={"multipart/form-data": shapes.VectorImport},
         answers=shapes.VectorDetail,
         status=201,
-        also={200: shapes.VectorDetail},
+        also={200: shapes.VectorDetail, 202: JobShape},
         once=True,
+        errors=(404,),
     )
     def post(self, request: Request) -> Response:
         asked = self.read(shapes.VectorImport)
@@ -151,12 +154,23 @@ class Imports(Endpoint):
         if not form.is_valid():
             raise invalid(form.errors)
 
+        name, data = form.cleaned_data["name"], form.cleaned_data["file"].read()
+
+        def take_in() -> Answer:
+            told = {key: asked[key] for key in ("site", "layer", "strength", "leave_out") if key in asked}
+            model = model_named(asked.get("model", ""))
+            job = drafts.vector_import(
+                owner=request.user, name=name, loose=read(data), model=model.id, who=self.who, source="rest", **told
+            )
+            return created(job_to_json(job), reverse("rest:job", args=[job.pk]), 202)
+
         def keep() -> Answer:
-            name, file = form.cleaned_data["name"], form.cleaned_data["file"]
-            vector, added = library.vector_upload(owner=request.user, name=name, data=file.read())
+            vector, added = library.vector_upload(owner=request.user, name=name, data=data)
             where = reverse("rest:vector", args=[vector.pk])
             return created(shapes.vector_detail(vector), where, 201 if added else 200)
 
+        if not is_ours(data):
+            return self.once(take_in)
         return self.once(keep, atomic=False)  # a file's bytes are known by their content: a second time is harmless
 
 
@@ -204,17 +218,36 @@ class Downloads(Endpoint):
     @operation(
         "vectors_download",
         "Download a vector",
-        says="A safetensors file with the directions, and all that is known of them as metadata.",
+        says="Safetensors have the directions and all that is known of them as metadata. In files of other programs "
+        "the header X-Steerboard-Site says which of their layers is which of ours.",
         scope=SCOPE,
+        query=shapes.VectorDownload,
         answers=None,
-        also={(200, "application/octet-stream"): OpenApiTypes.BINARY},
-        errors=(404,),
+        also={(200, "application/octet-stream"): OpenApiTypes.BINARY, (200, "application/json"): OpenApiTypes.OBJECT},
+        errors=(400, 404),
     )
     def get(self, request: Request, id: UUID) -> HttpResponse:
         vector = _visible(self, id)
-        data = gateway.call(gateway.inference().get_vector(vector.content_id), timeout=60)
-        headers = {"Content-Disposition": f'attachment; filename="{slugify(vector.name) or "vector"}.safetensors"'}
-        return HttpResponse(data, content_type="application/octet-stream", headers=headers)
+        query = self.query(shapes.VectorDownload)
+        if query["format"] == "safetensors":
+            return as_file(vector, exports.vector_bytes(vector))
+        layers = exports.parse_layers(query["layers"])
+        return as_file(vector, exports.vector_written(vector, query["format"], layers, gateway.model_info()))
+
+
+class Recipes(Endpoint):
+    scope = SCOPE
+
+    @operation(
+        "vectors_recipe",
+        "Get a vector's recipe",
+        says="The exact settings and the digest of the dataset; `build` is a body for building it again.",
+        scope=SCOPE,
+        answers=shapes.VectorRecipe,
+        errors=(404,),
+    )
+    def get(self, request: Request, id: UUID) -> Response:
+        return Response(exports.recipe_of(_visible(self, id)))
 
 
 def _visible(endpoint: Endpoint, id: UUID) -> Vector:
