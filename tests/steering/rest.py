@@ -15,7 +15,7 @@ from steering.access.models import SCOPES, ApiKey
 from steering.accounts.models import User
 
 Json = dict[str, Any]
-PAIRS = [{"prompt": f"Question {i}?", "positive": f"A calm answer {i}.", "negative": f"Rage {i}!"} for i in range(3)]
+PAIRS = [{"prompt": f"Question {i}?", "positive": f"A calm answer {i}.", "negative": f"Rage {i}!"} for i in range(4)]
 
 
 class Program:

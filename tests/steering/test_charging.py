@@ -255,7 +255,9 @@ def test_a_page_that_starts_a_job_above_a_limit_says_so(person: User, browser_of
     from steering.datasets.library import dataset_create
 
     limit(person, requests_per_minute=0)
-    dataset = dataset_create(owner=person, name="d", description="", rows=[Pair("a", "b", "p"), Pair("c", "d", "p")])
+    dataset = dataset_create(
+        owner=person, name="d", description="", rows=[Pair(f"a{n}", f"b{n}", "p") for n in range(4)]
+    )
     form = {"dataset": dataset.pk, "method": "mean_difference", "pooling": "mean", "span": "answer", "name": ""}
     response = browser_of(person).post("/vectors/build/", form)
     assert response.status_code == 429

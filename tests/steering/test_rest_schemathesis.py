@@ -24,10 +24,13 @@ from schemathesis.generation import GenerationMode  # noqa: E402
 from schemathesis.specs.openapi import checks  # noqa: E402
 
 from inference.types import CreateVector, Pair  # noqa: E402
+from steering import gateway  # noqa: E402
 from steering.access.keys import create_key  # noqa: E402
 from steering.access.models import SCOPES  # noqa: E402
 from steering.accounts.models import User  # noqa: E402
 from steering.datasets.library import dataset_create  # noqa: E402
+from steering.experiments import defaults  # noqa: E402
+from steering.experiments.models import Experiment  # noqa: E402
 from steering.jobs.models import Job  # noqa: E402
 from steering.jobs.runner import job_start  # noqa: E402
 from steering.playground.models import LaneOutput, Run  # noqa: E402
@@ -94,6 +97,13 @@ class World:
     def jobs(self) -> Any:
         request = CreateVector(id="", pairs=(Pair("calm", "angry"),))
         return Job.objects.first() or job_start(owner=self.owner, kind="check", title="A job", request=request)
+
+    def experiments(self) -> Any:
+        if found := Experiment.objects.exclude(state__in=Experiment.ACTIVE).first():
+            return found
+        settings = defaults.find_of(self.vectors(), gateway.call(self.inference.describe())).to_wire()
+        about = {"recipe": "find", "name": "A search", "model_id": MODEL, "state": "cancelled"}
+        return Experiment.objects.create(owner=self.owner, settings=settings, **about)
 
     def keys(self) -> Any:
         return create_key(owner=self.owner, name=f"key {time.monotonic_ns()}", scopes=["jobs"])[0]

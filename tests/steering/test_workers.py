@@ -172,7 +172,7 @@ def test_vectors_are_usable_on_the_chosen_model_only(browser_of: Any, person: Us
 def test_a_vector_is_built_on_the_model_that_was_picked(
     browser_of: Any, person: User, two_models: FakeInference
 ) -> None:
-    rows = [Pair("yes", "no"), Pair("good", "bad")]
+    rows = [Pair(f"yes {n}", f"no {n}") for n in range(4)]
     dataset = dataset_create(owner=person, name="Two", description="", rows=rows)
     form = {"dataset": str(dataset.pk), "method": "caa", "model": OTHER}
     browser_of(person).post(reverse("vectors:build"), form)

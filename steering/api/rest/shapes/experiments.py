@@ -15,7 +15,7 @@ STATES = [state.value for state in Experiment.State]
 
 
 def _anything(**options: Any) -> serializers.DictField:
-    return serializers.DictField(child=serializers.JSONField(allow_null=True), **options)
+    return serializers.DictField(child=serializers.JSONField(), **options)
 
 
 class ExperimentQuery(PageQuery):

@@ -33,13 +33,13 @@ class JobShape(serializers.Serializer):
     note = serializers.CharField(allow_blank=True, help_text="What is being done.")
     eta_seconds = serializers.FloatField(allow_null=True)
     facts = serializers.DictField(
-        child=serializers.JSONField(allow_null=True), help_text="What a page draws meanwhile, such as a loss curve."
+        child=serializers.JSONField(), help_text="What a page draws meanwhile, such as a loss curve."
     )
     seconds = serializers.FloatField(allow_null=True, help_text="How long it took; null before it ended.")
     error = JobErrorShape(allow_null=True)
-    settings = serializers.DictField(child=serializers.JSONField(allow_null=True), help_text="What was asked for.")
+    settings = serializers.DictField(child=serializers.JSONField(), help_text="What was asked for.")
     facts = serializers.DictField(
-        child=serializers.JSONField(allow_null=True),
+        child=serializers.JSONField(),
         help_text="What the work says of itself, such as a loss curve.",
     )
     dataset = serializers.UUIDField(allow_null=True, help_text="The dataset that was written, once it is there.")

@@ -65,7 +65,7 @@ class PresetShape(serializers.Serializer):
     mine = serializers.BooleanField()
     uses = UsedShape(many=True)
     system_prompt = serializers.CharField(allow_blank=True)
-    sampling = serializers.DictField(child=serializers.JSONField(allow_null=True))
+    sampling = serializers.DictField(child=serializers.JSONField())
     created_at = serializers.DateTimeField()
 
 

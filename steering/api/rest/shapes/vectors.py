@@ -213,9 +213,9 @@ class VectorDetail(VectorShape):
     )
     stats = LayerShape(many=True)
     evaluation = serializers.DictField(
-        child=serializers.JSONField(allow_null=True), help_text="What was measured on answers; empty if nothing was."
+        child=serializers.JSONField(), help_text="What was measured on answers; empty if nothing was."
     )
-    provenance = serializers.DictField(child=serializers.JSONField(allow_null=True))
+    provenance = serializers.DictField(child=serializers.JSONField())
 
 
 class RecipeDataset(serializers.Serializer):
@@ -235,7 +235,7 @@ class VectorRecipe(serializers.Serializer):
     read_positions = serializers.CharField()
     dataset = RecipeDataset()
     recommended = serializers.DictField(child=serializers.JSONField())
-    provenance = serializers.DictField(child=serializers.JSONField(allow_null=True))
+    provenance = serializers.DictField(child=serializers.JSONField())
     build = serializers.DictField(child=serializers.JSONField(), allow_null=True, help_text="To build it again.")
     again = serializers.CharField(allow_null=True, help_text="The build page with these settings.")
 
