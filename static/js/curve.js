@@ -19,7 +19,7 @@ const number = (value, digits) => (Number.isFinite(value) ? value.toFixed(digits
 
 function sentence({ step, steps, loss, best, norm, phase, vector }) {
   const parts = [
-    vector ? `vector ${vector}` : '', phase ?? '', steps ? `step ${step} of ${steps}` : '',
+    vector ? `vector ${vector}` : '', phase === 'bounded' ? 'holding the KL' : '', steps ? `step ${step} of ${steps}` : '',
     Number.isFinite(loss) ? `loss ${number(loss, 3)}` : '',
     Number.isFinite(best) ? `best ${number(best, 3)}` : '', Number.isFinite(norm) ? `norm ${number(norm, 1)} raw` : '',
   ];

@@ -144,7 +144,7 @@ def _says(vector: Vector, *, again: bool) -> str:
         version = f", version {vector.dataset_version}" if vector.dataset_version else ""
         now = vector.dataset.version if vector.dataset else 0
         since = f" The dataset has changed since, and is version {now} now." if now != vector.dataset_version else ""
-        return f"Made by {vector.method_name} from “{vector.dataset}”{version}; `build` makes it again.{since}"
+        return f"{vector.method_name} of “{vector.dataset}”{version}; `build` makes it again.{since}"
     if _is_trained(vector) and not vector.dataset_id:
         return "Optimised for datapoints that no dataset here holds; their digest tells whether others are the same."
     return "Built from a dataset that is not in this library; its digest tells whether another is the same."

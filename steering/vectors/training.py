@@ -19,6 +19,7 @@ USED = {
     "max_norm": "Largest norm",
     "target_layer": "Layer to change",
 }
+OWN = ("steps", "learning_rate", "max_norm", "target_layer")  # defaults that are the method's
 ASKED = {
     "form": "Form",
     "rank": "Rank",
@@ -53,15 +54,18 @@ def training_of(method: str, facts: Facts) -> Training | None:
         return None
     used, asked = _dict(facts.provenance.get("used")), _dict(facts.provenance.get("settings"))
     rows = [(title, _word(used[name])) for name, title in USED.items() if used.get(name)]
+    if asked.get("form") != "affine":
+        asked = asked | {"rank": None}
     rows += [(title, _word(asked[name])) for name, title in ASKED.items() if asked.get(name) not in (None, 0, "")]
     return Training(KINDS.get(method, method), curve, rows)
 
 
 def settings_of(facts: Facts) -> dict[str, Any]:
-    """What was asked of the job, by the names of OptimiseVector, without what was left to its defaults."""
+    """What it was trained with, by the names of OptimiseVector: the method's own numbers, and what else was asked."""
     fresh = OptimiseVector(id="", datapoints=(), layer=0).to_wire()
     said = _dict(facts.provenance.get("settings")) | {"kl_texts": _list(facts.provenance.get("kl_texts"))}
-    return {name: value for name, value in said.items() if name in fresh and value != fresh[name]}
+    used = {name: value for name, value in _dict(facts.provenance.get("used")).items() if name in OWN and value}
+    return used | {name: value for name, value in said.items() if name in fresh and value != fresh[name]}
 
 
 def _word(value: Any) -> str:
