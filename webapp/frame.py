@@ -33,9 +33,9 @@ NAVIGATION = {
         Place("Playground", "playground:home", "i-lanes", "g p"),
         Place("Vectors", "vectors:list", "i-vector", "g v", "vectors.Vector"),
         Place("Presets", "presets:list", "i-save", "g e", "presets.Preset"),
-        Place("Human rating", "rating:list", "i-star", "g h", "rating.Study"),
         Place("Datasets", "datasets:list", "i-data", "g d", "datasets.Dataset"),
         Place("Experiments", "experiments:list", "i-flask", "g x", "experiments.Experiment"),
+        Place("Human rating", "rating:list", "i-star", "g h", "rating.Study"),
     ),
     "Serve": (
         Place("Keys & usage", "access:keys", "i-key", "g k"),

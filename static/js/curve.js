@@ -1,4 +1,4 @@
-// The loss curve of a build that optimises: drawn from the job's facts, again whenever jobs.js hears of new ones.
+// The loss curve of an optimised vector: of a job that runs, drawn again whenever jobs.js hears of it, or as it was kept.
 import { drawFigures } from './plots.js';
 
 const place = document.querySelector('[data-curve]');
@@ -6,7 +6,7 @@ const words = document.querySelector('[data-curve-facts]');
 let figure, drawn = '';
 
 function figureOf(curve) {
-  const title = 'Loss, nats';
+  const title = place.dataset.loss;
   const name = place.dataset.curve.toLowerCase().replace(/[^a-z0-9]+/g, '-') || 'vector';
   return {
     title, file: `${name}-loss`, digits: 3,
@@ -19,8 +19,8 @@ const number = (value, digits) => (Number.isFinite(value) ? value.toFixed(digits
 
 function sentence({ step, steps, loss, best, norm, phase, vector }) {
   const parts = [
-    vector ? `vector ${vector}` : '', phase ?? '', steps ? `step ${step} of ${steps}` : '',
-    Number.isFinite(loss) ? `loss ${number(loss, 3)} nats` : '',
+    vector ? `vector ${vector}` : '', phase === 'bounded' ? 'holding the KL' : '', steps ? `step ${step} of ${steps}` : '',
+    Number.isFinite(loss) ? `loss ${number(loss, 3)}` : '',
     Number.isFinite(best) ? `best ${number(best, 3)}` : '', Number.isFinite(norm) ? `norm ${number(norm, 1)} raw` : '',
   ];
   return parts.filter(Boolean).join(' · ');
@@ -29,9 +29,10 @@ function sentence({ step, steps, loss, best, norm, phase, vector }) {
 function show(facts) {
   const curve = (facts.curve ?? []).filter(([step, loss]) => Number.isFinite(step) && Number.isFinite(loss));
   const now = JSON.stringify(curve);
-  if (!curve.length || now === drawn) return;
+  if (!curve.length) return;
+  if (words) words.textContent = sentence(facts);
+  if (now === drawn) return;
   drawn = now;
-  words.textContent = sentence(facts);
   if (figure) figure.update(figureOf(curve));
   else [figure] = drawFigures(place, [figureOf(curve)]);
 }

@@ -23,7 +23,9 @@ class JobRow {
     this.estimate = row.querySelector('[data-job-estimate]');
     this.note = row.querySelector('[data-job-note]');
     this.form = row.querySelector('[data-job-cancel]');
-    this.form.addEventListener('submit', event => this.cancel(event));
+    this.finishing = row.querySelector('[data-job-finish]');
+    this.form.addEventListener('submit', event => this.ask(event, this.form, 'Not cancelled'));
+    this.finishing?.addEventListener('submit', event => this.ask(event, this.finishing, 'Not stopped'));
     this.poll();
   }
 
@@ -40,18 +42,20 @@ class JobRow {
     setTimeout(() => this.poll(), wait);
   }
 
-  async cancel(event) {
+  /** Cancel, or stop and keep the best. */
+  async ask(event, form, trouble) {
     event.preventDefault();
-    const button = this.form.querySelector('button');
+    const button = form.querySelector('button');
     button.disabled = true;
     try {
       const headers = { Accept: 'application/json', 'X-CSRFToken': csrfToken() };
-      const response = await fetch(this.form.action, { method: 'POST', headers });
+      const response = await fetch(form.action, { method: 'POST', headers });
       if (!response.ok) throw new Error(String(response.status));
+      if (form === this.finishing) button.textContent = 'Stopping';
       this.draw(await response.json());
     } catch {
       button.disabled = false;
-      toast('Not cancelled', 'The server did not answer. Try again in a moment.');
+      toast(trouble, 'The server did not answer. Try again in a moment.');
     }
   }
 
@@ -83,6 +87,7 @@ class JobRow {
     this.row.querySelector('.spin').hidden = true;
     this.estimate.textContent = ENDINGS[job.state];
     this.note.textContent = job.error_message ? ` · ${job.error_message}` : '';
+    this.finishing?.remove();
     this.form.replaceWith(...openLink(job));
     say(`${job.title}: ${ENDINGS[job.state]}`);
   }

@@ -96,7 +96,7 @@ function layout(figure, ink) {
     paper_bgcolor: 'transparent', plot_bgcolor: 'transparent',
     font: { family: ink.font, size: 11, color: ink.faint },
     hoverlabel: { bgcolor: ink.over, bordercolor: ink.strong, font: { family: ink.font, color: ink.text } },
-    xaxis: { ...axis, showgrid: false, title: { text: x.label, font: { size: 11 }, standoff: 6 }, nticks: 11, range: [x.values[0] - 0.5, x.values.at(-1) + 0.5] },
+    xaxis: { ...axis, showgrid: false, title: { text: x.label, font: { size: 11 }, standoff: 6 }, nticks: Math.max(2, Math.min(11, x.values.length)), range: [x.values[0] - 0.5, x.values.at(-1) + 0.5] },
     yaxis: { ...axis, ...y },
     shapes: [...(shade ? [shadeShape(shade, x, ink)] : []), ...pickShape(figure, ink)],
     annotations: [...(shade ? [shadeLabel(shade, x, ink)] : []), ...pickLabel(figure, ink)],

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from inference.types import ModelInfo
+from inference.types import ModelInfo, Operation
 from steering.datasets.starter_catalog import Starter, starter
-from steering.experiments.settings import Behaviour, Choice, Evaluate, Find, Sweep, Writing, split
+from steering.experiments.settings import ALONE, Behaviour, Choice, Evaluate, Find, Sweep, Writing, split
 from steering.vectors.models import Vector
 
 TUNING_PROMPTS = 6
@@ -88,12 +88,18 @@ def near(vector: Vector, count: int) -> tuple[int, ...]:
     return tuple(sorted(sorted(usable, key=lambda layer: (abs(layer - facts.layer), layer))[:count]))
 
 
+def _alone(vector: Vector) -> Operation:
+    """What the vector was trained for, where random directions can do the same; a map adds its mean effect."""
+    return vector.facts.operation if vector.facts.operation in ALONE else "add"
+
+
 def sweep_of(vector: Vector, model: ModelInfo) -> Sweep:
     known = about(vector, model)
     return Sweep(
         vectors=(str(vector.pk),),
         layers=near(vector, FIND_LAYERS),
         strengths=SWEEP_STRENGTHS,
+        operations=(_alone(vector),),
         prompts=known.tuning[:SWEEP_PROMPTS],
         behaviour=known.behaviour,
         writing=Writing(chat=known.chat, wish=known.wish, seed=SEED),
@@ -105,6 +111,7 @@ def find_of(vector: Vector, model: ModelInfo) -> Find:
     return Find(
         vector=str(vector.pk),
         layers=near(vector, FIND_LAYERS),
+        operation=_alone(vector),
         prompts=known.tuning,
         held_out=known.held_out,
         behaviour=known.behaviour,
@@ -118,7 +125,8 @@ def evaluate_of(vector: Vector, model: ModelInfo, layer: int | None = None, stre
     return Evaluate(
         vector=str(vector.pk),
         layer=facts.layer if layer is None else layer,
-        strength=facts.strength if strength is None else strength,
+        strength=facts.dose if strength is None else strength,
+        operation=facts.operation,
         prompts=known.held_out,
         behaviour=known.behaviour,
         choices=choices_of(vector),

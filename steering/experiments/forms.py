@@ -13,6 +13,7 @@ from steering.experiments import defaults
 from steering.experiments.models import Experiment
 from steering.experiments.settings import Behaviour, Evaluate, Find, Settings, Sweep, Writing, check, split, vectors_of
 from steering.experiments.subjects import subjects_of
+from steering.vectors.facts import Facts
 from steering.vectors.forms import parse_layers
 from steering.vectors.models import Vector
 
@@ -122,7 +123,7 @@ class ExperimentForm(forms.Form):
         facts = vectors[0].facts
         return Evaluate(
             layer=facts.layer if data["layer"] is None else data["layer"],
-            strength=facts.strength if data["strength"] is None else data["strength"],
+            strength=_strength(facts, operations[0]) if data["strength"] is None else data["strength"],
             choices=defaults.choices_of(vectors[0]) if data["choices"] else (),
             concept=data["concept"].strip(),
             **one, **shared,
@@ -162,6 +163,10 @@ def _lines(text: str) -> tuple[str, ...]:
 
 def _terms(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(term.strip() for term in re.split(r"[,\n]", text) if term.strip()))
+
+
+def _strength(facts: Facts, operation: str) -> float:
+    return facts.dose if operation == facts.operation else facts.strength
 
 
 def parse_strengths(text: str) -> tuple[float, ...]:

@@ -12,8 +12,10 @@ from django.db.models.functions import Now
 from django.urls import reverse
 from django.utils import timezone
 
+from inference.types import OptimiseVector
 from steering.accounts.ownership import OwnedQuerySet
 
+KEEPS_BEST = (OptimiseVector.kind,)  # kinds that can end early with the best they have
 CARRIER_SECONDS = 15  # a carrier that was not heard of for so long is gone
 MESSAGE_SECONDS = 12  # a job that nobody took for so long is looked for on the queue, and put there again if it is gone
 
@@ -99,6 +101,10 @@ class Job(models.Model):
     @property
     def is_active(self) -> bool:
         return self.state in self.ACTIVE
+
+    @property
+    def keeps_best(self) -> bool:
+        return self.kind in KEEPS_BEST
 
     @property
     def seconds(self) -> float | None:

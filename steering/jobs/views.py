@@ -10,6 +10,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from steering.jobs import runner
+from steering.jobs.curves import loss_name
 from steering.jobs.models import Job
 from steering.returning import page_before
 
@@ -28,7 +29,7 @@ def job_list(request: HttpRequest) -> HttpResponse:
 @never_cache
 def job_detail(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     job = get_object_or_404(Job.objects.owned_by(request.user), pk=pk)
-    return render(request, "jobs/detail.html", {"job": job})
+    return render(request, "jobs/detail.html", {"job": job, "loss_name": loss_name(job.request.get("method", ""))})
 
 
 @require_GET

@@ -101,7 +101,8 @@ def lanes_for(vector: Vector | None) -> tuple[Lane, ...]:
     base, prompted, steered = default_lanes()
     if vector is None:
         return base, prompted, steered
-    chip = VectorUse(str(vector.pk), layer=vector.facts.layer, strength=vector.facts.strength)
+    facts = vector.facts
+    chip = VectorUse(str(vector.pk), layer=facts.layer, operation=facts.operation, strength=facts.dose)
     return (
         base,
         Lane(prompted.key, prompted.name, prompted.colour, system_prompt=wish_for(vector)),

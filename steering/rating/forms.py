@@ -68,7 +68,7 @@ class StudyForm(forms.Form):
             vector = data.get("vector")
             if not vector:
                 raise forms.ValidationError({"vector": "Choose the vector to rate."})
-            strength = vector.facts.strength if data.get("strength") is None else data["strength"]
+            strength = vector.facts.dose if data.get("strength") is None else data["strength"]
             made = planning.of_vector(self.user, vector, data.get("layer"), strength, self.model)
         given: dict[str, Any] = {
             "max_tokens": data.get("max_tokens") or self.DEFAULTS["max_tokens"],

@@ -38,12 +38,13 @@ class StudySettings(Wire):
 
 def of_vector(user: Any, vector: Vector, layer: int | None, strength: float, model: ModelInfo) -> StudySettings:
     """Raises InvalidRequest."""
-    use = VectorUse(vector=str(vector.pk), layer=layer, strength=strength)
+    operation = vector.facts.operation
+    use = VectorUse(vector=str(vector.pk), layer=layer, operation=operation, strength=strength)
     check_uses((use,), "the study")
     need(strength != 0, "strength", "A strength of 0 steers nothing, so both sides would be the same. Choose another.")
     at = vector.facts.layer if layer is None else layer
     need(at in vector.facts.layers, "layer", f"“{vector.name}” has no direction at layer {at}. Choose one it has.")
-    about = f"{vector.name}, layer {at}, {strength:+g}×"
+    about = f"{vector.name}, layer {at}, " + (f"{strength:+g}×" if operation == "add" else f"{operation} {strength:+g}")
     return StudySettings(about, resolve_uses(user, (use,), model), SamplingParams(), chat=model.has_chat_template)
 
 

@@ -6,7 +6,7 @@ class VectorsConfig(AppConfig):
     label = "vectors"
 
     def ready(self) -> None:
-        from steering.vectors import builds, combining, drafts, optimising  # noqa: F401  keep their jobs' results
+        from steering.vectors import builds, combining, drafts  # noqa: F401  keep their jobs' results
 
     def load_starters(self) -> str:
         from inference.errors import InferenceError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from inference.types import CreateVector, Datapoint, Forecast, ModelInfo, OptimiseVector, Pair
+from inference.types import OPTIMISE_STEPS, CreateVector, Datapoint, Forecast, ModelInfo, OptimiseVector, Pair
 from steering.access.estimate import tokens_in
 from steering.access.principal import Principal
 from steering.datasets.models import Dataset
@@ -18,7 +18,6 @@ from steering.vectors.methods import method_of
 KIND = "create_vector"
 KINDS = (KIND, OptimiseVector.kind)
 FORECAST = Forecast.kind
-DEFAULT_STEPS = 40  # for the estimate alone: what a method takes when nobody says
 
 
 def vector_build(
@@ -36,27 +35,39 @@ def vector_build(
     """
     pairs, digest = dataset.pairs(), dataset.digest()
     request = request_for(pairs, digest, settings)
-    steps = (request.steps or DEFAULT_STEPS) * request.seeds * 3 if isinstance(request, OptimiseVector) else 1
     return job_start(
         owner=owner,
         kind=request.kind,
         title=f"Build “{name}”",
         request=request,
-        about=_about(dataset, name) | {"settings": settings},
+        about=about(dataset, name) | {"settings": settings},
         who=who,
         source=source,
-        tokens=_tokens(pairs) * steps,
+        tokens=most_tokens(request) if isinstance(request, OptimiseVector) else _tokens(pairs),
     )
 
 
-def forecast_start(*, owner: Any, dataset: Dataset, name: str, **settings: Any) -> Job:
-    """Ask how reliable such a vector would be; nothing is built."""
+def forecast_start(
+    *,
+    owner: Any,
+    dataset: Dataset,
+    name: str,
+    who: Principal | None = None,
+    source: str = "vectors",
+    **settings: Any,
+) -> Job:
+    """Ask how reliable such a vector would be; nothing is built. Raises as `vector_build`."""
     pairs = dataset.pairs()
-    request = Forecast(id="", pairs=pairs, **settings)
-    about = _about(dataset, name) | {"settings": settings}
-    title = f"Forecast for “{name}”"
-    tokens = _tokens(pairs)
-    return job_start(owner=owner, kind=Forecast.kind, title=title, request=request, about=about, tokens=tokens)
+    return job_start(
+        owner=owner,
+        kind=Forecast.kind,
+        title=f"Forecast for “{name}”",
+        request=Forecast(id="", pairs=pairs, **settings),
+        about=about(dataset, name) | {"settings": settings},
+        who=who,
+        source=source,
+        tokens=_tokens(pairs),
+    )
 
 
 def request_for(pairs: tuple[Pair, ...], digest: str, settings: dict[str, Any]) -> CreateVector | OptimiseVector:
@@ -64,14 +75,26 @@ def request_for(pairs: tuple[Pair, ...], digest: str, settings: dict[str, Any]) 
     method = method_of(settings.get("method", "mean_difference"))
     if method is None or not method.optimises:
         return CreateVector(id="", pairs=pairs, dataset_digest=digest, **settings)
-    targets = method.key != "melbo"
-    points = tuple(
-        Datapoint(pair.prompt, (pair.positive,), (pair.negative,)) if targets else Datapoint(pair.prompt)
-        for pair in pairs
-    )
-    if not targets:
-        points = tuple(dict.fromkeys(points))
+    points = datapoints_of(pairs, method.key)
     return OptimiseVector(id="", datapoints=points, dataset_digest=digest, **settings)
+
+
+def datapoints_of(pairs: tuple[Pair, ...], method: str) -> tuple[Datapoint, ...]:
+    """The positive side is promoted, the negative one suppressed; MELBO takes each prompt once, else the text."""
+    if method == "melbo":
+        return tuple(dict.fromkeys(Datapoint(pair.prompt or pair.positive) for pair in pairs))
+    return tuple(Datapoint(pair.prompt, (pair.positive,), (pair.negative,)) for pair in pairs)
+
+
+def most_tokens(request: OptimiseVector) -> int:
+    """What an optimisation may read at most: every text once per step and seed, and a look at the end."""
+    texts = [p.prompt + side for p in request.datapoints for side in (*p.promote, *p.suppress) or ("",)]
+    steps = request.steps or OPTIMISE_STEPS[request.method]
+    bounded = (request.kl_steps or steps) if request.kl_texts else 0
+    looks = 2 if request.noise or request.batch else 1
+    sides = 2 if request.method == "bipo" else 1
+    each = tokens_in(texts) * sides * looks * (steps + bounded + 2) + tokens_in(request.kl_texts) * (bounded + 2)
+    return each * request.seeds * request.count
 
 
 def default_layer(model: ModelInfo) -> int:
@@ -79,12 +102,13 @@ def default_layer(model: ModelInfo) -> int:
     return model.n_layers * 2 // 5
 
 
-def _about(dataset: Dataset, name: str) -> dict[str, Any]:
+def about(dataset: Dataset | None, name: str) -> dict[str, Any]:
+    """What a job remembers of where its pairs came from."""
     return {
         "name": name,
-        "dataset": str(dataset.pk),
-        "dataset_name": dataset.name,
-        "dataset_version": dataset.version,
+        "dataset": str(dataset.pk) if dataset else None,
+        "dataset_name": dataset.name if dataset else "",
+        "dataset_version": dataset.version if dataset else 0,
     }
 
 
@@ -95,40 +119,45 @@ def _tokens(pairs: tuple[Pair, ...]) -> int:
 @keeps_results_of(KIND)
 @keeps_results_of(OptimiseVector.kind)
 def keep_built_vector(job: Job, payload: dict[str, Any]) -> None:
-    """Add what was built to its owner's library, and let the job lead there: to the first, where there are several."""
+    """Add what was built to its owner's library, and let the job lead there.
+
+    Of several it leads to the first; each is marked with the job, by which its page finds the others.
+    """
     assert job.owner  # builds belong to people
-    dataset = Dataset.objects.visible_to(job.owner).filter(pk=job.request["dataset"]).first()
+    pk, name = job.request["dataset"], job.request["name"]
+    dataset = Dataset.objects.visible_to(job.owner).filter(pk=pk).first() if pk else None
     found = payload.get("vectors") or [payload["vector"]]
-    name = job.request["name"]
+    mark = {"built_by": str(job.pk)} if len(found) > 1 else {}
     kept = [
         vector_keep(
             owner=job.owner,
-            name=f"{name[:110]}, {number}" if len(found) > 1 else name,
+            name=f"{name[:110]} {number}" if len(found) > 1 else name,
             description=dataset.description if dataset else "",
-            summary=without_values(summary),
+            summary=without_values(summary) | mark,
             dataset=dataset,
             dataset_version=job.request["dataset_version"],
         )
         for number, summary in enumerate(found, 1)
     ]
-    job.used_tokens = found[0].get("provenance", {}).get("tokens", 0)
+    job.used_tokens = max(summary.get("provenance", {}).get("tokens", 0) for summary in found)
     job.result_url = kept[0].get_absolute_url()
 
 
 def settings_of(job: Job) -> dict[str, Any]:
-    """What was chosen for a build; older rows have it among the request's fields."""
-    names = ("method", "pooling", "span", "chat", "layers")
+    """What was chosen for a build; older rows, and optimisations of programs, have it among the request's fields."""
+    names = ("method", *method.params, "chat") if (method := method_of(job.request.get("method", ""))) else ()
     return job.request.get("settings") or {name: job.request[name] for name in names if name in job.request}
 
 
 def build_settings(job: Job) -> dict[str, str]:
     """The settings of an earlier build, as the build page's query, to change and try again."""
     chosen = settings_of(job) | {"model": job.request.get("model", "")}
-    asked = {name: _as_field(value) for name, value in chosen.items() if value is not None}
-    return {"dataset": job.request["dataset"], "name": job.request["name"]} | asked
+    asked = {name: as_field(value) for name, value in chosen.items() if value is not None}
+    return {"dataset": job.request["dataset"] or "", "name": job.request["name"]} | asked
 
 
-def _as_field(value: Any) -> str:
+def as_field(value: Any) -> str:
+    """A setting as the build form has it."""
     if isinstance(value, bool):
         return "on" if value else ""
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
@@ -162,4 +191,4 @@ def _in_words(name: str, value: Any) -> str:
         return "all" if name == "layers" else "the method’s own"
     if isinstance(value, bool):
         return "on" if value else "off"
-    return "the method’s own" if value in (None, 0, "") and name != "layer" else _as_field(value)
+    return "the method’s own" if value in (None, 0, "") and name != "layer" else as_field(value)

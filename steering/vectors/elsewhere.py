@@ -20,9 +20,12 @@ TOKENS = 60
 
 def snippets_of(vector: Vector, base: str, model: ModelInfo) -> list[Snippet]:
     """In the order of the page. Those that need what the file does not say (a raw strength) are left out."""
-    use = {"vector": str(vector.pk), "layer": vector.facts.layer, "strength": vector.facts.strength, "unit": "relative"}
+    facts = vector.facts
+    use = {"vector": str(vector.pk), "layer": facts.layer, "strength": facts.dose, "unit": "relative"}
+    if facts.operation != "add":
+        use["operation"] = facts.operation
     own = steered_snippets(base, SECRET, vector.model_id, Example(PROMPT, {"vectors": [use]}))
-    if vector.facts.raw_strength is None:
+    if facts.raw_strength is None or facts.operation != "add":  # the others only add
         return own
     others = [_transformers(vector), _steering_vectors(vector)]
     if vector.facts.layer >= 1:

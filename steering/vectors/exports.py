@@ -14,11 +14,15 @@ from inference.errors import InvalidRequest
 from inference.interchange import FORMATS, Format, Written, directions_of, write
 from inference.types import ModelInfo
 from steering import gateway
+from steering.vectors import training
+from steering.vectors.builds import as_field
+from steering.vectors.combining import in_words
 from steering.vectors.drafts import hint_of
+from steering.vectors.facts import Facts
+from steering.vectors.methods import method_of
 from steering.vectors.models import Vector
 
 WRITTEN = tuple(key for key, kind in FORMATS.items() if kind.writes and key != "safetensors")
-SETTINGS = ("pooling", "span", "chat")
 
 
 @dataclass(frozen=True)
@@ -71,24 +75,28 @@ def exports_of(vector: Vector, model: ModelInfo) -> list[Offer]:
     return offers
 
 
-def recipe_of(vector: Vector) -> dict[str, Any]:
-    """Everything that builds the same vector again. `build` is a body for POST /api/v1/vectors/build/.
+def recommended(facts: Facts) -> dict[str, Any]:
+    """With what to begin. Of affine the strength is a share of the map, else in relative units."""
+    return {"layer": facts.layer, "operation": facts.operation, "strength": facts.dose, "unit": "relative"}
 
-    `again` is the build page with these settings. Both are null where the vector was not built from pairs.
+
+def recipe_of(vector: Vector) -> dict[str, Any]:
+    """Everything that builds the same vector again, and `says`, which tells what it is made of.
+
+    `build` is a body for POST to `endpoint`, `again` the build page with these settings. Both are null where the vector
+    was not built from a dataset that is here; `again` alone, where the page does not offer some setting.
     """
     facts, summary = vector.facts, vector.summary
-    settings = {name: facts.provenance[name] for name in SETTINGS if name in facts.provenance}
-    built = summary["n_pairs"] > 0
-    build = {"dataset": str(vector.dataset_id), "name": vector.name, "method": vector.method, **settings}
-    layers = {"layers": facts.layers}
-    known = built and vector.dataset_id
+    settings = settings_of(vector)
+    build = _build_of(vector, settings)
     return {
         "recipe": 1,
         "id": f"sha256:{vector.content_id}",
         "model": vector.model_id,
         "revision": vector.revision,
         "method": vector.method,
-        "settings": settings | layers,
+        "says": _says(vector, again=build is not None),
+        "settings": settings,
         "read_positions": summary["read_positions"],
         "dataset": {
             "digest": summary["dataset_digest"],
@@ -96,17 +104,57 @@ def recipe_of(vector: Vector) -> dict[str, Any]:
             "name": vector.dataset.name if vector.dataset else None,
             "version": vector.dataset_version or None,
         },
-        "recommended": {"layer": facts.layer, "strength": facts.strength, "unit": "relative"},
+        "recommended": recommended(facts),
         "provenance": facts.provenance,
-        "build": build | layers if known else None,
-        "again": again_url(vector) if known else None,
+        "endpoint": f"/api/v1/vectors/{'optimise' if _is_trained(vector) else 'build'}/" if build else None,
+        "build": build,
+        "again": again_url(vector) or None,
     }
 
 
+def settings_of(vector: Vector) -> dict[str, Any]:
+    """What the method was told, without what was left to its own defaults; {} for what was not built."""
+    facts, kind = vector.facts, method_of(vector.method)
+    if _is_trained(vector):
+        return {"method": training.KINDS[vector.method], "layer": facts.layer} | training.settings_of(facts)
+    if kind is None or not vector.summary["n_pairs"]:
+        return {}
+    read = {name: facts.provenance[name] for name in (*kind.params, "chat") if name in facts.provenance}
+    return {"method": vector.method} | read | {"layers": facts.layers}
+
+
+def _is_trained(vector: Vector) -> bool:
+    return vector.method in training.KINDS
+
+
+def _build_of(vector: Vector, settings: dict[str, Any]) -> dict[str, Any] | None:
+    if not (settings and vector.dataset_id):
+        return None
+    return {"dataset": str(vector.dataset_id), "name": vector.name, **settings, "model": vector.model_id}
+
+
+def _says(vector: Vector, *, again: bool) -> str:
+    """What it is made of, and whether it can be made again from here."""
+    said = vector.facts.provenance
+    if vector.method == "combination":
+        return f"A combination: {in_words(said)}. Make it again on the compare page, of the vectors named."
+    if "imported" in said:
+        return "Imported from the file of another program, which says nothing of how it was made. Import it again."
+    if again:
+        version = f", version {vector.dataset_version}" if vector.dataset_version else ""
+        now = vector.dataset.version if vector.dataset else 0
+        since = f" The dataset has changed since, and is version {now} now." if now != vector.dataset_version else ""
+        return f"{vector.method_name} of “{vector.dataset}”{version}; `build` makes it again.{since}"
+    if _is_trained(vector) and not vector.dataset_id:
+        return "Optimised for datapoints that no dataset here holds; their digest tells whether others are the same."
+    return "Built from a dataset that is not in this library; its digest tells whether another is the same."
+
+
 def again_url(vector: Vector) -> str:
-    """The build page, filled in with the settings of this vector."""
-    facts = vector.facts
-    query = {"dataset": vector.dataset_id, "name": vector.name, "method": vector.method}
-    query |= {name: facts.provenance[name] for name in ("pooling", "span") if name in facts.provenance}
-    query |= {"chat": "on" if facts.provenance.get("chat") else "", "layers": ", ".join(map(str, facts.layers))}
-    return f"{reverse('vectors:build')}?{urlencode(query)}"
+    """The build page, filled in with the settings of this vector; "" where it cannot say them all."""
+    settings = settings_of(vector)
+    kind = method_of(settings.get("method", ""))
+    if not vector.dataset_id or kind is None or set(settings) - {"method", "chat", *kind.params}:
+        return ""
+    query = {"dataset": str(vector.dataset_id), "name": vector.name, "model": vector.model_id}
+    return f"{reverse('vectors:build')}?{urlencode(query | {name: as_field(v) for name, v in settings.items()})}"

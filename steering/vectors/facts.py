@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from inference.types import LayerStats, SteeringVector
 
@@ -38,7 +38,28 @@ class Facts:
 
     @property
     def strength(self) -> float:
+        """To begin with, added or clamped."""
         return float(self.summary["recommended_strength"])
+
+    @property
+    def dose(self) -> float:
+        """To begin with, for `operation`: a map that was trained is applied as it is."""
+        return 1.0 if self.operation == "affine" else self.strength
+
+    @cached_property
+    def operation(self) -> Literal["add", "clamp", "affine"]:
+        """What the vector was trained for; add, where it was not trained."""
+        apply = self.provenance.get("apply")
+        said = apply.get("operation") if isinstance(apply, dict) else None
+        if said == "affine" and self.layer in self.affine_layers:
+            return "affine"
+        return "clamp" if said == "clamp" else "add"
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was odd about the pairs, a sentence each."""
+        said = self.provenance.get("warnings")
+        return [text[:500] for text in said if isinstance(text, str)][:20] if isinstance(said, list) else []
 
     @cached_property
     def at_layer(self) -> LayerStats | None:
@@ -66,6 +87,10 @@ class Facts:
         return {row.layer: row.norm for row in self.stats} or self._norms_said
 
     @property
+    def norm_here(self) -> float | None:
+        return self.norms.get(self.layer)
+
+    @property
     def _norms_said(self) -> dict[int, float]:
         """Of what has no statistics, a combination or an optimised vector; a file may say anything here."""
         known = self.provenance.get("norms")
@@ -80,8 +105,10 @@ class Facts:
 
     @property
     def added_norm(self) -> float | None:
-        """The length of what the recommended strength adds to every token."""
-        return None if self.residual_norm is None else self.strength * self.residual_norm
+        """The length of what the recommended strength adds to every token, or sets it to; None for a map."""
+        if self.residual_norm is None or self.operation == "affine":
+            return None
+        return self.strength * self.residual_norm
 
     @property
     def raw_strength(self) -> float | None:

@@ -12,7 +12,7 @@ from steering.vectors import builds
 from steering.vectors.methods import Method, method_of, methods
 from steering.vectors.models import Vector
 
-MIN_PAIRS = 4
+FORECAST_FEWEST = 4  # pairs that can be compared
 MOST_SEEDS, MOST_STEPS, MOST_VECTORS = 16, 2000, 16
 
 LABELS = {
@@ -94,13 +94,8 @@ class BuildForm(forms.Form):
     def clean_dataset(self) -> Dataset:
         dataset = self.cleaned_data["dataset"]
         pairs = dataset.pairs()
-        count = len(pairs)
-        if count < MIN_PAIRS:
-            raise forms.ValidationError(
-                f"“{dataset.name}” has {count or 'no'} pair{'' if count == 1 else 's'}. A direction needs at least"
-                f" {MIN_PAIRS}, and 24 make it reliable: add pairs to the dataset first."
-            )
-        if all(pair.positive.strip() == pair.negative.strip() for pair in pairs):
+        sides = self.data.get("method") != "melbo"  # which reads prompts alone
+        if sides and pairs and all(pair.positive.strip() == pair.negative.strip() for pair in pairs):
             raise forms.ValidationError(
                 f"In every pair of “{dataset.name}” both sides are the same, so there is nothing to tell apart."
                 " Edit one side of each pair."
@@ -132,12 +127,33 @@ class BuildForm(forms.Form):
         data = super().clean() or {}
         for field in ("pooling", "span"):
             data[field] = data.get(field) or self.DEFAULTS[field]
-        data["shots"] = data.get("shots") or CreateVector.shots
         dataset, method = data.get("dataset"), method_of(data.get("method", ""))
         data["name"] = (data.get("name") or "").strip() or (dataset.name[:120] if dataset else "")
+        if method and dataset:
+            self._clean_pairs(data, method, dataset)
         if method and method.optimises:
             self._clean_optimised(data, method, dataset)
         return data
+
+    def _clean_pairs(self, data: dict[str, Any], method: Method, dataset: Dataset) -> None:
+        """Enough of them, for this method and for what is asked."""
+        count, forecast = len(dataset.pairs()), self.data.get("action") == "forecast"
+        data["shots"] = data.get("shots") or max(1, min(CreateVector.shots, count - 1))
+        fewest = max(method.fewest, FORECAST_FEWEST) if forecast else method.fewest
+        if count < fewest:
+            self.add_error(
+                "dataset",
+                f"“{dataset.name}” has {count or 'no'} pair{'' if count == 1 else 's'}."
+                f" {'A forecast' if forecast else method.name} needs at least {fewest}, and 24 make a direction"
+                " reliable: add pairs to the dataset first.",
+            )
+        elif method.key == "few_shot" and data["shots"] >= count:
+            said = f"“{dataset.name}” has {count} pairs, so at most {count - 1} of them can stand before another."
+            self.add_error("shots", f"{said} Show fewer examples, or add pairs.")
+        if forecast and method.optimises:
+            self.add_error(
+                "method", f"A forecast compares the differences of pairs, and {method.name} reads none. Just build it."
+            )
 
     def _clean_optimised(self, data: dict[str, Any], method: Method, dataset: Dataset | None) -> None:
         if data.get("layer") is None and "layer" not in self.errors:
@@ -148,7 +164,7 @@ class BuildForm(forms.Form):
         if "target_layer" in method.params and target is not None and target <= (data.get("layer") or 0):
             said = f"The layer to change lies behind the vector's own, {data['layer']}. Choose a later one."
             self.add_error("target_layer", said)
-        if dataset and not all(pair.prompt.strip() for pair in dataset.pairs()):
+        if dataset and method.key != "melbo" and not all(pair.prompt.strip() for pair in dataset.pairs()):
             self.add_error(
                 "dataset",
                 f"“{dataset.name}” has pairs without a prompt, and {method.name} needs one in each, after which the"

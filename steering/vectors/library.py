@@ -71,6 +71,14 @@ def visible(user: Any, pk: UUID) -> Vector:
     return get_object_or_404(Vector.objects.visible_to(user).select_related("dataset", "owner"), pk=pk)
 
 
+def built_with(vector: Vector) -> list[Vector]:
+    """All vectors of the build that found several at once, this one among them; empty for one built alone."""
+    job = vector.summary.get("built_by")
+    if not job or vector.owner_id is None:
+        return []
+    return list(Vector.objects.filter(owner=vector.owner_id, summary__built_by=job).order_by("created_at", "name"))
+
+
 def vector_delete(vector: Vector) -> None:
     """Take it out of the library. The stored bytes stay: the same content may be in another, or in a saved run.
 

@@ -10,7 +10,10 @@ from inference.types import CreateVector, OptimiseVector
 
 @dataclass(frozen=True)
 class Method:
-    """`params` are fields of the build form that this method reads; the others are not shown and count for nothing."""
+    """`params` are fields of the build form that this method reads; the others are not shown and count for nothing.
+
+    `fewest` pairs make a vector; of four on, some can be held out to measure by.
+    """
 
     key: str
     name: str
@@ -18,6 +21,12 @@ class Method:
     paper: str
     arxiv: str
     params: tuple[str, ...]
+    fewest: int = 4
+
+    @property
+    def cites(self) -> str:
+        """`Cao et al. (arXiv 2406.00045)`"""
+        return f"{self.paper} (arXiv {self.arxiv})" if self.arxiv else self.paper
 
     @property
     def optimises(self) -> bool:
@@ -66,27 +75,27 @@ CATALOG = (
     Method(
         "prompt_difference", "Prompt difference",
         "Reads the last token of prompt and side together, before anything is answered. One pair of words can do.",
-        "ActAdd, Turner et al.", "2308.10248", ("layers",),
+        "ActAdd, Turner et al.", "2308.10248", ("layers",), fewest=1,
     ),
     Method(
         "few_shot", "Few-shot difference",
         "Reads the last token of a prompt behind examples that other pairs answer, once with each side.",
-        "Function vectors, Todd et al.", "2310.15213", ("shots", "layers"),
+        "Hendel et al. (arXiv 2310.15916); function vectors, Todd et al.", "2310.15213", ("shots", "layers"),
     ),
     Method(
         "promotion", "Optimised",
         "Trains a vector until the model likely writes the positive sides, and hardly the negative ones.",
-        "Dunefsky & Cohan", "2502.18862", (*TRAINED, *TARGETS),
+        "Dunefsky & Cohan", "2502.18862", (*TRAINED, *TARGETS), fewest=1,
     ),
     Method(
         "bipo", "BiPO",
         "Trains a vector so that adding it prefers the positive side, and subtracting it the negative one.",
-        "Cao et al.", "2406.00045", (*TRAINED, "beta"),
+        "Cao et al.", "2406.00045", (*TRAINED, "beta"), fewest=1,
     ),
     Method(
         "melbo", "MELBO",
         "Needs no sides: finds vectors that change the model most on the prompts, each unlike those before.",
-        "Mack & Turner, 2024", "", (*TRAINED, "count", "target_layer"),
+        "Mack & Turner, 2024", "", (*TRAINED, "count", "target_layer"), fewest=1,
     ),
 )  # fmt: skip
 

@@ -15,11 +15,12 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from steering.datasets.lint import lint
 from steering.datasets.models import Dataset
+from steering.jobs.curves import loss_name
 from steering.jobs.models import Job
-from steering.vectors import builds, library
+from steering.vectors import builds, library, training
 from steering.vectors.elsewhere import snippets_of
 from steering.vectors.evaluation import Evaluation
-from steering.vectors.exports import again_url, exports_of
+from steering.vectors.exports import again_url, exports_of, recommended
 from steering.vectors.forms import BuildForm, RenameForm
 from steering.vectors.methods import methods, name_of
 from steering.vectors.models import Vector
@@ -94,6 +95,7 @@ def vector_building(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
         "method": name_of(job.request["method"]),
         "recipe": builds.recipe_of(job),
         "optimises": job.kind != builds.KIND,
+        "loss_name": loss_name(job.request["method"]),
         "doubts": [finding for finding in lint(dataset.pairs()) if finding.rule in DOUBTS] if dataset else [],
     }
     return render(request, "vectors/building.html", context)
@@ -127,6 +129,7 @@ def vector_detail(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     vector = library.visible(request.user, pk)
     found = served(request)
     model = found.model
+    trained = training.training_of(vector.method, vector.facts)
     context = {
         "vector": vector,
         "facts": vector.facts,
@@ -139,7 +142,10 @@ def vector_detail(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
         "provenance": _provenance(vector),
         "exports": exports_of(vector, model),
         "snippets": snippets_of(vector, request.build_absolute_uri("/v1"), model),
-        "again": again_url(vector) if vector.dataset else "",
+        "again": again_url(vector),
+        "training": trained,
+        "curve": {"curve": trained.curve} if trained else None,
+        "siblings": library.built_with(vector),
         "open_export": request.GET.get("open") == "export",
     }
     return render(request, "vectors/detail.html", context)
@@ -206,8 +212,8 @@ def _provenance(vector: Vector) -> dict[str, Any]:
             "digest": facts.summary["dataset_digest"],
             "n_pairs": facts.summary["n_pairs"],
         },
-        "recommended": {"layer": facts.layer, "strength": facts.strength, "unit": "relative"},
-        "norm": facts.at_layer.norm if facts.at_layer else None,
+        "recommended": recommended(facts),
+        "norm": facts.norm_here,
         "residual_norm": facts.residual_norm,
         "created_at": vector.created_at.isoformat(),
         "provenance": facts.provenance,

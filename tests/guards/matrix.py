@@ -264,6 +264,7 @@ RULES: dict[str, Rule] = {
     "rest:dataset-findings": api_own("dataset"),
     "rest:vectors": api("GET"),
     "rest:vector-build": api("POST"),
+    "rest:vector-forecast": api("POST"),
     "rest:vector-combine": api("POST"),
     "rest:vector-comparisons": api("POST"),
     "rest:vector-comparison": api_own("comparison"),

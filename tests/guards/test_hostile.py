@@ -24,6 +24,7 @@ pytestmark = pytest.mark.e2e
 
 # Each string is sent to every field, and lists show them all; pages about one thing are opened for these.
 OPENED = ("closing", "handler", "attribute", "link", "frame", "template", "json")
+LAB = ("asking", "experiment", "study", "combination", "build")
 SHOWN = {name: CORPUS[name] for name in (*OPENED, "controls", "rtl")}
 
 # Sends a form, or JSON, as a page of ours would. A value may be a list, or {name, data} for a file.
@@ -138,6 +139,12 @@ def pushed(browser: Any, server: Server) -> dict[str, Any]:
         person.send("/accounts/invitations/", {"email": text})
         person.send("/models/choose/", {"model": text, "next": text})
         person.send("/vectors/build/", {"dataset": text, "name": text, "method": text, "layers": text})
+        keep("asking", name, person.send("/datasets/describe/", asking(text)))
+        person.send("/datasets/describe/", asking(text) | dict.fromkeys(("count", "seed", "how", "judge"), text))
+    for name, text in WRITABLE.items():
+        for what, (path, fields) in lab(text, vectors, dataset_of(shown)).items():
+            keep(what, name, person.send(path, fields))
+            person.send(path, dict.fromkeys(fields, text))
     for name, text in CORPUS.items():
         lanes = [{"key": key, "name": label, "system_prompt": text} for key, label in (("A", text[:40]), ("B", "B"))]
         led = person.run({"input": text, "lanes": lanes, "sampling": {"stop": [text[:20]], "max_tokens": 40}})
@@ -155,6 +162,39 @@ def pushed(browser: Any, server: Server) -> dict[str, Any]:
     broken = person.broken
     person.context.close()
     return {"shown": shown, "broken": broken}
+
+
+def asking(text: str) -> dict[str, Any]:
+    """A description, of which the model is to write pairs."""
+    words = {"trait": text[:200], "opposite": f"no {text}"[:200], "name": text[:120], "prompts": text}
+    return words | {"how": "description", "count": "6", "judge": "none", "max_tokens": "8", "rounds": "1"}
+
+
+def dataset_of(shown: dict[str, list[str]]) -> str:
+    return shown["dataset"][0].split("/")[2]
+
+
+def lab(text: str, vectors: list[str], dataset: str) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Forms of the vector lab, valid but for the string, where it is allowed."""
+    experiment = {"name": text, "vectors": vectors[0], "layers": "2", "strengths": "0.2", "operations": "add"}
+    behaviour = {
+        "kind": "lexicon_rate",
+        "better": "higher",
+        "terms": text,
+        "against": text,
+        "concept": text,
+        "wish": text,
+    }
+    writing = {"max_tokens": "8", "temperature": "0", "seed": "1", "floor": "0.3", "directions": "0"}
+    prompts = f"{text}\nHow are you?"
+    compared = {"name": text, "operation": "sum", "v": vectors[:2], "weight": ["1", "1"]}
+    rated = {"name": text, "question": text, "source": "vector", "vector": vectors[0], "layer": "2", "strength": "0.2"}
+    return {
+        "experiment": ("/experiments/new/sweep/", experiment | behaviour | writing | {"prompts": prompts}),
+        "study": ("/rating/new/", rated | {"prompts": prompts, "max_tokens": "8", "temperature": "0", "seed": "1"}),
+        "combination": ("/vectors/combine/", compared),
+        "build": ("/vectors/build/", {"dataset": dataset, "name": text, "method": "melbo", "layer": "2"}),
+    }
 
 
 def import_of(text: str) -> dict[str, Any]:
@@ -175,6 +215,11 @@ def programs(text: str) -> dict[str, Any]:
         "/api/v1/presets/": {"name": text, "description": text, "system_prompt": text, "uses": []},
         "/api/v1/keys/": {"name": text, "scopes": [text]},
         "/api/v1/vectors/build/": {"dataset": text, "name": text, "model": text},
+        "/api/v1/vectors/forecast/": {"dataset": text, "model": text},
+        "/api/v1/vectors/optimise/": {"name": text, "layer": 2, "datapoints": [{"prompt": text, "promote": [text]}]},
+        "/api/v1/vectors/combine/": {"name": text, "operation": text, "terms": [{"vector": text, "weight": 1}]},
+        "/api/v1/datasets/describe/": {"trait": text, "opposite": text, "name": text},
+        "/api/v1/experiments/": {"recipe": "sweep", "vector": text, "name": text, "settings": {"prompts": [text]}},
     }
 
 
@@ -210,14 +255,15 @@ def visit(browser: Any, server: Server) -> Iterator[Visit]:
 def test_no_field_breaks_the_server(pushed: dict[str, Any]) -> None:
     assert not pushed["broken"], "\n".join(pushed["broken"][:20])
     assert {what: len(paths) > 3 for what, paths in pushed["shown"].items()} == dict.fromkeys(
-        ("dataset", "draft", "vector", "run"), True
+        ("dataset", "draft", "vector", "run", *LAB), True
     )
 
 
 LISTS = [
     "/", "/playground/", "/playground/runs/", "/datasets/", "/vectors/", "/jobs/", "/keys/", "/presets/",
     "/accounts/profile/", "/accounts/sessions/", "/accounts/invitations/", "/accounts/email/", "/models/",
-    "/vectors/build/", "/keys/new/",
+    "/vectors/build/", "/keys/new/", "/experiments/", "/experiments/new/sweep/", "/experiments/new/find/", "/rating/",
+    "/rating/new/", "/vectors/compare/", "/datasets/describe/",
 ]  # fmt: skip
 
 
@@ -228,7 +274,7 @@ def test_a_list_shows_them_as_text(pushed: dict[str, Any], visit: Visit, path: s
     judge(page, visit.complaints)
 
 
-@pytest.mark.parametrize("what", ["dataset", "draft", "vector", "run"])
+@pytest.mark.parametrize("what", ["dataset", "draft", "vector", "run", *LAB])
 def test_a_page_about_one_shows_it_as_text(pushed: dict[str, Any], visit: Visit, what: str) -> None:
     for path in pushed["shown"][what]:
         page = visit.goto(path)

@@ -97,8 +97,8 @@ def test_several_vectors_of_one_build_are_all_kept(client: Client, person: User,
     fake_inference.payload = {"vectors": found}
     client.post(reverse("vectors:build"), {"dataset": make_dataset(person).pk, "method": "melbo", "count": "2"})
     job = wait_for(Job.objects.get())
-    assert sorted(Vector.objects.values_list("name", flat=True)) == ["Calm, 1", "Calm, 2"]
-    assert job.result_url == Vector.objects.get(name="Calm, 1").get_absolute_url()
+    assert sorted(Vector.objects.values_list("name", flat=True)) == ["Calm 1", "Calm 2"]
+    assert job.result_url == Vector.objects.get(name="Calm 1").get_absolute_url()
 
 
 @pytest.mark.parametrize(
@@ -125,13 +125,42 @@ def test_three_pairs_identical_sides_and_missing_prompts_are_refused(client: Cli
     bare = make_dataset(person, pairs=6, name="Bare")
     bare.examples.update(prompt="")
     for dataset, method, sentence in [
-        (three, "pca", "has 3 pairs. A direction needs at least 4"),
+        (three, "pca", "has 3 pairs. PCA of differences needs at least 4"),
         (same, "mean_difference", "both sides are the same"),
         (bare, "bipo", "has pairs without a prompt"),
     ]:
         page = client.post(url, {"dataset": dataset.pk, "method": method}).content.decode()
         assert sentence in page
     assert not Job.objects.exists()
+
+
+@pytest.mark.parametrize("method", ["prompt_difference", "promotion", "melbo"])
+def test_one_pair_is_enough_where_nothing_is_held_out(
+    method: str, client: Client, person: User, fake_inference: FakeInference
+) -> None:
+    one = make_dataset(person, pairs=1)
+    assert asked(client, fake_inference, one, method=method).method == method
+    page = client.post(reverse("vectors:build"), {"dataset": one.pk, "method": method, "action": "forecast"})
+    assert page.status_code == 200
+    assert "A forecast needs at least 4" in page.content.decode()
+    assert Job.objects.count() == 1
+
+
+def test_examples_that_the_pairs_do_not_have_are_refused(
+    client: Client, person: User, fake_inference: FakeInference
+) -> None:
+    four = make_dataset(person, pairs=4)
+    form = {"dataset": four.pk, "method": "few_shot", "shots": "4"}
+    assert "at most 3 of them" in client.post(reverse("vectors:build"), form).content.decode()
+    assert not Job.objects.exists()
+    assert asked(client, fake_inference, four, method="few_shot").shots == 3
+
+
+def test_melbo_needs_no_prompts_and_no_sides(client: Client, person: User, fake_inference: FakeInference) -> None:
+    bare = make_dataset(person)
+    bare.examples.update(prompt="", negative="x", positive="x")
+    request = asked(client, fake_inference, bare, method="melbo")
+    assert [point.prompt for point in request.datapoints] == ["x"]
 
 
 def test_a_forecast_shows_the_pairs_that_disagree_and_builds_with_the_same_settings(

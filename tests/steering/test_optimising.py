@@ -15,8 +15,8 @@ from steering.access.models import LedgerEntry
 from steering.accounts.models import User
 from steering.datasets.models import Dataset
 from steering.jobs.models import Job
+from steering.vectors.builds import datapoints_of
 from steering.vectors.models import Vector
-from steering.vectors.optimising import datapoints_of
 from tests.fake_inference import FakeInference
 from tests.steering.rest import Program, a_dataset
 from tests.steering.test_rest_vectors import ended_job
@@ -97,12 +97,12 @@ def test_a_datasets_pairs_become_datapoints(person: User, fake_inference: FakeIn
     row = Dataset.objects.get(pk=dataset)
     (asked,) = fake_inference.jobs
     assert isinstance(asked, OptimiseVector)
-    assert asked.datapoints == datapoints_of(row, "bipo")
+    assert asked.datapoints == datapoints_of(row.pairs(), "bipo")
     assert asked.datapoints[0].promote == (row.pairs()[0].positive,)
     assert asked.datapoints[0].suppress == (row.pairs()[0].negative,)
     assert asked.dataset_digest == row.digest()
     assert Vector.objects.get().dataset == row
-    assert datapoints_of(row, "melbo")[0].promote == ()
+    assert datapoints_of(row.pairs(), "melbo")[0].promote == ()
 
 
 @pytest.mark.parametrize(

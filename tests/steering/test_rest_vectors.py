@@ -4,24 +4,25 @@ from typing import Any, get_args
 
 import pytest
 
-from inference.types import CreateVector, Method
+from inference.types import CreateVector, Forecast, Method
 from steering.accounts.models import User
 from steering.jobs.models import Job
 from steering.presets.models import Preset
 from steering.vectors.models import Vector
 from tests.fake_inference import FakeInference
 from tests.steering.play import keep_vector
-from tests.steering.rest import Program, a_dataset, heard
+from tests.steering.rest import PAIRS, Program, a_dataset, heard
 from tests.steering.vector_files import MODEL, file_of, make_vector, payload_of
 
 pytestmark = pytest.mark.django_db
+FOUR = [*PAIRS, {"prompt": "And then?", "positive": "I waited.", "negative": "I shouted!"}]
 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_build_is_a_job_that_leads_to_the_vector(person: User, fake_inference: FakeInference) -> None:
     fake_inference.payload = payload_of(make_vector())
     program = Program(person)
-    asked = {"dataset": a_dataset(program)["id"], "name": "Calm", "chat": True, "layers": [2, 0]}
+    asked = {"dataset": a_dataset(program, pairs=FOUR)["id"], "name": "Calm", "chat": True, "layers": [2, 0]}
     status, job = program.post("vectors/build/", asked, again="a")
     assert (status, job["kind"], job["settings"]["layers"]) == (202, "create_vector", [0, 2])
     assert program.last.headers["Location"] == f"/api/v1/jobs/{job['id']}/"
@@ -53,7 +54,7 @@ def test_a_build_that_cannot_be_done_starts_nothing(
     person: User, fake_inference: FakeInference, wrong: dict[str, Any], status: int
 ) -> None:
     program = Program(person)
-    assert program.post("vectors/build/", {"dataset": a_dataset(program)["id"], **wrong})[0] == status
+    assert program.post("vectors/build/", {"dataset": a_dataset(program, pairs=FOUR)["id"], **wrong})[0] == status
     assert not Job.objects.exists()
 
 
@@ -64,13 +65,42 @@ def test_every_method_of_the_model_side_can_be_asked_for(
 ) -> None:
     fake_inference.payload = payload_of(make_vector())
     program = Program(person)
-    asked = {"dataset": a_dataset(program)["id"], "method": method, "shots": 2}
+    asked = {"dataset": a_dataset(program, pairs=FOUR)["id"], "method": method, "shots": 2}
     status, job = program.post("vectors/build/", asked)
     assert status == 202
     assert ended_job(program, job["id"])["state"] == "succeeded"
     (request,) = fake_inference.jobs
     assert isinstance(request, CreateVector) and request.method == method
     assert request.shots == (2 if method == "few_shot" else CreateVector.shots)
+
+
+FOUND = {"layer": 9, "verdict": "uncertain", "sentence": "A quarter disagrees.", "disagreeing": [], "layers": []}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_forecast_is_a_job_with_a_result_and_builds_nothing(person: User, fake_inference: FakeInference) -> None:
+    fake_inference.payload = dict(FOUND)
+    program = Program(person)
+    asked = {"dataset": a_dataset(program, pairs=FOUR)["id"], "method": "pca", "layers": [9]}
+    status, job = program.post("vectors/forecast/", asked, again="a")
+    assert (status, job["kind"], job["result"]) == (202, "forecast", None)
+    ended = ended_job(program, job["id"])
+    assert (ended["state"], ended["result"], ended["vector"]) == ("succeeded", FOUND, None)
+    (request,) = fake_inference.jobs
+    assert isinstance(request, Forecast) and (request.method, request.layers) == ("pca", (9,))
+    assert not Vector.objects.exists()
+
+
+@pytest.mark.parametrize("wrong", [{"method": "promotion"}, {"layers": [30]}, {"steps": 3}])
+def test_a_forecast_that_cannot_be_made_starts_nothing(
+    person: User, fake_inference: FakeInference, wrong: dict[str, Any]
+) -> None:
+    program = Program(person)
+    asked = {"dataset": a_dataset(program, pairs=FOUR)["id"]}
+    assert program.post("vectors/forecast/", asked | wrong)[0] == 400
+    three = {"dataset": a_dataset(program, "Three")["id"], "method": "prompt_difference"}
+    assert program.post("vectors/forecast/", three)[0] == 400
+    assert not Job.objects.exists()
 
 
 def test_a_strangers_dataset_is_as_absent_as_none(person: User, stranger: User, fake_inference: FakeInference) -> None:
@@ -85,7 +115,7 @@ def test_a_strangers_dataset_is_as_absent_as_none(person: User, stranger: User, 
 
 def test_a_key_for_another_model_builds_nothing(person: User, fake_inference: FakeInference) -> None:
     program = Program(person, models=["other"])
-    status, body = program.post("vectors/build/", {"dataset": a_dataset(program)["id"], "model": MODEL})
+    status, body = program.post("vectors/build/", {"dataset": a_dataset(program, pairs=FOUR)["id"], "model": MODEL})
     assert (status, body["error"]["code"]) == (403, "model_not_allowed")
     assert not Job.objects.exists()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,10 +12,12 @@ from django.test import Client
 from django.urls import reverse
 
 from inference.interchange import read, write
-from inference.types import ImportVector
+from inference.store import seal
+from inference.types import ImportVector, SteeringVector
 from steering.accounts.models import User
 from steering.jobs.models import Job
-from steering.vectors import exports
+from steering.vectors import exports, library
+from steering.vectors.facts import summary_of
 from steering.vectors.models import Vector, VectorDraft
 from tests.fake_inference import FakeInference
 from tests.steering.rest import Program
@@ -27,8 +30,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def client(person: User, browser_of: Any, fake_inference: FakeInference, monkeypatch: pytest.MonkeyPatch) -> Client:
     """The fake model is as wide as the tests' vectors."""
-    from dataclasses import replace
-
     served = fake_inference.served
     monkeypatch.setattr(fake_inference, "served", lambda *given: replace(served(*given), d_model=8, n_layers=4))
     browser: Client = browser_of(person)
@@ -90,6 +91,77 @@ def test_a_recipe_builds_it_again(client: Client, person: User, fake_inference: 
 def test_without_its_dataset_a_recipe_says_so(client: Client, person: User, fake_inference: FakeInference) -> None:
     recipe = exports.recipe_of(stored(person, fake_inference))
     assert recipe["build"] is None and recipe["again"] is None
+
+
+def trained(**settings: Any) -> SteeringVector:
+    """As the model side leaves it: one layer, its settings and curve in the provenance."""
+    whole = make_vector()
+    asked = {"form": "add", "rank": 1, "steps": 0, "seeds": 1, "seed": 0, "noise": 0.0, "kl_steps": 0, "max_kl": 0.05}
+    facts = {
+        "settings": asked | settings,
+        "kl_texts": [],
+        "used": {"steps": 50, "learning_rate": 0.05, "init_norm": 0.1, "max_norm": 0.5, "target_layer": None},
+        "curve": [[0, 5.0], [3, 1.25]],
+        "norms": {"2": 12.0},
+        "apply": {"operation": settings.get("form", "add"), "strength": 12.0, "unit": "raw", "layer": 2},
+        "warnings": ["Pair 3 has the same text on both sides."],
+    }
+    one = replace(whole, id="", directions=whole.directions[2:3], stats=(), residual_norms={2: 40.0})
+    return seal(replace(one, method="optimised_promotion", provenance=facts))
+
+
+def test_a_recipe_of_an_optimised_vector_restores_every_setting(
+    client: Client, person: User, fake_inference: FakeInference
+) -> None:
+    dataset = make_dataset(person)
+    asked = {"form": "clamp", "seeds": 4, "seed": 7, "steps": 30, "learning_rate": 0.02, "target_loss": 1.5}
+    vector = library.vector_keep(
+        owner=person, name="trained", summary=summary_of(trained(**asked)), dataset=dataset, dataset_version=1
+    )
+    recipe = exports.recipe_of(vector)
+    assert recipe["settings"] == {"method": "promotion", "layer": 2, "max_norm": 0.5} | asked
+    assert (recipe["endpoint"], recipe["recommended"]["operation"]) == ("/api/v1/vectors/optimise/", "clamp")
+    program = Program(person)
+    assert program.post(recipe["endpoint"], recipe["build"])[0] == 202
+    form = client.get(recipe["again"]).context["form"]
+    assert {name: form[name].value() for name in asked} == {name: str(value) for name, value in asked.items()}
+    assert (form["method"].value(), form["layer"].value()) == ("promotion", "2")
+
+
+def test_a_setting_that_the_build_page_lacks_leaves_the_api(person: User, fake_inference: FakeInference) -> None:
+    dataset = make_dataset(person)
+    summary = summary_of(trained(batch=2, init_norm=0.3))
+    vector = library.vector_keep(owner=person, name="x", summary=summary, dataset=dataset, dataset_version=1)
+    recipe = exports.recipe_of(vector)
+    assert recipe["again"] is None and recipe["build"]["batch"] == 2
+    assert Program(person).post(recipe["endpoint"], recipe["build"])[0] == 202
+
+
+def test_recipes_of_combinations_and_imports_say_what_they_are(person: User, fake_inference: FakeInference) -> None:
+    terms = [{"weight": 2.0, "name": "calm"}, {"weight": -1.0, "name": "angry"}]
+    for method, provenance, says in (
+        ("combination", {"operation": "sum", "terms": terms}, "sum of 2 × “calm”, -1 × “angry”"),
+        ("imported", {"imported": {"format": "gguf", "notes": []}}, "file of another program"),
+    ):
+        made = seal(replace(make_vector(), id="", method=method, n_pairs=0, provenance=provenance))
+        recipe = exports.recipe_of(library.vector_keep(owner=person, name="x", summary=summary_of(made)))
+        assert says in recipe["says"]
+        assert (recipe["settings"], recipe["build"], recipe["again"]) == ({}, None, None)
+
+
+@pytest.mark.parametrize(("form", "says"), [("clamp", "clamp 0.30×"), ("add", "0.30×")])
+def test_a_trained_vector_says_how_it_is_applied_and_shows_its_curve(
+    form: str, says: str, client: Client, person: User, fake_inference: FakeInference
+) -> None:
+    vector = library.vector_keep(owner=person, name="x", summary=summary_of(trained(form=form)))
+    page = client.get(vector.get_absolute_url())
+    text = page.content.decode()
+    assert says in text and "[3, 1.25]" in text and "Pair 3 has the same text" in text and "How it was found" in text
+    assert {"repeng", "transformers"} & {s.language for s in page.context["snippets"]} == (
+        set() if form == "clamp" else {"repeng", "transformers"}
+    )
+    played = client.get(f"{reverse('playground:home')}?vector={vector.pk}").context["page"]
+    assert played["settings"]["lanes"][-1]["interventions"][0]["operation"] == form
 
 
 # ---- import ----

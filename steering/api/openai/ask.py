@@ -20,7 +20,7 @@ class VectorAsk:
     layers: tuple[int, ...] = ()
     strength: float | None = None
     unit: Unit | None = None
-    operation: Operation = "add"
+    operation: Operation | None = None  # the vector's own, which is add unless it was trained for another
     positions: Positions = field(default_factory=Positions)
     norm_preserving: bool = False
     schedule: Schedule | None = None

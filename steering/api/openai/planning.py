@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from inference.errors import InvalidRequest
-from inference.types import GenerationRequest, Intervention, Message, ModelInfo, SamplingParams
+from inference.types import GenerationRequest, Intervention, Message, ModelInfo, Operation, SamplingParams
 from steering.access.principal import Principal
 from steering.api.openai.ask import Ask, Prompt, SteeringAsk, VectorAsk
 from steering.api.openai.catalog import find_preset, resolve
@@ -114,7 +114,7 @@ def _interventions(
 def _directions(asked: VectorAsk) -> tuple[Intervention, ...]:
     return (
         Intervention(
-            operation=asked.operation,
+            operation=asked.operation or "add",
             strength=1.0 if asked.strength is None else asked.strength,
             unit="raw",
             positions=asked.positions,
@@ -125,7 +125,8 @@ def _directions(asked: VectorAsk) -> tuple[Intervention, ...]:
 
 def _uses(who: Principal, asked: VectorAsk, model: ModelInfo) -> tuple[VectorUse, ...]:
     vector = find_vector(who.user, asked.vector, model)
-    strength, unit = _strength(asked, vector)
+    operation = asked.operation or vector.facts.operation
+    strength, unit = _strength(asked, operation, vector)
     condition = asked.condition
     if condition is not None and condition.vector:
         condition = dataclasses.replace(condition, vector=str(find_vector(who.user, condition.vector, model).pk))
@@ -133,7 +134,7 @@ def _uses(who: Principal, asked: VectorAsk, model: ModelInfo) -> tuple[VectorUse
         VectorUse(
             vector=str(vector.pk),
             layer=_layer(vector, layer),
-            operation=asked.operation,
+            operation=operation,
             strength=strength,
             unit=unit,
             positions=asked.positions,
@@ -147,13 +148,13 @@ def _uses(who: Principal, asked: VectorAsk, model: ModelInfo) -> tuple[VectorUse
     return uses
 
 
-def _strength(asked: VectorAsk, vector: Vector) -> tuple[float, Any]:
+def _strength(asked: VectorAsk, operation: Operation, vector: Vector) -> tuple[float, Any]:
     """What is not said is what the vector recommends."""
     if asked.strength is not None:
         return asked.strength, asked.unit or "relative"
-    if asked.operation in ("ablate", "affine"):
+    if operation in ("ablate", "affine"):
         return 1.0, asked.unit or "relative"
-    if asked.operation == "rotate":
+    if operation == "rotate":
         raise invalid("'rotate' needs 'strength', the angle from the vector in degrees.", "steering")
     if asked.unit == "raw":
         raise invalid(f"'{vector.name}' recommends no raw strength. Say 'strength', or leave 'unit' out.", "steering")

@@ -59,7 +59,7 @@ def _vector(fields: Fields) -> VectorAsk:
         layers=_layers(fields),
         strength=_strength(fields, "strength"),
         unit=fields.choice("unit", ("raw", "relative")),  # type: ignore[arg-type]
-        operation=fields.choice("operation", get_args(Operation)) or "add",  # type: ignore[arg-type]
+        operation=fields.choice("operation", get_args(Operation)),  # type: ignore[arg-type]
         positions=_positions(fields),
         norm_preserving=fields.flag("norm_preserving") or False,
         schedule=_wire(fields, "schedule", Schedule),

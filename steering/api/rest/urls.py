@@ -31,6 +31,7 @@ urlpatterns = [
     path("datasets/<uuid:id>/findings/", datasets.Findings.as_view(), name="dataset-findings"),
     path("vectors/", vectors.Vectors.as_view(), name="vectors"),
     path("vectors/build/", vectors.Builds.as_view(), name="vector-build"),
+    path("vectors/forecast/", vectors.Forecasts.as_view(), name="vector-forecast"),
     path("vectors/combine/", combinations.Combinations.as_view(), name="vector-combine"),
     path("vectors/comparisons/", combinations.Comparisons.as_view(), name="vector-comparisons"),
     path("vectors/comparisons/<uuid:id>/", combinations.OneComparison.as_view(), name="vector-comparison"),

@@ -7,6 +7,7 @@ from typing import Any
 from django.urls import Resolver404, resolve
 from rest_framework import serializers
 
+from inference.types import Forecast
 from steering.api.rest.shapes.fields import Page, PageQuery
 from steering.jobs.models import Job
 
@@ -32,15 +33,17 @@ class JobShape(serializers.Serializer):
     total = serializers.IntegerField()
     note = serializers.CharField(allow_blank=True, help_text="What is being done.")
     eta_seconds = serializers.FloatField(allow_null=True)
-    facts = serializers.DictField(
-        child=serializers.JSONField(), help_text="What a page draws meanwhile, such as a loss curve."
-    )
     seconds = serializers.FloatField(allow_null=True, help_text="How long it took; null before it ended.")
     error = JobErrorShape(allow_null=True)
     settings = serializers.DictField(child=serializers.JSONField(), help_text="What was asked for.")
     facts = serializers.DictField(
         child=serializers.JSONField(),
         help_text="What the work says of itself, such as a loss curve.",
+    )
+    result = serializers.DictField(
+        child=serializers.JSONField(),
+        allow_null=True,
+        help_text="What a forecast found: verdict, sentence, the layers, pairs that disagree. Null of other kinds.",
     )
     dataset = serializers.UUIDField(allow_null=True, help_text="The dataset that was written, once it is there.")
     vector = serializers.UUIDField(allow_null=True, help_text="The vector that was built, once it is there.")
@@ -68,6 +71,7 @@ def job_to_json(job: Job) -> dict[str, Any]:
         "seconds": job.seconds,
         "error": error,
         "settings": {name: value for name, value in job.request.items() if name not in ("id", "kind")},
+        "result": (job.result or None) if job.kind == Forecast.kind else None,
         "dataset": _made_by(job, "datasets:detail"),
         "vector": _made_by(job, "vectors:detail"),
         "created_at": job.created_at,

@@ -182,9 +182,7 @@ class RunPage(Page):
 
 
 class RunDetail(RunShape):
-    settings = serializers.DictField(
-        child=serializers.JSONField(), help_text="Send it back to run it again."
-    )
+    settings = serializers.DictField(child=serializers.JSONField(), help_text="Send it back to run it again.")
     versions = serializers.ListField(child=serializers.UUIDField(), help_text="All runs of this turn, oldest first.")
     answers = AnswerShape(many=True)
 

@@ -37,22 +37,16 @@ class VectorQuery(PageQuery):
 class VectorBuild(Strict):
     """How to build a vector; the same choices as on the page. What the method does not read counts for nothing."""
 
-    dataset = Id(help_text="The dataset to build from: at least two pairs, 24 make it reliable.")
+    dataset = Id(help_text="At least four pairs; one for prompt_difference, promotion, bipo, melbo.")
     name = Title(required=False, help_text="The dataset's, if left out.")
     method = Choice(choices=[method.key for method in methods()], default="mean_difference")
     pooling = Choice(choices=["mean", "last"], default="mean")
     span = Choice(choices=["answer", "all"], default="answer", help_text="Which tokens are read.")
-    shots = Whole(
-        min_value=1,
-        max_value=16,
-        required=False,
-        help_text="Answered examples before each question: few_shot alone; 4.",
-    )
     chat = Flag(default=False, help_text="Format prompt and answer with the model's chat template.")
     layers = serializers.ListField(
         child=Whole(max_value=9999), required=False, max_length=MAX_LAYERS, help_text="All of them, if left out."
     )
-    shots = Whole(required=False, min_value=1, max_value=16, help_text="few_shot: examples before each prompt.")
+    shots = Whole(required=False, min_value=1, max_value=16, help_text="few_shot: answered examples before; 4.")
     layer = Whole(
         required=False,
         max_value=9999,
@@ -71,6 +65,26 @@ class VectorBuild(Strict):
     beta = serializers.FloatField(required=False, min_value=0.001, max_value=10, help_text="bipo.")
     count = Whole(required=False, min_value=1, max_value=MOST_VECTORS, help_text="melbo: how many vectors.")
     target_layer = Whole(required=False, max_value=9999, help_text="melbo: the layer to change.")
+    model = Text(
+        required=False, allow_blank=True, max_length=300, help_text="A served model; the default one, if empty."
+    )
+
+
+class VectorForecast(Strict):
+    """What to forecast, as for a build."""
+
+    dataset = Id(help_text="At least four pairs.")
+    method = Choice(choices=[method.key for method in methods() if method.takes_forecast], default="mean_difference")
+    pooling = Choice(choices=["mean", "last"], default="mean")
+    span = Choice(choices=["answer", "all"], default="answer", help_text="Which tokens are read.")
+    shots = Whole(required=False, min_value=1, max_value=16, help_text="few_shot: answered examples before; 4.")
+    chat = Flag(default=False, help_text="Format prompt and answer with the model's chat template.")
+    layers = serializers.ListField(
+        child=Whole(max_value=9999),
+        required=False,
+        max_length=MAX_LAYERS,
+        help_text="Those at which steering usually works, if left out.",
+    )
     model = Text(
         required=False, allow_blank=True, max_length=300, help_text="A served model; the default one, if empty."
     )
@@ -178,7 +192,10 @@ class VectorShape(serializers.Serializer):
     layers = serializers.ListField(child=serializers.IntegerField())
     recommended_layer = serializers.IntegerField()
     recommended_strength = serializers.FloatField(
-        help_text="In relative units: 1.0 is the length of an ordinary token."
+        help_text="In relative units: 1.0 is the length of an ordinary token. For affine, 1.0 is the map as trained."
+    )
+    recommended_operation = serializers.ChoiceField(
+        choices=["add", "clamp", "affine"], help_text="add, unless the vector was trained for another."
     )
     dataset = serializers.UUIDField(allow_null=True)
     dataset_version = serializers.IntegerField(allow_null=True)
@@ -231,13 +248,17 @@ class VectorRecipe(serializers.Serializer):
     model = serializers.CharField()
     revision = serializers.CharField(allow_blank=True)
     method = serializers.CharField()
+    says = serializers.CharField(help_text="What it is made of, in a sentence.")
     settings = serializers.DictField(child=serializers.JSONField())
     read_positions = serializers.CharField()
     dataset = RecipeDataset()
     recommended = serializers.DictField(child=serializers.JSONField())
     provenance = serializers.DictField(child=serializers.JSONField())
+    endpoint = serializers.CharField(allow_null=True, help_text="Where to POST `build`.")
     build = serializers.DictField(child=serializers.JSONField(), allow_null=True, help_text="To build it again.")
-    again = serializers.CharField(allow_null=True, help_text="The build page with these settings.")
+    again = serializers.CharField(
+        allow_null=True, help_text="The build page with these settings; null where it does not offer them all."
+    )
 
 
 def vector_to_json(vector: Vector) -> dict[str, Any]:
@@ -252,7 +273,8 @@ def vector_to_json(vector: Vector) -> dict[str, Any]:
         "content_id": vector.content_id,
         "layers": facts.layers,
         "recommended_layer": facts.layer,
-        "recommended_strength": facts.strength,
+        "recommended_strength": facts.dose,
+        "recommended_operation": facts.operation,
         "dataset": str(vector.dataset_id) if vector.dataset_id else None,
         "dataset_version": vector.dataset_version or None,
         "verdict": vector.evaluation.get("verdict", ""),

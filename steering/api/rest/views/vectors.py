@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
 from uuid import UUID
 
 from django.http import HttpResponse
@@ -23,6 +25,7 @@ from steering.api.rest.shapes import vectors as shapes
 from steering.api.rest.shapes.fields import owned
 from steering.api.rest.shapes.jobs import JobShape, job_to_json
 from steering.datasets.models import Dataset
+from steering.jobs.models import Job
 from steering.vectors import builds, drafts, exports, library, optimising
 from steering.vectors.files import as_file
 from steering.vectors.forms import BuildForm, RenameForm, UploadForm
@@ -67,20 +70,26 @@ class Builds(Endpoint):
         asks={"dataset": "0b1f6a5e-6a8e-4a5c-9a5e-2f6f0a7c1d11", "name": "Calm", "chat": True},
     )
     def post(self, request: Request) -> Response:
-        asked = self.read(shapes.VectorBuild)
-        model = model_named(asked.pop("model", ""))
-        chosen = asked | {"layers": ", ".join(map(str, asked.get("layers", ())))}
-        form = BuildForm(chosen, user=request.user, model=model)
-        if not form.is_valid():
-            raise invalid(form.errors)
+        return _start(self, self.read(shapes.VectorBuild), builds.vector_build)
 
-        def start() -> Answer:
-            job = builds.vector_build(
-                owner=request.user, model=model.id, who=self.who, source="rest", **form.settings()
-            )
-            return created(job_to_json(job), reverse("rest:job", args=[job.pk]), 202)
 
-        return self.once(start)
+class Forecasts(Endpoint):
+    scope = SCOPE
+
+    @operation(
+        "vectors_forecast",
+        "Forecast how reliable a vector would be",
+        says="Starts a job that compares the differences of the pairs; nothing is built. Its `result` is the forecast.",
+        scope=SCOPE,
+        body=shapes.VectorForecast,
+        answers=JobShape,
+        status=202,
+        once=True,
+        errors=(404,),
+        asks={"dataset": "0b1f6a5e-6a8e-4a5c-9a5e-2f6f0a7c1d11"},
+    )
+    def post(self, request: Request) -> Response:
+        return _start(self, self.read(shapes.VectorForecast) | {"action": "forecast"}, builds.forecast_start)
 
 
 class Optimisations(Endpoint):
@@ -248,6 +257,21 @@ class Recipes(Endpoint):
     )
     def get(self, request: Request, id: UUID) -> Response:
         return Response(exports.recipe_of(_visible(self, id)))
+
+
+def _start(endpoint: Endpoint, asked: dict[str, Any], begin: Callable[..., Job]) -> Response:
+    """A build or a forecast, checked by the page's own form."""
+    model = model_named(asked.pop("model", ""))
+    chosen = asked | {"layers": ", ".join(map(str, asked.get("layers", ())))}
+    form = BuildForm(chosen, user=endpoint.request.user, model=model)
+    if not form.is_valid():
+        raise invalid(form.errors)
+
+    def start() -> Answer:
+        job = begin(owner=endpoint.request.user, model=model.id, who=endpoint.who, source="rest", **form.settings())
+        return created(job_to_json(job), reverse("rest:job", args=[job.pk]), 202)
+
+    return endpoint.once(start)
 
 
 def _visible(endpoint: Endpoint, id: UUID) -> Vector:
