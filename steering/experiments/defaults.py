@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from inference.types import ModelInfo, Operation
+from steering.datasets.behaviours import BESIDE, WITHOUT_WORDS, WORTH, behaviour_of
 from steering.datasets.starter_catalog import Starter, starter
-from steering.experiments.settings import ALONE, Behaviour, Choice, Evaluate, Find, Sweep, Writing, split
+from steering.experiments.settings import ALONE, NAMED, Behaviour, Beside, Choice, Evaluate, Find, Sweep, Writing, split
 from steering.vectors.models import Vector
 
 TUNING_PROMPTS = 6
@@ -15,6 +16,7 @@ SWEEP_PROMPTS = 6
 FIND_LAYERS = 6
 SWEEP_STRENGTHS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6)
 CHOICES = 20
+CONCEPT = 400  # characters
 SEED = 1729
 PROMPTS = (
     "How was your day?",
@@ -45,25 +47,57 @@ class About:
     behaviour: Behaviour
     wish: str
     chat: bool
-    concept: str
+    beside: tuple[Beside, ...] = BESIDE  # type: ignore[assignment]
+    note: str = WORTH[WITHOUT_WORDS]
 
 
 def about(vector: Vector | None, model: ModelInfo) -> About:
     known = _starter_of(vector)
     if known is None:
         tuning, held_out = split(PROMPTS, SEED)
-        concept = vector.name if vector else ""
-        says = f"The local judge's rating of “{concept}”, 0 to 2." if concept else ""
-        judge = Behaviour("judge", says=says, unit="rating, 0 to 2", concept=concept)
+        concept = concept_of(vector)
         wish = f"In everything you write, show this: {concept}." if concept else ""
-        return About(tuning, held_out, judge, wish, model.has_chat_template or not model.id, concept)
+        return About(tuning, held_out, _without_words(concept), wish, model.has_chat_template or not model.id)
+    chat = known.mode == "chat" and (model.has_chat_template or not model.id)
+    behaviour, beside, note = _measured(known)
+    return About(_tuning(known), known.held_out_prompts, behaviour, known.wish, chat, beside, note)
+
+
+def concept_of(vector: Vector | None) -> str:
+    """What is to be named, in a few words: the first line of what the dataset says it is, else its name."""
+    if vector is None:
+        return ""
+    data = vector.dataset
+    said = (data.description.strip().splitlines() or [data.name]) if data is not None else [vector.name]
+    return said[0].strip().rstrip(".")[:CONCEPT]
+
+
+def _without_words(concept: str) -> Behaviour:
+    return Behaviour(WITHOUT_WORDS, says=says_of(WITHOUT_WORDS, concept), unit=UNITS[WITHOUT_WORDS], concept=concept)
+
+
+UNITS = {"naming": "nats per token", "judge": "rating, 0 to 2"}
+
+
+def says_of(kind: str, concept: str) -> str:
+    if kind == "naming":
+        return f"How much likelier naming “{concept}” makes an answer to the unsteered model."
+    return f"The local judge's rating of “{concept}”, 0 to 2."
+
+
+def _measured(known: Starter) -> tuple[Behaviour, tuple[Beside, ...], str]:
+    """How a starter is measured, what may be shown beside, and what is to be said of both."""
+    kept = behaviour_of(known.slug)
+    concept = kept.concept if kept else known.name
+    beside: Any = tuple(measure for measure in (kept.also if kept else BESIDE))
+    note = kept.note if kept else WORTH[WITHOUT_WORDS]
+    if kept is None or kept.default != "words":
+        return _without_words(concept), beside, note
     measure: dict[str, Any] = {
         name: known.measure[name] for name in ("kind", "says", "unit", "better") if name in known.measure
     }
     lists: dict[str, Any] = {name: tuple(known.measure.get(name, ())) for name in ("terms", "against")}
-    chat = known.mode == "chat" and (model.has_chat_template or not model.id)
-    behaviour = Behaviour(**measure, **lists)
-    return About(_tuning(known), known.held_out_prompts, behaviour, known.wish, chat, known.name)
+    return Behaviour(**measure, **lists, concept=concept), beside, note
 
 
 def _starter_of(vector: Vector | None) -> Starter | None:
@@ -121,7 +155,8 @@ def find_of(vector: Vector, model: ModelInfo) -> Find:
 
 def evaluate_of(vector: Vector, model: ModelInfo, layer: int | None = None, strength: float | None = None) -> Evaluate:
     known = about(vector, model)
-    facts = vector.facts
+    facts, choices = vector.facts, choices_of(vector)
+    concept = known.behaviour.concept
     return Evaluate(
         vector=str(vector.pk),
         layer=facts.layer if layer is None else layer,
@@ -129,9 +164,10 @@ def evaluate_of(vector: Vector, model: ModelInfo, layer: int | None = None, stre
         operation=facts.operation,
         prompts=known.held_out,
         behaviour=known.behaviour,
-        choices=choices_of(vector),
+        choices=choices,
         writing=Writing(chat=known.chat, wish=known.wish, seed=SEED),
-        concept=known.concept,
+        concept=concept,
+        beside=tuple(m for m in known.beside if m != known.behaviour.kind and (concept if m in NAMED else choices)),
     )
 
 
@@ -139,4 +175,4 @@ def choices_of(vector: Vector) -> tuple[Choice, ...]:
     """Questions made of its dataset's pairs. They built the vector, so they show what it can do at best."""
     pairs = vector.dataset.pairs() if vector.dataset is not None else ()
     asked = [pair for pair in pairs if pair.positive.strip() and pair.negative.strip()][:CHOICES]
-    return tuple(Choice(p.prompt or "Which of these two would you say?", p.positive, p.negative) for p in asked)
+    return tuple(Choice(p.prompt, p.positive, p.negative) for p in asked)

@@ -9,7 +9,8 @@ from steering.access.estimate import tokens_in
 from steering.experiments.settings import Find, Settings
 
 USUAL_RATE = 250.0  # tokens per second of the default model on a small CPU, where none is known yet
-READING = 1.4  # every answer is read once more, to judge it
+READING = 0.4  # of writing: every answer is read once more, to see how much it surprises the base
+READINGS = {"naming": 3, "judge": 2}  # of each answer, where the measure reads it too
 
 
 @dataclass(frozen=True)
@@ -23,5 +24,7 @@ def estimate(settings: Settings, model: ModelInfo, rate: float = 0.0) -> Estimat
     """`rate` in tokens written per second, of experiments before this one; 0: not known."""
     prompts = (*settings.prompts, *(settings.held_out if isinstance(settings, Find) else ()))
     written = settings.points * settings.writing.max_tokens
-    read = settings.points * tokens_in(prompts) // max(1, len(prompts))
-    return Estimate(settings.points, written + read, round(READING * written / (rate or USUAL_RATE), 1))
+    readings = READINGS.get(settings.behaviour.kind, 1)
+    read = settings.points * tokens_in(prompts) // max(1, len(prompts)) + readings * written
+    seconds = (1 + READING * readings) * written / (rate or USUAL_RATE)
+    return Estimate(settings.points, written + read, round(seconds, 1))

@@ -11,7 +11,19 @@ from inference.errors import InferenceError
 from inference.types import ModelInfo, Operation
 from steering.experiments import defaults
 from steering.experiments.models import Experiment
-from steering.experiments.settings import Behaviour, Evaluate, Find, Settings, Sweep, Writing, check, split, vectors_of
+from steering.experiments.settings import (
+    LISTED,
+    NAMED,
+    Behaviour,
+    Evaluate,
+    Find,
+    Settings,
+    Sweep,
+    Writing,
+    check,
+    split,
+    vectors_of,
+)
 from steering.experiments.subjects import subjects_of
 from steering.vectors.facts import Facts
 from steering.vectors.forms import parse_layers
@@ -22,7 +34,14 @@ KINDS = [
     ("lexicon_balance", "words that show it minus words that speak against it"),
     ("mentions", "whether any of the words occurs"),
     ("words", "length in words"),
-    ("judge", "rated by the model itself, 0 to 2"),
+    ("naming", "how much likelier naming it makes the answer"),
+    ("judge", "rated by the model itself: unfit on the default model"),
+]
+BESIDES = [
+    ("naming", "How much likelier naming it makes the answers"),
+    ("answers", "Its pairs, by how likely the whole answers are"),
+    ("letters", "Its pairs, by the letter that is picked, in both orders"),
+    ("judge", "Rated by the model itself"),
 ]
 OPERATIONS = [(operation, operation) for operation in get_args(Operation)]
 
@@ -60,7 +79,7 @@ class ExperimentForm(forms.Form):
     temperature = forms.FloatField()
     floor = forms.FloatField()
     seed = forms.IntegerField()
-    choices = forms.BooleanField(required=False)
+    beside = forms.MultipleChoiceField(choices=BESIDES, required=False)
 
     def __init__(self, recipe: str, *args: Any, user: Any, model: ModelInfo, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -124,8 +143,9 @@ class ExperimentForm(forms.Form):
         return Evaluate(
             layer=facts.layer if data["layer"] is None else data["layer"],
             strength=_strength(facts, operations[0]) if data["strength"] is None else data["strength"],
-            choices=defaults.choices_of(vectors[0]) if data["choices"] else (),
+            choices=defaults.choices_of(vectors[0]) if {"answers", "letters"} & set(data["beside"]) else (),
             concept=data["concept"].strip(),
+            beside=tuple(data["beside"]),
             **one, **shared,
         )  # fmt: skip
 
@@ -146,14 +166,15 @@ class ExperimentForm(forms.Form):
 def _behaviour(data: dict[str, Any]) -> Behaviour:
     kind = data["kind"]
     words = {name: _terms(data[name]) for name in ("terms", "against")}
-    if kind not in ("lexicon_rate", "lexicon_balance", "mentions"):
+    if kind not in LISTED:
         words = {}
     elif kind != "lexicon_balance":
         words.pop("against")
-    unit = {"words": "words", "judge": "rating, 0 to 2", "mentions": "share of answers"}.get(kind, "words per 100")
-    concept = data["concept"].strip() if kind == "judge" else ""
+    units = {"words": "words", "mentions": "share of answers"} | defaults.UNITS
+    unit = units.get(kind, "words per 100")
+    concept = data["concept"].strip()  # kept with every kind: a copy may be measured by naming
     says = dict(KINDS)[kind]
-    says = f"{says[:1].upper()}{says[1:]}."
+    says = defaults.says_of(kind, concept) if kind in NAMED else f"{says[:1].upper()}{says[1:]}."
     return Behaviour(kind, says=says, unit=unit, better=data["better"], concept=concept, **words)
 
 
@@ -199,7 +220,7 @@ def initial_of(recipe: str, settings: Settings, name: str = "") -> dict[str, Any
     if isinstance(settings, Evaluate):
         return fields | {
             "layer": settings.layer, "strength": settings.strength, "operations": [settings.operation],
-            "concept": settings.concept or behaviour.concept, "choices": bool(settings.choices),
+            "concept": settings.concept or behaviour.concept, "beside": list(settings.beside),
         }  # fmt: skip
     fields["layers"] = ", ".join(map(str, settings.layers))
     fields["directions"] = settings.directions

@@ -25,8 +25,11 @@ def table_of(experiment: Experiment) -> str:
         )
     if over := found.get("over_prompting"):
         lines.append(f"steering over prompting: {_interval(over)}")
-    if choices := found.get("choices"):
-        lines.append(f"steerability {_interval(choices['steerability'])}; wrong way {_interval(choices['against'])}")
+    for kind in ("answers", "letters"):
+        if odds := found.get(kind):
+            lines.append(f"{kind}: slope {_interval(odds['steerability'])}; wrong way {_interval(odds['against'])}")
+    if naming := found.get("naming"):
+        lines += [f"naming, {name}: {_interval(gain)} nats/token" for name, gain in naming["gains"].items()]
     if neutral := found.get("neutral"):
         lines.append(f"KL on neutral text {_interval(neutral['kl'])} nats/token; same top token {neutral['top1']:.2f}")
     if judge := found.get("judge"):

@@ -18,16 +18,21 @@ RANDOM_DIRECTIONS = 20  # the fewest for which "beats all of them" is below 5 %
 COHERENCE_FLOOR = 0.3  # e ** -1.2: the text may surprise the unsteered model by 1.2 nats per token more than its own
 
 UNITLESS = ("ablate", "affine", "rotate")
+NO_CONCEPT = "Say what to look for in a few words, such as calm and patient words: naming and the judge need it."
 ALONE = ("add", "ablate", "clamp", "cap", "floor")  # operations for which a direction alone is enough
 
-Kind = Literal["words", "mentions", "lexicon_rate", "lexicon_balance", "judge"]
+Kind = Literal["words", "mentions", "lexicon_rate", "lexicon_balance", "naming", "judge"]
+Beside = Literal["naming", "answers", "letters", "judge"]
+LISTED = ("lexicon_rate", "lexicon_balance", "mentions")  # kinds that need a list of words
+NAMED = ("naming", "judge")  # those that need a concept
 
 
 @dataclass(frozen=True)
 class Behaviour(Wire):
-    """How much of a behaviour is in a text: a measure of `steering.datasets.measures`, or the local judge.
+    """How much of a behaviour is in a text: a measure of `steering.datasets.measures`, or what the base says.
 
-    `judge` asks the unsteered model itself how much of `concept` an answer has, 0 to 2.
+    `naming` is how many nats per token likelier an answer becomes when `concept` is asked for; `judge` is the base's
+    own rating of how much of `concept` it has, 0 to 2. `steering.datasets.behaviours` says what each is worth.
     """
 
     kind: Kind
@@ -119,7 +124,11 @@ class Choice(Wire):
 
 @dataclass(frozen=True)
 class Evaluate(Wire):
-    """One working point, measured in every way there is. `doses` are parts of `strength` for the propensity curve."""
+    """One working point, measured in every way there is. `doses` are parts of `strength` for the propensity curve.
+
+    `beside` are the measures that are shown beside the behaviour's own; `choices` are for `answers` and `letters`,
+    `concept` is for `naming` and `judge`.
+    """
 
     vector: str
     layer: int
@@ -130,14 +139,16 @@ class Evaluate(Wire):
     operation: Operation = "add"
     writing: Writing = field(default_factory=Writing)
     doses: tuple[float, ...] = (-1.0, -0.5, 0.0, 0.5, 1.0)
-    concept: str = ""  # for the judge; empty leaves it out
+    concept: str = ""
+    beside: tuple[Beside, ...] = ()
     floor: float = COHERENCE_FLOOR
-    version: int = 1
+    version: int = 2
 
     @property
     def points(self) -> int:
         written = (2 + bool(self.writing.wish)) * len(self.prompts)
-        return written + 2 * len(self.choices) * len(self.doses)
+        each = ("answers" in self.beside) + 2 * ("letters" in self.beside)
+        return written + each * len(self.choices) * len(self.doses)
 
 
 Settings = Sweep | Find | Evaluate
@@ -158,15 +169,7 @@ def check(settings: Settings) -> None:
         case Find():
             _check_find(settings)
         case Evaluate():
-            need(abs(settings.strength) <= MAX_STRENGTH, "strength", "Strengths go from -360 to 360.")
-            need(
-                len(settings.choices) <= MAX_PROMPTS, "too_many_choices", f"At most {MAX_PROMPTS} questions are asked."
-            )
-            need(
-                2 <= len(set(settings.doses)) == len(settings.doses) <= 21,
-                "doses",
-                "The propensity curve needs 2 to 21 different doses.",
-            )
+            _check_evaluate(settings)
     need(
         settings.points <= MAX_POINTS,
         "too_many_points",
@@ -193,6 +196,33 @@ def _check_sweep(sweep: Sweep) -> None:
         for operation in sweep.operations:
             _check_alone(operation)
     need(0 <= sweep.directions <= 100, "directions", "Take 0 to 100 random directions; 20 make a band.")
+
+
+def _check_evaluate(evaluate: Evaluate) -> None:
+    need(abs(evaluate.strength) <= MAX_STRENGTH, "strength", "Strengths go from -360 to 360.")
+    need(len(evaluate.choices) <= MAX_PROMPTS, "too_many_choices", f"At most {MAX_PROMPTS} questions are asked.")
+    need(
+        2 <= len(set(evaluate.doses)) == len(evaluate.doses) <= 21,
+        "doses",
+        "The propensity curve needs 2 to 21 different doses.",
+    )
+    beside = set(evaluate.beside)
+    need(len(beside) == len(evaluate.beside), "twice", "One of the measures beside is named twice. Name each once.")
+    need(
+        bool(evaluate.choices) or not beside & {"answers", "letters"},
+        "no_choices",
+        "There are no pairs to ask about. Leave out whole answers and letters, or take a vector of pairs.",
+    )
+    need(bool(evaluate.concept.strip()) or not beside & set(NAMED), "no_concept", NO_CONCEPT)
+    for choice in evaluate.choices:
+        for text in (choice.positive, choice.negative):
+            need(bool(text.strip()), "empty_answer", "A question lacks one of its two answers. Write both.")
+        for text in (choice.prompt, choice.positive, choice.negative):
+            need(
+                len(text) <= MAX_PROMPT, "too_long", f"A question has more than {MAX_PROMPT:,} characters. Shorten it."
+            )
+            storable(text, "A question")
+    storable(evaluate.concept, "The concept")
 
 
 def _check_alone(operation: str) -> None:
@@ -241,10 +271,10 @@ def _check_prompts(settings: Settings) -> None:
 def _check_behaviour(behaviour: Behaviour) -> None:
     kind = behaviour.kind
     terms = (*behaviour.terms, *behaviour.against)
-    if kind in ("mentions", "lexicon_rate", "lexicon_balance"):
+    if kind in LISTED:
         need(bool(behaviour.terms), "no_terms", "Name the words that show the behaviour, such as calm*, gently.")
-    if kind == "judge":
-        need(bool(behaviour.concept.strip()), "no_concept", "Say what the judge is to look for, such as a calm tone.")
+    if kind in NAMED:
+        need(bool(behaviour.concept.strip()), "no_concept", NO_CONCEPT)
     need(len(terms) <= MAX_TERMS, "too_many_terms", f"At most {MAX_TERMS} words can be looked for.")
     need(all(0 < len(t) <= 80 for t in terms), "bad_term", "A word to look for has 1 to 80 characters.")
     for text in (*terms, behaviour.concept, behaviour.says):

@@ -14,6 +14,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from inference.errors import InferenceError
 from inference.types import ModelInfo
 from steering.access.denied import Denied
+from steering.datasets.behaviours import WORTH
 from steering.experiments import defaults, exporting, runner
 from steering.experiments.estimate import Estimate, estimate
 from steering.experiments.forms import ExperimentForm, initial_of
@@ -62,9 +63,17 @@ def experiment_new(request: HttpRequest, recipe: str) -> HttpResponse:
     context = {
         "form": form, "recipe": recipe, "title": title, "says": says, "model": model, "vectors": usable,
         "recipes": RECIPES, "chosen": {str(pk) for pk in form["vectors"].value() or ()},
-        "operations": form["operations"].value() or ["add"],
+        "operations": form["operations"].value() or ["add"], "beside": form["beside"].value() or [],
+        "worth": WORTH, "note": _note(form, usable, model),
     }  # fmt: skip
     return render(request, "experiments/new.html", context)
+
+
+def _note(form: ExperimentForm, usable: list[Vector], model: ModelInfo) -> str:
+    """What is known of measuring the behaviour of the vector that is chosen."""
+    chosen = {str(pk) for pk in form["vectors"].value() or ()}
+    vector = next((v for v in usable if str(v.pk) in chosen), None)
+    return defaults.about(vector, model).note if vector else ""
 
 
 def _initial(request: HttpRequest, recipe: str, usable: list[Vector], model: ModelInfo) -> dict[str, Any]:
@@ -140,7 +149,7 @@ def experiment_detail(request: HttpRequest, pk: UUID) -> HttpResponse:
     suffix = "" if mine else f"?{NAME}={experiment.share}"
     data = {
         "recipe": experiment.recipe, "name": experiment.name, "settings": experiment.settings, "vectors": vectors,
-        "status": experiment.status(), "mine": mine,
+        "status": experiment.status(), "mine": mine, "worth": WORTH,
     }  # fmt: skip
     context = {
         "experiment": experiment, "says": sentence_of(settings), "mine": mine, "suffix": suffix, "data": data,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from steering.datasets.behaviours import WORTH, Measure
 from steering.experiments.settings import Evaluate, Find, Settings, Sweep, unit_of
 
 BREAKS = 1.0  # relative units: as much is added as an ordinary token has
 STRAINS = 0.6
+ASKED = {"answers": "whole answers", "letters": "letters in both orders"}
+DOUBTFUL: tuple[Measure, ...] = ("judge", "letters")
 
 
 def sentence_of(settings: Settings) -> str:
@@ -27,8 +30,9 @@ def sentence_of(settings: Settings) -> str:
             )
         case Evaluate():
             what = f"L{settings.layer} at {settings.strength:g}× on {many(len(settings.prompts), 'prompt')}"
-            if settings.choices:
-                what += f" and {many(len(settings.choices), 'question')} in both letter orders"
+            kinds = [name for kind, name in ASKED.items() if kind in settings.beside]
+            if kinds:
+                what += f", and {many(len(settings.choices), 'pair')} by {' and '.join(kinds)}"
     return f"{what}. Coherence is judged by the unsteered model."
 
 
@@ -43,8 +47,8 @@ def warnings_of(settings: Settings) -> list[str]:
         )
     elif strongest > STRAINS and not isinstance(settings, Find):
         found.append(f"{strongest:g}× is a large dose, at which text often falls apart. 0.1 to 0.4 is usual.")
-    if settings.behaviour.kind == "judge":
-        found.append("The model judges its own texts. A small model is a poor judge: read the texts too.")
+    beside = settings.beside if isinstance(settings, Evaluate) else ()
+    found += [WORTH[kind] for kind in DOUBTFUL if kind == settings.behaviour.kind or kind in beside]
     if len(settings.prompts) < 4:
         found.append(f"{many(len(settings.prompts), 'prompt')} cannot carry an interval. Take at least 4.")
     return found

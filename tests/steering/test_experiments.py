@@ -14,9 +14,13 @@ from inference.errors import Busy, InvalidRequest, NotFound
 from inference.types import Event, Failed, GenerationRequest
 from steering import gateway
 from steering.access.models import LedgerEntry
-from steering.experiments import asking
+from steering.datasets.behaviours import BEHAVIOURS, WITHOUT_WORDS, WORTH
+from steering.datasets.models import Dataset
+from steering.datasets.starter_catalog import load_starter_datasets
+from steering.experiments import asking, defaults
 from steering.experiments.models import Experiment, Measurement, Point
 from steering.experiments.runner import experiment_cancel, experiment_resume
+from steering.experiments.settings import check
 from steering.presets.models import Preset
 from steering.vectors.models import Vector
 from tests.fake_inference import FakeInference
@@ -218,6 +222,53 @@ def test_a_new_experiment_starts_with_what_is_filled_in(
     experiment = _ended(Experiment.objects.get())
     assert (experiment.state, experiment.error_message) == ("succeeded", "")
     assert browser.get(answer["Location"]).status_code == 200
+
+
+def test_a_behaviour_without_a_word_list_is_named_as_its_dataset_says(
+    person: Any, vector: Vector, fake: FakeInference
+) -> None:
+    model = gateway.call(fake.describe())
+    vector.dataset = Dataset.objects.create(owner=person, name="Pirates", description="")
+    assert defaults.find_of(vector, model).behaviour.concept == "Pirates"
+    vector.dataset.description = "the speech of pirates.\nWritten by hand."
+    behaviour = defaults.find_of(vector, model).behaviour
+    assert (behaviour.kind, behaviour.concept) == (WITHOUT_WORDS, "the speech of pirates")
+    evaluation = defaults.evaluate_of(vector, model)
+    assert evaluation.beside == ()  # naming is the measure itself, and there are no pairs to ask
+
+
+@pytest.mark.parametrize("slug", sorted(BEHAVIOURS))
+def test_a_starter_is_measured_as_its_calibration_says(
+    person: Any, vector: Vector, fake: FakeInference, slug: str
+) -> None:
+    load_starter_datasets()
+    vector.dataset = Dataset.objects.get(owner=None, slug=slug)
+    evaluation = defaults.evaluate_of(vector, gateway.call(fake.describe()))
+    assert evaluation.behaviour.kind not in ("naming", "judge")
+    assert evaluation.behaviour.concept == evaluation.concept == BEHAVIOURS[slug].concept
+    assert evaluation.beside == BEHAVIOURS[slug].also
+    check(evaluation)
+
+
+def test_the_judge_is_offered_with_what_it_is_worth(
+    person: Any, vector: Vector, fake: FakeInference, browser_of: Any
+) -> None:
+    browser = browser_of(person)
+    page = browser.get("/experiments/new/evaluate/")
+    assert page.context["form"]["kind"].value() == "naming"
+    assert "no better than a coin" in page.content.decode()
+    sent = filled_in(page.context["form"]) | {"kind": "judge", "beside": ["judge"]}
+    told = browser.post("/experiments/estimate/evaluate/", sent).json()
+    assert told["warnings"] == [WORTH["judge"]]
+    answer = browser.post("/experiments/estimate/evaluate/", sent | {"beside": ["answers"]}).json()
+    assert "There are no pairs to ask about" in answer["problems"][0]
+    sent["beside"] = ["naming", "judge"]
+    there = browser.post("/experiments/new/evaluate/", sent)["Location"]
+    experiment = _ended(Experiment.objects.get())
+    assert {"naming", "judge"} <= experiment.findings.keys()
+    again = browser.get(f"/experiments/new/evaluate/?from={experiment.pk}").context["form"]
+    assert again["beside"].value() == ["naming", "judge"]
+    assert "no better than a coin" in browser.get(there).content.decode()
 
 
 def test_a_dose_that_breaks_text_is_warned_of_before(

@@ -10,11 +10,11 @@ import pytest
 
 from inference.errors import InvalidRequest
 from inference.types import Intervention, ScoreItem
-from steering.experiments.bench import Ask, Likelihood, Written
+from steering.experiments.bench import Ask, Likelihood, Prompt, Written
 from steering.experiments.recipes import run_recipe
 from steering.experiments.recipes.cells import against_null, front
 from steering.experiments.recipes.evaluate import sign_flip_p
-from steering.experiments.recipes.judged import Answers, coherence, is_coherent
+from steering.experiments.recipes.judged import Answers, coherence, is_coherent, named
 from steering.experiments.recipes.subject import Subject, random_steer, steer
 from steering.experiments.settings import Behaviour, Choice, Evaluate, Find, Sweep, Writing, check, split
 
@@ -32,7 +32,7 @@ class RuleBench:
         self.asks: list[Ask] = []
         self.kept: dict[str, list[dict[str, Any]]] = {}
         self.reports: list[dict[str, Any]] = []
-        self.expected = 0
+        self.expected = self.counted = 0
 
     async def complete(self, asks: Sequence[Ask]) -> list[Written]:
         self.asks += asks
@@ -48,16 +48,21 @@ class RuleBench:
         return " ".join([*words, f"dose={dose:.3f}"])
 
     async def read(self, items: Sequence[ScoreItem], *, counted: bool = False) -> list[Likelihood]:
+        self.counted += counted * len(items)
         return [self._likely(item) for item in items]
 
     def _likely(self, item: ScoreItem) -> Likelihood:
         first = item.continuations[0]
+        asked = item.messages[0].content if item.messages else item.prompt or ""
         if len(item.continuations) == 2:  # a choice: the dose speaks for the answer that says yes
             dose = sum(edit.strength for edit in item.interventions)
-            asked = item.messages[0].content if item.messages else item.prompt or ""
-            return Likelihood((dose if "A. yes" in asked else -dose, 0.0), (1, 1))
+            if first.strip() in ("A", "B"):
+                return Likelihood((dose if "A. yes" in asked else -dose, 0.0), (1, 1))
+            return Likelihood((-4.0, -2.0 + dose) if first.strip() == "no" else (-4.0 + dose, -2.0), (1, 2))
         dose = float(first.rpartition("dose=")[2] or 0) if "dose=" in first else 0.0
-        return Likelihood(tuple(-10 * (1 + 4 * dose) for _ in item.continuations), (10,) * len(item.continuations))
+        named = 2 * first.count("calm") if "with calm words" in asked else 0  # nats, for each time that it says so
+        total = named - 10 * (1 + 4 * dose)
+        return Likelihood((total,) * len(item.continuations), (10,) * len(item.continuations))
 
     async def diverge(self, texts: Sequence[str], interventions: tuple[Intervention, ...]) -> list[dict[str, Any]]:
         return [{"kl": 0.5, "top1": 0.9, "nll_base": 1.0, "nll_steered": 1.2, "tokens": 9} for _ in texts]
@@ -144,18 +149,60 @@ def test_find_says_that_no_dose_is_coherent() -> None:
     assert "Lower the floor" in found["sentence"]
 
 
+CHOICES = (Choice("Q1", "yes", "no"), Choice("", "no", "yes"))
+
+
+def an_evaluation(**changes: Any) -> Evaluate:
+    fields: dict[str, Any] = {"vector": "v", "layer": 7, "strength": 0.3, "prompts": PROMPTS, "behaviour": CALM}
+    return Evaluate(**fields | {"choices": CHOICES, "concept": "calm words"} | changes)
+
+
 def test_an_evaluation_shows_every_measure_and_who_goes_the_wrong_way() -> None:
-    choices = (Choice("Q1", "yes", "no"), Choice("Q2", "no", "yes"))
-    settings = Evaluate("v", 7, 0.3, PROMPTS, CALM, choices=choices, concept="calm")
-    _, found = run(settings)
-    slopes = [item["slope"] for item in found["choices"]["items"]]
-    assert slopes[0] == pytest.approx(-0.3)
-    assert slopes[1] == pytest.approx(0.3)
-    assert found["choices"]["against"]["mean"] == 0.5
+    settings = an_evaluation(beside=("naming", "answers", "letters", "judge"))
+    bench, found = run(settings)
+    for kind, slope in (("letters", 0.3), ("answers", 0.3)):
+        items = found[kind]["items"]
+        assert [item["positive"] for item in items] == ["no", "yes"]
+        assert items[1]["slope"] == pytest.approx(slope)
+        assert items[0]["slope"] < 0
+        assert found[kind]["against"]["mean"] == 0.5
     assert found["neutral"]["kl"]["mean"] == 0.5
+    assert found["naming"]["gains"]["base"]["mean"] == 0
+    assert found["naming"]["gains"]["steered"]["mean"] == pytest.approx(2 * 3 / 10)  # three times in ten tokens
     assert set(found["judge"]["ratings"]) == {"base", "steered"}
-    assert [test["of"] for test in found["tests"]] == ["behaviour", "surprise", "words", "propensity slope"]
+    named = ["behaviour", "surprise", "words", "naming", "slope of answers", "slope of letters"]
+    assert [test["of"] for test in found["tests"]] == named
     assert all(test["adjusted"] >= test["p"] for test in found["tests"])
+    assert bench.expected == len(bench.asks) + bench.counted == settings.points
+
+
+def test_an_evaluation_measures_nothing_beside_that_was_not_asked_for() -> None:
+    bench, found = run(an_evaluation())
+    assert not {"naming", "answers", "letters", "judge"} & found.keys()
+    assert bench.expected == len(bench.asks)
+
+
+def test_whole_answers_count_by_the_token() -> None:
+    _, found = run(an_evaluation(beside=("answers",), choices=CHOICES[:1]))
+    middle = found["answers"]["doses"].index(0.0)
+    assert found["answers"]["items"][0]["propensity"][middle] == pytest.approx(-4.0 / 1 - -2.0 / 2)
+
+
+def test_naming_finds_the_point_that_words_would_have_found() -> None:
+    naming = Behaviour("naming", concept="calm words")
+    _, found = run(a_sweep(behaviour=naming))
+    cells = {cell["group"]: cell["behaviour"]["mean"] for cell in found["cells"]}
+    assert found["best"] == "v0-add-L7-0.2"
+    assert cells["v0-add-L7-0.2"] == pytest.approx(0.4)
+    assert cells["v0-add-L7-0"] == found["base"]["behaviour"]["mean"] == 0
+
+
+def test_an_answer_without_text_gains_nothing_by_being_named() -> None:
+    class Empty(RuleBench):
+        async def read(self, items: Sequence[ScoreItem], *, counted: bool = False) -> list[Likelihood]:
+            return [Likelihood((0.0,), (0,)) for _ in items]
+
+    assert asyncio.run(named(Empty(), "calm words", [Prompt("Hello")], [""])) == [0.0]
 
 
 # ---- the parts ----
@@ -221,12 +268,29 @@ def test_prompts_are_split_in_halves_that_share_nothing() -> None:
         ({"prompts": tuple(map(str, range(200))), "layers": tuple(range(40))}, "too_many_points"),
         ({"behaviour": Behaviour("lexicon_rate")}, "no_terms"),
         ({"behaviour": Behaviour("judge")}, "no_concept"),
+        ({"behaviour": Behaviour("naming", concept=" ")}, "no_concept"),
         ({"floor": 0.0}, "floor"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_with_a_cure(changes: dict[str, Any], code: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         check(a_sweep(vectors=("6a1f4f0e-6f55-4a53-9d2c-3c1f5b0c7e42",), **changes))
+    assert refused.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"beside": ("naming",), "concept": ""}, "no_concept"),
+        ({"beside": ("answers",), "choices": ()}, "no_choices"),
+        ({"beside": ("answers", "answers")}, "twice"),
+        ({"choices": (Choice("Q", "yes", " "),)}, "empty_answer"),
+        ({"doses": (1.0, 1.0)}, "doses"),
+    ],
+)
+def test_an_evaluation_of_what_is_not_there_is_refused_with_a_cure(changes: dict[str, Any], code: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        check(an_evaluation(vector="6a1f4f0e-6f55-4a53-9d2c-3c1f5b0c7e42", **changes))
     assert refused.value.code == code
 
 

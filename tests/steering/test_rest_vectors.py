@@ -15,14 +15,13 @@ from tests.steering.rest import PAIRS, Program, a_dataset, heard
 from tests.steering.vector_files import MODEL, file_of, make_vector, payload_of
 
 pytestmark = pytest.mark.django_db
-FOUR = [*PAIRS, {"prompt": "And then?", "positive": "I waited.", "negative": "I shouted!"}]
 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_build_is_a_job_that_leads_to_the_vector(person: User, fake_inference: FakeInference) -> None:
     fake_inference.payload = payload_of(make_vector())
     program = Program(person)
-    asked = {"dataset": a_dataset(program, pairs=FOUR)["id"], "name": "Calm", "chat": True, "layers": [2, 0]}
+    asked = {"dataset": a_dataset(program, pairs=PAIRS)["id"], "name": "Calm", "chat": True, "layers": [2, 0]}
     status, job = program.post("vectors/build/", asked, again="a")
     assert (status, job["kind"], job["settings"]["layers"]) == (202, "create_vector", [0, 2])
     assert program.last.headers["Location"] == f"/api/v1/jobs/{job['id']}/"
@@ -54,7 +53,7 @@ def test_a_build_that_cannot_be_done_starts_nothing(
     person: User, fake_inference: FakeInference, wrong: dict[str, Any], status: int
 ) -> None:
     program = Program(person)
-    assert program.post("vectors/build/", {"dataset": a_dataset(program, pairs=FOUR)["id"], **wrong})[0] == status
+    assert program.post("vectors/build/", {"dataset": a_dataset(program, pairs=PAIRS)["id"], **wrong})[0] == status
     assert not Job.objects.exists()
 
 
@@ -65,7 +64,7 @@ def test_every_method_of_the_model_side_can_be_asked_for(
 ) -> None:
     fake_inference.payload = payload_of(make_vector())
     program = Program(person)
-    asked = {"dataset": a_dataset(program, pairs=FOUR)["id"], "method": method, "shots": 2}
+    asked = {"dataset": a_dataset(program, pairs=PAIRS)["id"], "method": method, "shots": 2}
     status, job = program.post("vectors/build/", asked)
     assert status == 202
     assert ended_job(program, job["id"])["state"] == "succeeded"
@@ -81,7 +80,7 @@ FOUND = {"layer": 9, "verdict": "uncertain", "sentence": "A quarter disagrees.",
 def test_a_forecast_is_a_job_with_a_result_and_builds_nothing(person: User, fake_inference: FakeInference) -> None:
     fake_inference.payload = dict(FOUND)
     program = Program(person)
-    asked = {"dataset": a_dataset(program, pairs=FOUR)["id"], "method": "pca", "layers": [9]}
+    asked = {"dataset": a_dataset(program, pairs=PAIRS)["id"], "method": "pca", "layers": [9]}
     status, job = program.post("vectors/forecast/", asked, again="a")
     assert (status, job["kind"], job["result"]) == (202, "forecast", None)
     ended = ended_job(program, job["id"])
@@ -96,9 +95,9 @@ def test_a_forecast_that_cannot_be_made_starts_nothing(
     person: User, fake_inference: FakeInference, wrong: dict[str, Any]
 ) -> None:
     program = Program(person)
-    asked = {"dataset": a_dataset(program, pairs=FOUR)["id"]}
+    asked = {"dataset": a_dataset(program, pairs=PAIRS)["id"]}
     assert program.post("vectors/forecast/", asked | wrong)[0] == 400
-    three = {"dataset": a_dataset(program, "Three")["id"], "method": "prompt_difference"}
+    three = {"dataset": a_dataset(program, "Three", PAIRS[:3])["id"], "method": "prompt_difference"}
     assert program.post("vectors/forecast/", three)[0] == 400
     assert not Job.objects.exists()
 
@@ -115,7 +114,7 @@ def test_a_strangers_dataset_is_as_absent_as_none(person: User, stranger: User, 
 
 def test_a_key_for_another_model_builds_nothing(person: User, fake_inference: FakeInference) -> None:
     program = Program(person, models=["other"])
-    status, body = program.post("vectors/build/", {"dataset": a_dataset(program, pairs=FOUR)["id"], "model": MODEL})
+    status, body = program.post("vectors/build/", {"dataset": a_dataset(program, pairs=PAIRS)["id"], "model": MODEL})
     assert (status, body["error"]["code"]) == (403, "model_not_allowed")
     assert not Job.objects.exists()
 

@@ -56,14 +56,14 @@ class Desk:
         ]
         return about | answers.facts(base) | {
             "group": group,
-            "behaviour": _interval(mean),
-            "change": _interval(change),
+            "behaviour": interval(mean),
+            "change": interval(change),
             "wrong": wrong,
             "coherent": is_coherent(answers, base, self.floor),
         }  # fmt: skip
 
 
-def _interval(found: Any) -> dict[str, float]:
+def interval(found: Any) -> dict[str, float]:
     return {"mean": round(found.estimate, 4), "low": round(found.low, 4), "high": round(found.high, 4)}
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from inference import judging, statistics
-from inference.choices import Question, choice_items, propensity
 from steering.experiments.bench import Bench, Prompt
 from steering.experiments.neutral import NEUTRAL
-from steering.experiments.recipes.cells import BASE, PROMPTING, Desk
-from steering.experiments.recipes.judged import Answers, ratings
+from steering.experiments.recipes.cells import BASE, PROMPTING, Desk, interval
+from steering.experiments.recipes.chosen import chosen
+from steering.experiments.recipes.judged import Answers, named, ratings
 from steering.experiments.recipes.subject import Subject, steer
 from steering.experiments.recipes.together import all_of
 from steering.experiments.settings import Evaluate
@@ -37,57 +37,18 @@ async def evaluate(bench: Bench, settings: Evaluate, subject: Subject) -> dict[s
     }  # fmt: skip
     await bench.report(findings)
     parts = await all_of(
-        [_chosen(bench, settings, subject), _divergence(bench, settings, subject), _rated(bench, settings, answers)]
+        [
+            chosen(bench, settings, subject),
+            _divergence(bench, settings, subject),
+            _named(bench, settings, answers),
+            _rated(bench, settings, answers),
+        ]
     )
     for part in parts:
         findings |= part
     if edits := answers[STEERED].applied:
         findings["projection"] = _projection(edits)
-    return findings | {"tests": _tests(findings, answers, settings)}
-
-
-# ---- multiple choice ----
-
-
-async def _chosen(bench: Bench, settings: Evaluate, subject: Subject) -> dict[str, Any]:
-    """Propensity of every question at every dose, both letter orders; the slope of each, and those that go the wrong
-    way (Tan et al., 2407.12404)."""
-    if not settings.choices:
-        return {}
-    questions = [Question(c.prompt, (c.positive, c.negative), 0) for c in settings.choices]
-    strengths = [dose * settings.strength for dose in settings.doses]
-    curves = await all_of(_propensities(bench, settings, subject, questions, strength) for strength in strengths)
-    per_item = [list(values) for values in zip(*curves, strict=True)]
-    slopes = statistics.slopes(settings.doses, per_item)
-    mean = statistics.bootstrap_mean(slopes)
-    against = statistics.against_share(slopes)
-    items = [
-        {"prompt": c.prompt, "positive": c.positive, "negative": c.negative, "slope": round(float(s), 4),
-         "propensity": [round(v, 4) for v in values]}
-        for c, s, values in zip(settings.choices, slopes, per_item, strict=True)
-    ]  # fmt: skip
-    curve = [statistics.bootstrap_mean(values) for values in curves]
-    return {
-        "choices": {
-            "doses": list(settings.doses),
-            "strengths": [round(s, 4) for s in strengths],
-            "curve": [_interval(point) for point in curve],
-            "steerability": _interval(mean),
-            "against": _interval(against),
-            "items": sorted(items, key=lambda item: float(item["slope"])),
-        }
-    }
-
-
-async def _propensities(
-    bench: Bench, settings: Evaluate, subject: Subject, questions: Sequence[Question], strength: float
-) -> list[float]:
-    edits = steer(subject, settings.layer, strength, settings.operation)
-    items = [choice_items(q, chat=settings.writing.chat, interventions=edits) for q in questions]
-    found = await bench.read([item for both in items for item in both], counted=True)
-    return [
-        propensity(question, [found[2 * i].logprobs, found[2 * i + 1].logprobs]) for i, question in enumerate(questions)
-    ]
+    return findings | {"tests": _tests(findings, answers)}
 
 
 # ---- what it costs ----
@@ -100,7 +61,7 @@ async def _divergence(bench: Bench, settings: Evaluate, subject: Subject) -> dic
         return {}
     texts = await bench.diverge(NEUTRAL, edits)
     kl = statistics.bootstrap_mean([text["kl"] for text in texts])
-    return {"neutral": {"kl": _interval(kl), "top1": round(fmean(t["top1"] for t in texts), 4), "texts": len(texts)}}
+    return {"neutral": {"kl": interval(kl), "top1": round(fmean(t["top1"] for t in texts), 4), "texts": len(texts)}}
 
 
 def _projection(edits: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -109,12 +70,26 @@ def _projection(edits: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return means | {"circular": True}
 
 
-# ---- the judge ----
+# ---- what the unsteered model says ----
+
+
+async def _named(bench: Bench, settings: Evaluate, answers: dict[str, Answers]) -> dict[str, Any]:
+    """Nats per token that naming the concept makes the answers likelier, by condition."""
+    if "naming" not in settings.beside:
+        return {}
+    prompts = [Prompt(text, settings.writing.chat) for text in settings.prompts]
+    found = await all_of(named(bench, settings.concept, prompts, written.texts) for written in answers.values())
+    gains = dict(zip(answers, found, strict=True))
+    means = {name: interval(statistics.bootstrap_mean(values)) for name, values in gains.items()}
+    change = statistics.paired_bootstrap(gains[BASE], gains[STEERED])
+    moved = [b - a for a, b in zip(gains[BASE], gains[STEERED], strict=True)]
+    p = sign_flip_p(moved)
+    return {"naming": {"concept": settings.concept, "gains": means, "change": interval(change), "p": round(p, 4)}}
 
 
 async def _rated(bench: Bench, settings: Evaluate, answers: dict[str, Answers]) -> dict[str, Any]:
     """The local judge's expected ratings (AxBench's three rubrics), 0 to 2, and their harmonic mean."""
-    if not settings.concept:
+    if "judge" not in settings.beside:
         return {}
     prompts = [Prompt(text, settings.writing.chat) for text in settings.prompts]
     found: dict[str, Any] = {}
@@ -123,22 +98,25 @@ async def _rated(bench: Bench, settings: Evaluate, answers: dict[str, Answers]) 
         by_rubric = await all_of(ratings(bench, rubric, settings.concept, prompts, written.texts) for rubric in RUBRICS)
         overall[name] = [judging.overall(*three) for three in zip(*by_rubric, strict=True)]
         found[name] = {rubric: round(fmean(v), 4) for rubric, v in zip(RUBRICS, by_rubric, strict=True)}
-        found[name]["overall"] = _interval(statistics.bootstrap_mean(overall[name]))
+        found[name]["overall"] = interval(statistics.bootstrap_mean(overall[name]))
     change = statistics.paired_bootstrap(overall[BASE], overall[STEERED])
-    return {"judge": {"concept": settings.concept, "ratings": found, "change": _interval(change)}}
+    return {"judge": {"concept": settings.concept, "ratings": found, "change": interval(change)}}
 
 
 # ---- many tests ----
 
 
-def _tests(findings: dict[str, Any], answers: dict[str, Answers], settings: Evaluate) -> list[dict[str, Any]]:
+def _tests(findings: dict[str, Any], answers: dict[str, Answers]) -> list[dict[str, Any]]:
     """Every comparison of steered with base, by a sign-flip test, corrected together (Benjamini and Hochberg)."""
     base, steered = answers[BASE], answers[STEERED]
     pairs = [("behaviour", base.behaviour, steered.behaviour), ("surprise", base.surprise, steered.surprise)]
     pairs.append(("words", base.lengths, steered.lengths))
     tests = [(name, sign_flip_p([b - a for a, b in zip(x, y, strict=True)])) for name, x, y in pairs]
-    if "choices" in findings:
-        tests.append(("propensity slope", sign_flip_p([item["slope"] for item in findings["choices"]["items"]])))
+    if "naming" in findings:
+        tests.append(("naming", findings["naming"]["p"]))
+    for name in ("answers", "letters"):
+        if name in findings:
+            tests.append((f"slope of {name}", sign_flip_p([item["slope"] for item in findings[name]["items"]])))
     adjusted = statistics.adjusted_p_values([p for _, p in tests])
     return [
         {"of": name, "p": round(p, 4), "adjusted": round(q, 4), "holds": q <= 0.05}
@@ -152,7 +130,3 @@ def sign_flip_p(differences: Sequence[float], samples: int = 10_000, seed: int =
     flips = np.random.default_rng(seed).choice((-1.0, 1.0), (samples, len(values)))
     means = np.abs((flips * values).mean(1))
     return float((1 + (means >= abs(values.mean()) - 1e-12).sum()) / (1 + samples))
-
-
-def _interval(found: Any) -> dict[str, float]:
-    return {"mean": round(found.estimate, 4), "low": round(found.low, 4), "high": round(found.high, 4)}

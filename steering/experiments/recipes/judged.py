@@ -91,10 +91,21 @@ async def judged(bench: Bench, behaviour: Behaviour, prompts: Sequence[Prompt], 
 async def behaviour_of(
     bench: Bench, behaviour: Behaviour, prompts: Sequence[Prompt], written: Sequence[Written]
 ) -> list[float]:
-    if behaviour.kind != "judge":
-        return [score(w.text, behaviour.to_wire()) for w in written]
     texts = [w.text for w in written]
-    return await ratings(bench, "concept", behaviour.concept, prompts, texts)
+    if behaviour.kind == "naming":
+        return await named(bench, behaviour.concept, prompts, texts)
+    if behaviour.kind == "judge":
+        return await ratings(bench, "concept", behaviour.concept, prompts, texts)
+    return [score(text, behaviour.to_wire()) for text in texts]
+
+
+async def named(bench: Bench, concept: str, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[float]:
+    """Nats per token that naming the concept makes each answer likelier to the unsteered model; 0 for an empty one."""
+    pairs = [
+        judging.naming_items(concept, answer, chat=prompt.chat) for prompt, answer in zip(prompts, answers, strict=True)
+    ]
+    found = await bench.read([item for pair in pairs for item in pair])
+    return [plain.surprise - asked.surprise for asked, plain in zip(found[::2], found[1::2], strict=True)]
 
 
 async def ratings(

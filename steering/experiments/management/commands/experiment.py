@@ -12,12 +12,14 @@ from django.core.management import BaseCommand, CommandError
 from inference.errors import InferenceError
 from steering import gateway
 from steering.accounts.models import User
+from steering.datasets.behaviours import WITHOUT_WORDS
 from steering.experiments import defaults
+from steering.experiments.defaults import says_of
 from steering.experiments.estimate import estimate
 from steering.experiments.models import Experiment
 from steering.experiments.printing import table_of
 from steering.experiments.runner import experiment_carry, experiment_start
-from steering.experiments.settings import Settings
+from steering.experiments.settings import NAMED, Behaviour, Settings
 from steering.vectors.lookup import find_vector
 
 
@@ -34,6 +36,8 @@ class Command(BaseCommand):
         parser.add_argument("--strength", type=float, help="of an evaluation")
         parser.add_argument("--floor", type=float, help="coherence floor, 0 to 1")
         parser.add_argument("--tokens", type=int, help="most tokens of an answer")
+        parser.add_argument("--measure", choices=["naming", "judge"], help="instead of the starter's words")
+        parser.add_argument("--concept", help="what naming and the judge look for, such as calm and patient words")
         parser.add_argument("--directions", type=int, help="random directions for the null band")
 
     def handle(self, *args: Any, recipe: str, vectors: list[str], user: str, **options: Any) -> None:
@@ -82,7 +86,18 @@ def _settings(recipe: str, vector: Any, model: Any, options: dict[str, Any]) -> 
     changed = {name: value for name, value in wanted.items() if value is not None and name in fields}
     if options["tokens"] is not None:
         changed["writing"] = dataclasses.replace(made.writing, max_tokens=options["tokens"])
+    changed |= _named(made, fields, options["measure"], options["concept"])
     return dataclasses.replace(made, **changed)
+
+
+def _named(made: Settings, fields: set[str], measure: str | None, concept: str | None) -> dict[str, Any]:
+    """Another measure, or another name for what is measured."""
+    if measure is None and concept is None:
+        return {}
+    name = made.behaviour.concept if concept is None else concept
+    kind = measure or (made.behaviour.kind if made.behaviour.kind in NAMED else WITHOUT_WORDS)
+    behaviour = Behaviour(kind, says_of(kind, name), defaults.UNITS[kind], concept=name)  # type: ignore[arg-type]
+    return {"behaviour": behaviour} | ({"concept": name} if "concept" in fields else {})
 
 
 def _tuple(values: list[Any] | None) -> tuple[Any, ...] | None:
