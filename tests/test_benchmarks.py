@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import common, decode, extract, latency, readme, soak, sweep
+from benchmarks import common, decode, experiment, extract, latency, readme, soak, sweep
 from benchmarks.common import Options, Rate, rate, record
 from benchmarks.latency import Timing, timing
 from benchmarks.peers.lines import Peer
@@ -118,6 +118,22 @@ def test_the_sampled_points_are_scaled_to_all_of_them(results, capsys):
     found = json_line(capsys.readouterr().out)
     assert (found["one_after_another_seconds"], found["speedup"], found["sampled"]) == (480.0, 24.0, 2)
     assert found["holds"]
+
+
+def test_an_experiment_has_a_thousand_points_and_each_once():
+    doses = experiment.strengths(experiment.STRENGTHS)
+    found = experiment.points([10, 11, 12], doses, experiment.PROMPTS)
+    assert len(set(found)) == len(found) == 1000
+    assert sum(strength == 0 for strength, _, _ in found) == experiment.PROMPTS
+
+
+def test_answers_that_ended_early_are_not_counted_for_us(results, capsys):
+    whole = {"points": 1000, "answers": 1000, "tokens": 4000, "seconds": 20.0}
+    experiment.report(QUICK, 1000, whole, single=[0.2, 0.4])
+    found = json_line(capsys.readouterr().out)
+    assert (found["one_after_another_seconds"], found["speedup"], found["holds"]) == (150.0, 7.5, True)
+    with pytest.raises(AssertionError):
+        experiment.report(QUICK, 1000, whole | {"answers": 999}, single=[0.2])
 
 
 def test_two_hundred_pairs_end_where_they_are_read():
@@ -236,12 +252,23 @@ def test_a_stopped_peer_answers_a_question_that_fills_the_pipe():
         peer.close()
 
 
-@pytest.mark.timeout(200)
-def test_a_quick_sweep_runs_from_end_to_end(tmp_path):
-    env = {**os.environ, "STEERBOARD_DATA": str(tmp_path / "data")}
-    command = [sys.executable, "-m", "benchmarks.sweep", "--quick", "--model", str(save("llama", tmp_path / "tiny"))]
+def quick(name, folder):
+    env = {**os.environ, "STEERBOARD_DATA": str(folder / "data")}
+    command = [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--model", str(save("llama", folder / "tiny"))]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
-    found = json_line(done.stdout)
+    return json_line(done.stdout)
+
+
+@pytest.mark.timeout(200)
+def test_a_quick_sweep_runs_from_end_to_end(tmp_path):
+    found = quick("sweep", tmp_path)
     assert (found["benchmark"], found["completions"], found["tokens"]) == ("sweep", 8, 8)
+
+
+@pytest.mark.timeout(200)
+def test_a_quick_experiment_runs_from_end_to_end(tmp_path):
+    found = quick("experiment", tmp_path)
+    assert (found["benchmark"], found["points"], found["sampled"]) == ("experiment", 60, 2)
+    assert 0 < found["tokens_written"] <= 60 * found["tokens"]
     assert found["speedup"] > 0

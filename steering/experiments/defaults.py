@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from inference.types import ModelInfo, Operation
-from steering.datasets.behaviours import BESIDE, WITHOUT_WORDS, WORTH, behaviour_of
+from steering.datasets.behaviours import BESIDE, WITHOUT_WORDS, behaviour_of
 from steering.datasets.starter_catalog import Starter, starter
 from steering.experiments.settings import ALONE, NAMED, Behaviour, Beside, Choice, Evaluate, Find, Sweep, Writing, split
 from steering.vectors.models import Vector
@@ -48,7 +48,7 @@ class About:
     wish: str
     chat: bool
     beside: tuple[Beside, ...] = BESIDE  # type: ignore[assignment]
-    note: str = WORTH[WITHOUT_WORDS]
+    note: str = ""
 
 
 def about(vector: Vector | None, model: ModelInfo) -> About:
@@ -89,8 +89,10 @@ def _measured(known: Starter) -> tuple[Behaviour, tuple[Beside, ...], str]:
     """How a starter is measured, what may be shown beside, and what is to be said of both."""
     kept = behaviour_of(known.slug)
     concept = kept.concept if kept else known.name
-    beside: Any = tuple(measure for measure in (kept.also if kept else BESIDE))
-    note = kept.note if kept else WORTH[WITHOUT_WORDS]
+    beside: Any = kept.also if kept else BESIDE
+    note = kept.note if kept else ""
+    if kept and kept.default != "naming" and "naming" in beside:
+        note += " Naming suits it too."
     if kept is None or kept.default != "words":
         return _without_words(concept), beside, note
     measure: dict[str, Any] = {

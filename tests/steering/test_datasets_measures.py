@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
-from steering.datasets.behaviours import BEHAVIOURS, CIRCULAR, behaviour_of
+from steering.datasets.behaviours import BEHAVIOURS, CIRCULAR, WORTH, behaviour_of
 from steering.datasets.lint import lint
 from steering.datasets.measures import count_terms, count_words, distinct_2, repetition, score
 from steering.datasets.starter_catalog import starters
@@ -94,3 +97,10 @@ def test_every_starter_says_which_measure_to_believe_and_no_other_does() -> None
         assert behaviour is not None and behaviour.default not in (*CIRCULAR, "judge", *behaviour.also)
         assert bool(behaviour.concept) == ("naming" in (behaviour.default, *behaviour.also))
     assert behaviour_of("somebody-elses") is None
+
+
+def test_what_a_measure_is_said_to_be_worth_is_what_was_measured() -> None:
+    lab = (Path(__file__).parents[2] / "docs/lab.md").read_text("utf-8")
+    figures = [found for said in WORTH.values() for found in re.findall(r"\d\.\d\d \[[\d., ]+\]", said)]
+    assert figures == ["0.99 [0.96, 1.00]", "0.43 [0.23, 0.62]"]
+    assert [figure for figure in figures if figure not in lab] == []

@@ -18,9 +18,10 @@ from steering.datasets.behaviours import BEHAVIOURS, WITHOUT_WORDS, WORTH
 from steering.datasets.models import Dataset
 from steering.datasets.starter_catalog import load_starter_datasets
 from steering.experiments import asking, defaults
+from steering.experiments.management.commands import experiment as command
 from steering.experiments.models import Experiment, Measurement, Point
 from steering.experiments.runner import experiment_cancel, experiment_resume
-from steering.experiments.settings import check
+from steering.experiments.settings import Evaluate, check
 from steering.presets.models import Preset
 from steering.vectors.models import Vector
 from tests.fake_inference import FakeInference
@@ -248,6 +249,18 @@ def test_a_starter_is_measured_as_its_calibration_says(
     assert evaluation.behaviour.concept == evaluation.concept == BEHAVIOURS[slug].concept
     assert evaluation.beside == BEHAVIOURS[slug].also
     check(evaluation)
+
+
+def test_the_command_takes_another_measure_and_another_name_for_it(
+    person: Any, vector: Vector, fake: FakeInference
+) -> None:
+    names = ("layer", "strength", "layers", "strengths", "floor", "tokens", "directions", "measure", "concept")
+    model, given = gateway.call(fake.describe()), dict.fromkeys(names)
+    found = command.settings_of("find", vector, model, given | {"concept": "pirates"})
+    assert (found.behaviour.kind, found.behaviour.concept) == ("naming", "pirates")
+    judged = command.settings_of("evaluate", vector, model, given | {"measure": "judge"})
+    assert isinstance(judged, Evaluate)
+    assert (judged.behaviour.kind, judged.behaviour.concept, judged.concept) == ("judge", "calm", "calm")
 
 
 def test_the_judge_is_offered_with_what_it_is_worth(

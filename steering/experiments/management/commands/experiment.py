@@ -52,7 +52,7 @@ class Command(BaseCommand):
         try:
             for name in vectors:
                 vector = find_vector(owner, name, model)
-                settings = _settings(recipe, vector, model, options)
+                settings = settings_of(recipe, vector, model, options)
                 expected = estimate(settings, model)
                 self.stdout.write(
                     f"{recipe} {vector.name}: {expected.points} points, {expected.tokens:,} tokens at most"
@@ -74,7 +74,7 @@ class Command(BaseCommand):
         return experiment
 
 
-def _settings(recipe: str, vector: Any, model: Any, options: dict[str, Any]) -> Settings:
+def settings_of(recipe: str, vector: Any, model: Any, options: dict[str, Any]) -> Settings:
     made: Any
     if recipe == "evaluate":
         made = defaults.evaluate_of(vector, model, options["layer"], options["strength"])
