@@ -78,8 +78,12 @@ class Facts:
     @cached_property
     def affine_layers(self) -> list[int]:
         """Where "affine" knows what to count from: a reference, or a map of the vector's own."""
-        maps = {int(m["site"]["layer"]) for m in self.summary.get("maps") or ()}
-        return sorted(maps | {int(layer) for layer in self.summary.get("references") or ()})
+        return sorted({*self.map_layers, *(int(layer) for layer in self.summary.get("references") or ())})
+
+    @property
+    def map_layers(self) -> list[int]:
+        """Where the vector has a low-rank map of its own, which "affine" then applies."""
+        return sorted({int(m["site"]["layer"]) for m in self.summary.get("maps") or ()})
 
     @property
     def norms(self) -> dict[int, float]:

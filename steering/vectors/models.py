@@ -98,12 +98,14 @@ class Vector(models.Model):
             "model_id": self.model_id,
             "usable": usable,
             "recommended_layer": facts.layer,
-            "recommended_strength": facts.dose,
+            "recommended_strength": facts.strength,
             "recommended_operation": facts.operation,
+            "recommended_dose": facts.dose,
             "layers": facts.layers,
             "residual_norms": facts.residual_norms,
             "norms": facts.norms,
             "affine_layers": facts.affine_layers,
+            "map_layers": facts.map_layers,
         }
 
 

@@ -58,14 +58,16 @@ RUN = """(text) => new Promise((resolve) => {
   };
 })"""
 
-MARKS = """() => [
+MARKS = """() => { // of an address counts where it leads: our own pages may carry any words as parameters
+  const leads = u => { try { return new URL(u, document.baseURI).host; } catch { return u; } };
+  return [
   window.owned ?? null,
   ({}).owned ?? null,
   [...document.querySelectorAll('[href],[src],[action],[formaction]')].map(
     e => e.getAttribute('href') ?? e.getAttribute('src') ?? e.getAttribute('action') ?? e.getAttribute('formaction')
-  ).filter(u => /^[\\s\\u0000-\\u0020]*(javascript|data:text|vbscript):/i.test(u) || /evil\\.example/.test(u)),
+  ).filter(u => /^[\\s\\u0000-\\u0020]*(javascript|data:text|vbscript):/i.test(u) || /evil\\.example/.test(leads(u))),
   [...document.querySelectorAll('*')].flatMap(e => [...e.attributes].map(a => a.name)).filter(n => n.startsWith('on')),
-]"""
+];}"""
 
 
 @pytest.fixture(scope="module")

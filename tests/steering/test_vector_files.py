@@ -122,7 +122,9 @@ def test_a_recipe_of_an_optimised_vector_restores_every_setting(
     assert recipe["settings"] == {"method": "promotion", "layer": 2, "max_norm": 0.5} | asked
     assert (recipe["endpoint"], recipe["recommended"]["operation"]) == ("/api/v1/vectors/optimise/", "clamp")
     program = Program(person)
+    fake_inference.payload = payload_of(make_vector())
     assert program.post(recipe["endpoint"], recipe["build"])[0] == 202
+    wait_for(Job.objects.get())
     form = client.get(recipe["again"]).context["form"]
     assert {name: form[name].value() for name in asked} == {name: str(value) for name, value in asked.items()}
     assert (form["method"].value(), form["layer"].value()) == ("promotion", "2")
@@ -134,7 +136,9 @@ def test_a_setting_that_the_build_page_lacks_leaves_the_api(person: User, fake_i
     vector = library.vector_keep(owner=person, name="x", summary=summary, dataset=dataset, dataset_version=1)
     recipe = exports.recipe_of(vector)
     assert recipe["again"] is None and recipe["build"]["batch"] == 2
+    fake_inference.payload = payload_of(make_vector())
     assert Program(person).post(recipe["endpoint"], recipe["build"])[0] == 202
+    wait_for(Job.objects.get())
 
 
 def test_recipes_of_combinations_and_imports_say_what_they_are(person: User, fake_inference: FakeInference) -> None:

@@ -31,7 +31,7 @@ export class Library {
   /** A chip with which `vector` acts as it was recommended. */
   static intervention(vector) {
     return {
-      vector: vector.id, layer: vector.recommended_layer, operation: vector.recommended_operation ?? 'add', strength: vector.recommended_strength, unit: 'relative',
+      vector: vector.id, layer: vector.recommended_layer, operation: vector.recommended_operation ?? 'add', strength: vector.recommended_dose ?? vector.recommended_strength, unit: 'relative',
       positions: { prompt: true, generated: true, start: null, stop: null, special: true }, on: true,
     };
   }

@@ -1,5 +1,6 @@
 // The lists from which a lane gets a vector or a preset: dialogs with a search field.
-import { el, figure, icon, iconButton } from './dom.js';
+import { el, icon, iconButton } from './dom.js';
+import { recommendation } from './scale.js';
 
 class Picker {
   /** `title` heads the dialog, `things` names what is searched, `foot` stands below the list. */
@@ -70,7 +71,7 @@ export class VectorPicker extends Picker {
 
   text = vector => `${vector.name} ${vector.tagline}`;
   about = vector => vector.tagline;
-  facts = vector => `L${vector.recommended_layer} · ${figure(vector.recommended_strength)}×`;
+  facts = vector => `L${vector.recommended_layer} · ${recommendation(vector)}`;
 }
 
 export class PresetPicker extends Picker {

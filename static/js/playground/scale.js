@@ -24,7 +24,7 @@ export function bounds(intervention, vector) {
   if (intervention.operation === 'ablate') return { min: 0, max: 1, step: 0.05, mark: 1 };
   if (intervention.operation === 'affine') return { min: -1, max: 2, step: 0.05, mark: 1 };
   if (intervention.operation === 'rotate') return { min: 0, max: 180, step: 5, mark: null };
-  const recommended = vector && intervention.operation === 'add' ? vector.recommended_strength : null;
+  const recommended = vector && intervention.operation === (vector.recommended_operation ?? 'add') ? vector.recommended_strength : null;
   if (intervention.unit === 'relative') return { min: -RELATIVE_MAX, max: RELATIVE_MAX, step: 0.05, mark: recommended };
   const ratio = rawPerRelative(vector, intervention.layer) ?? 10;
   const step = 10 ** Math.floor(Math.log10(ratio)) / 20;
@@ -50,15 +50,23 @@ export function notes(intervention, vector) {
   if (intervention.operation === 'rotate') return [{ text: rotateNote(intervention.strength) }];
   const lines = [];
   if (vector) {
-    const here = intervention.operation === 'add' && intervention.layer === vector.recommended_layer && Math.abs(relative(intervention, vector) - vector.recommended_strength) < 0.005;
-    lines.push(here ? { text: 'As recommended', ok: true } : { text: `Recommended: ${figure(vector.recommended_strength)}× at L${vector.recommended_layer}` });
+    const wanted = vector.recommended_operation ?? 'add';
+    const here = intervention.operation === wanted && intervention.layer === vector.recommended_layer && Math.abs(relative(intervention, vector) - vector.recommended_strength) < 0.005;
+    lines.push(here ? { text: 'As recommended', ok: true } : { text: `Recommended: ${recommendation(vector)} at L${vector.recommended_layer}` });
   }
   const other = otherUnit(intervention, vector);
   if (other) lines.push({ text: other });
   return lines;
 }
 
+/** "0.3×", "clamp 0.3×", "affine 1": what a vector begins with. */
+export function recommendation(vector) {
+  const operation = vector.recommended_operation ?? 'add', dose = figure(vector.recommended_dose ?? vector.recommended_strength);
+  return operation === 'affine' ? `affine ${dose}` : `${operation === 'add' ? '' : `${operation} `}${dose}×`;
+}
+
 function affineNote(alpha, vector, layer) {
+  if (vector?.map_layers?.includes(layer)) return { text: alpha === 1 ? 'Applies the map as it was trained' : `Applies ${figure(alpha)} of the trained map; 1 is as it was trained`, ok: alpha === 1 };
   if (vector && !vector.affine_layers?.includes(layer)) return { text: `Not possible at L${layer}: the vector does not say where its negative examples lie. Build it again, or use clamp` };
   const place = alpha === 0 ? 'where the negative examples lie' : alpha === 1 ? 'where the positive examples lie' : `${figure(alpha)} of the way from the negative examples (0) to the positive ones (1)`;
   return { text: `Puts every token ${place}` };
