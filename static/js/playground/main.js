@@ -111,9 +111,12 @@ class Playground {
     if (!lane.system_prompt && !lane.interventions.some(i => i.on)) return toast(`Lane ${key} is the model as it is`, 'A preset needs an intervention or a system prompt. Add one first.');
     this.keeper.ask(lane, this.settings, async saved => {
       this.#opener(key).focus();
+      const known = await loadPresets().catch(() => null); // before the word that it is saved, after which it is looked for
+      if (known) {
+        this.library.presets = known.presets;
+        this.library.useOn(this.data.settings.model || this.data.model.id);
+      }
       toast(`Saved as ${saved.title}`, `Programs call it as ${saved.model_name}.`, { href: saved.url, text: 'See how' });
-      this.library.presets = (await loadPresets()).presets;
-      this.library.useOn(this.data.settings.model || this.data.model.id);
     });
   }
 
