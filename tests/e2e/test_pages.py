@@ -50,7 +50,7 @@ def test_a_page_fits_320_pixels(visit: Any, path: str) -> None:
 
 def test_the_details_of_a_starter_draw_their_plots(visit: Any) -> None:
     page = visit().goto("/vectors/")
-    page.locator("main a[href^='/vectors/']:not([href*=build]):not([href*=upload])").first.click()
+    page.locator("main tbody a[href^='/vectors/']").first.click()
     expect(page.locator(".js-plotly-plot, svg.main-svg").first).to_be_visible()
 
 

@@ -8,10 +8,16 @@ from steering.accounts.models import User
 from steering.datasets import library
 from steering.datasets.models import Dataset
 from tests.fake_inference import FakeInference
-from tests.steering.rest import PAIRS, Program, a_dataset
+from tests.steering import rest
+from tests.steering.rest import Json, Program
 
 pytestmark = pytest.mark.django_db
+PAIRS = rest.PAIRS[:3]
 LINES = "\n".join(json.dumps(pair) for pair in PAIRS).encode()
+
+
+def a_dataset(program: Program, name: str = "Calm", pairs: list[Json] = PAIRS) -> Json:
+    return rest.a_dataset(program, name, pairs)
 
 
 def test_a_dataset_goes_in_and_comes_out_as_it_was(person: User) -> None:
