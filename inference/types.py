@@ -17,8 +17,9 @@ from inference.wire import Matrix, Wire
 
 Point = Literal["resid_post", "resid_pre"]
 Operation = Literal["add", "ablate", "clamp", "cap", "floor", "affine", "rotate"]
-Unit = Literal["raw", "relative"]
-FinishReason = Literal["stop", "length", "cancelled"]
+Unit = Literal["raw", "relative", "max"]
+FinishReason = Literal["stop", "length", "cancelled", "watch"]
+WatchAction = Literal["observe", "steer", "stop", "regenerate"]
 WorkerState = Literal["loading", "ready", "draining", "empty", "failed", "lost"]
 MAX_RANK = 16  # of an AffineMap
 Command = Literal["load", "unload", "drain", "resume"]
@@ -177,6 +178,14 @@ class Condition(Wire):
         return Site(self.layer).hook_name
 
 
+@dataclass(frozen=True)
+class FeatureRef(Wire):
+    """A latent of a sparse autoencoder: `source` is the id of a `SourceInfo`, `index` counts from 0."""
+
+    source: str
+    index: int
+
+
 @dataclass(frozen=True, eq=False)
 class Intervention(Wire):
     """One edit of the residual stream of one row, with direction v, unit direction u and residual h.
@@ -192,8 +201,13 @@ class Intervention(Wire):
         first principal component of the vector's directions over its layers.
     `unit` has no meaning for ablate, affine and rotate. `norm_preserving`: after the edit h gets its old length.
 
-    Name a stored vector by `vector_id` with the `layers` to use, or give `directions` themselves.
+    Name a stored vector by `vector_id` with the `layers` to use, give `directions` themselves, or name a `feature`.
     Several interventions on one layer act in the order given.
+
+    A feature acts at its SAE's site, with decoder row d and activation a; the SAE's error stays untouched.
+    add: h + strength * d. clamp: h + (strength - a) * d, floor and cap likewise where a is smaller, or larger.
+    ablate: h - strength * a * d. Unit `max` counts in the largest activation that was seen of the feature; `relative`,
+    for add alone, in residual norms along d made unit. Other operations are refused.
     """
 
     operation: Operation = "add"
@@ -206,12 +220,53 @@ class Intervention(Wire):
     norm_preserving: bool = False
     condition: Condition | None = None
     schedule: Schedule | None = None
+    feature: FeatureRef | None = None
 
     @property
     def vector_ids(self) -> tuple[str, ...]:
         """The stored vectors that it needs."""
         named = self.vector_id, self.condition.vector_id if self.condition else None
         return tuple(dict.fromkeys(i for i in named if i is not None))
+
+
+@dataclass(frozen=True, eq=False)
+class Probe(Wire):
+    """A linear reading of one token: weights.h + bias over `resid_post` of `layer`, or the same over SAE latents.
+
+    Give `weights`, float32[d_model], or `features` of one source whose site is that layer, with their
+    `feature_weights`. One feature with weight 1 and bias 0 is that feature's activation.
+    """
+
+    layer: int
+    weights: np.ndarray | None = None
+    features: tuple[FeatureRef, ...] = ()
+    feature_weights: tuple[float, ...] = ()
+    bias: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Watch(Wire):
+    """Read a probe at every token of `positions`, and act where its score lies above `threshold`.
+
+    The score of a token is read at the probe's site before any edit there. Without a threshold nothing is done.
+    steer: the `interventions`, none at a site before the probe's, act on that token; with `dose` "proportional" each
+    is multiplied by min((score - threshold) / scale, 1). stop: the row ends with reason "watch" and without the token
+    that fired. regenerate: the last `span` tokens are written again, at most `attempts` times, then the row ends as
+    with stop; what is written is delivered `span` tokens late, so that nobody sees what is taken back. `force`: the
+    interventions act on all of `positions`, whatever the score.
+    """
+
+    name: str
+    probe: Probe
+    threshold: float | None = None
+    action: WatchAction = "observe"
+    interventions: tuple[Intervention, ...] = ()
+    dose: Literal["fixed", "proportional"] = "fixed"
+    scale: float = 1.0
+    span: int = 16
+    attempts: int = 3
+    force: bool = False
+    positions: Positions = Positions(special=False)
 
 
 @dataclass(frozen=True)
@@ -260,10 +315,11 @@ class GenerationRequest(Wire):
     token_ids: tuple[int, ...] | None = None
     sampling: SamplingParams = SamplingParams()
     interventions: tuple[Intervention, ...] = ()
+    watches: tuple[Watch, ...] = ()
 
 
-# ---- events of a generation: Started, PromptRead... where asked for, Token..., then exactly one of Finished and
-# Failed; seq counts from 0 ----
+# ---- events of a generation: Started, PromptRead... where asked for, Token..., Scored... and Fired... where something
+# is watched, then exactly one of Finished and Failed; seq counts from 0 ----
 
 
 @dataclass(frozen=True)
@@ -328,6 +384,41 @@ class Token(Wire):
 
 
 @dataclass(frozen=True)
+class Scored(Wire):
+    """What the request's watches read at the tokens from position `start` on: [tokens][watches].
+
+    A token is read on the pass after the one that chose it, so its scores follow it, and the last token has none.
+    None stands where a watch leaves the token out. Positions are absolute, 0 being the first of the prompt.
+    """
+
+    id: str
+    seq: int
+    start: int
+    values: tuple[tuple[float | None, ...], ...]
+    type: Literal["scored"] = "scored"
+
+
+@dataclass(frozen=True)
+class Firing(Wire):
+    """A watch went off at a token: what it read and what was done. `dose` is the share of the interventions."""
+
+    name: str
+    position: int
+    token_id: int
+    score: float
+    action: WatchAction
+    dose: float = 0.0
+
+
+@dataclass(frozen=True)
+class Fired(Wire):
+    id: str
+    seq: int
+    firings: tuple[Firing, ...]
+    type: Literal["fired"] = "fired"
+
+
+@dataclass(frozen=True)
 class Usage(Wire):
     prompt_tokens: int
     completion_tokens: int
@@ -374,6 +465,8 @@ class Receipt(Wire):
     revision: str
     seed: int
     applied: tuple[AppliedIntervention, ...] = ()
+    fired: tuple[Firing, ...] = ()  # the first 1,000
+    fired_total: int = 0
 
 
 @dataclass(frozen=True)
@@ -653,6 +746,125 @@ class Divergence(Wire):
     kind: Literal["divergence"] = "divergence"
 
 
+@dataclass(frozen=True)
+class ReadFeatures(Wire):
+    """What an SAE reads in a text. Give `messages` or `text`.
+
+    Result.payload: {"tokens": [[id, text]], "top": [[[index, value], ...] of each token, largest first], "overall":
+    [[index, value, token it was largest at], ...], "sorted": the same by the sum over `sort_by` where that is given,
+    "values": {index: [value of each token]} for `features`, "explained_variance", "l0"}. Special tokens and attention
+    sinks are read too but left out of "overall", "explained_variance" and "l0"; "left_out" lists their places.
+    """
+
+    id: str
+    source: str
+    text: str | None = None
+    messages: tuple[Message, ...] | None = None
+    top: int = 10
+    overall: int = 50
+    features: tuple[int, ...] = ()
+    sort_by: tuple[int, ...] = ()  # places of tokens
+    model: str = ""
+    kind: Literal["read_features"] = "read_features"
+
+
+@dataclass(frozen=True)
+class DescribeFeature(Wire):
+    """One feature. Result.payload: {"index", "decoder_norm", "promotes", "suppresses": [[id, text, logit change]],
+    "nearest": [[index, decoder cosine]], "max_activation", "density" (share of corpus tokens), "histogram": {"edges",
+    "counts"}, "contexts": [{"tokens": [text], "values": [...], "at": place of the largest}], "residual_norm"}.
+
+    From "max_activation" on things come from the corpus index and are null or empty where there is none.
+    """
+
+    id: str
+    source: str
+    index: int
+    tokens: int = 10
+    neighbours: int = 10
+    contexts: int = 20
+    model: str = ""
+    kind: Literal["describe_feature"] = "describe_feature"
+
+
+@dataclass(frozen=True)
+class SearchFeatures(Wire):
+    """Features that tell an example's texts from ordinary ones (from `against`, or from the corpus index's means).
+
+    Result.payload: {"found": [{"index", "mean", "baseline", "lift", "max", "token"}], largest lift first}.
+    """
+
+    id: str
+    source: str
+    texts: tuple[str, ...]
+    against: tuple[str, ...] = ()
+    limit: int = 50
+    model: str = ""
+    kind: Literal["search_features"] = "search_features"
+
+
+@dataclass(frozen=True)
+class IndexCorpus(Wire):
+    """Read texts and keep, per feature, its largest contexts, a histogram, maximum, mean and density.
+
+    Result.payload: {"tokens", "texts", "features" (that fired), "dead"}. The index replaces the source's former one.
+    """
+
+    id: str
+    source: str
+    texts: tuple[str, ...]
+    model: str = ""
+    kind: Literal["index_corpus"] = "index_corpus"
+
+
+@dataclass(frozen=True)
+class FitDetector(Wire):
+    """A detector from examples of a behaviour (`positive`) and of its absence (`negative`).
+
+    on "residual": a logistic probe on `resid_post`, at each of `layers` (none: those where steering usually works),
+    the best kept. on "features": a sparse logistic probe on at most `max_features` latents of `source`. The score of a
+    text is the largest over its answer's tokens (`pooling` "max") or their mean. A share `held_out` of the pairs, both
+    sides of one together, is kept for the threshold, which lets at most `false_positive_rate` of the texts without the
+    behaviour fire, and for the figures.
+
+    Result.payload: {"probe": Probe wire, "threshold", "auroc", "precision", "recall", "false_positive_rate" (with
+    Wilson intervals as [estimate, low, high]), "roc": [[fpr, tpr, threshold]], "layers": [[layer, auroc]], "n_train",
+    "n_held_out", "scale": spread of scores above the threshold, "vector": summary of the mean difference at the layer,
+    "data": its bytes} so that a corrector is at hand, stored as `CreateVector`'s.
+    """
+
+    id: str
+    pairs: tuple[Pair, ...]
+    on: Literal["residual", "features"] = "residual"
+    source: str = ""
+    layers: tuple[int, ...] = ()
+    max_features: int = 16
+    pooling: Literal["max", "mean"] = "max"
+    false_positive_rate: float = 0.05
+    held_out: float = 0.3
+    seed: int = 0
+    chat: bool = False
+    dataset_digest: str = ""
+    model: str = ""
+    kind: Literal["fit_detector"] = "fit_detector"
+
+
+@dataclass(frozen=True, eq=False)
+class ReadProbes(Wire):
+    """What probes read at each token of texts or conversations (those are `messages`, one conversation each).
+
+    Result.payload: {"texts": [{"tokens": [[id, text]], "scores": [[of each token] of each probe], "left_out": [places
+    of special tokens]}]}.
+    """
+
+    id: str
+    probes: tuple[Probe, ...]
+    texts: tuple[str, ...] = ()
+    conversations: tuple[tuple[Message, ...], ...] = ()
+    model: str = ""
+    kind: Literal["read_probes"] = "read_probes"
+
+
 JobRequest = (
     CreateVector
     | CheckPairs
@@ -703,8 +915,25 @@ def spare_vectors(request: GenerationRequest | JobRequest) -> frozenset[str]:
     return frozenset(request.library) - {*request.vector_ids} if isinstance(request, CompareVectors) else frozenset()
 
 
-Event = Started | PromptRead | Token | Finished | Failed | Progress | Result
+Event = Started | PromptRead | Token | Scored | Fired | Finished | Failed | Progress | Result
 TERMINAL = (Finished, Failed, Result)
+
+
+@dataclass(frozen=True)
+class SourceInfo(Wire):
+    """A sparse autoencoder that a worker can read: `id` is `<layer>-<set>`, such as `9-res-4k`."""
+
+    id: str
+    hook_name: str  # TransformerLens's
+    layer: int
+    width: int  # latents
+    architecture: str  # sae-lens's name
+    bytes: int
+    loaded: bool
+    origin: str  # a release and id, or the name of a folder
+    indexed: bool = False  # contexts, histograms and maxima of a corpus are at hand
+    facts: dict[str, Any] = field(default_factory=dict)  # explained_variance, l0, dead, loss_recovered, recipe...
+    problem: str = ""  # why it cannot be used, and what to do
 
 
 @dataclass(frozen=True)
@@ -728,6 +957,7 @@ class ModelInfo(Wire):
     max_rows: int = 0
     tokens_per_second: float = 0.0
     problem: str = ""
+    sources: tuple[SourceInfo, ...] = ()
 
 
 @dataclass(frozen=True)
