@@ -49,6 +49,7 @@ from inference.types import (
     Receipt,
     Result,
     Score,
+    Scored,
     Started,
     SteeringVector,
     Token,
@@ -329,6 +330,8 @@ class Engine:
             self._recent.append((time.monotonic(), len(choices)))
         for row in [r for r in self.batch.rows if r.read]:
             self._deliver_prompt(self._running[row])
+        for run in [r for r in self._running.values() if r.prepared.row.scores]:
+            self._deliver_scores(run)
         texts = [self._text_of(choice) for choice in choices]
         for choice, text in zip(choices, texts, strict=True):  # all at once: who listens wakes once, not per row
             self._deliver(self._running[choice.row], choice, text)
@@ -343,6 +346,12 @@ class Engine:
             for at, (value, top) in zip(places, details, strict=True)
         )
         run.send(PromptRead, tokens=tokens)
+
+    def _deliver_scores(self, run: Run) -> None:
+        row = run.prepared.row
+        scores, row.scores = row.scores, []
+        for start, values in scores:
+            run.send(Scored, start=start, values=tuple(map(tuple, values)))
 
     def _alternatives(self, top: tuple[tuple[int, float], ...]) -> tuple[Alternative, ...]:
         vocabulary = self.batch.model.vocabulary
