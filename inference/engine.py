@@ -24,6 +24,10 @@ from inference.batch import Batch, Choice, Row
 from inference.evaluation import Find, diverge, score
 from inference.models.loader import LoadedModel
 from inference.prepare import Prepared, prepare
+from inference.saes.corpus import index_corpus
+from inference.saes.describing import describe_feature
+from inference.saes.reading import read_features
+from inference.saes.searching import search_features
 from inference.saes.sources import Sources
 from inference.sampling import NO_TOKEN
 from inference.store import Vectors
@@ -33,6 +37,7 @@ from inference.types import (
     CombineVectors,
     CompareVectors,
     CreateVector,
+    DescribeFeature,
     Divergence,
     Event,
     Failed,
@@ -41,16 +46,19 @@ from inference.types import (
     Forecast,
     GenerationRequest,
     ImportVector,
+    IndexCorpus,
     JobRequest,
     ModelInfo,
     OptimiseVector,
     Progress,
     PromptRead,
     PromptToken,
+    ReadFeatures,
     Receipt,
     Result,
     Score,
     Scored,
+    SearchFeatures,
     Started,
     SteeringVector,
     Token,
@@ -82,7 +90,12 @@ STEERED_JOBS: dict[type, Callable[[LoadedModel, Any, Find], Iterator[Progress | 
     CombineVectors: combine_vectors,
     CompareVectors: compare_vectors,
 }
-SOURCE_JOBS: dict[type, Callable[[LoadedModel, Any, Sources], Iterator[Progress | Result]]] = {}
+SOURCE_JOBS: dict[type, Callable[[LoadedModel, Any, Sources], Iterator[Progress | Result]]] = {
+    ReadFeatures: read_features,
+    DescribeFeature: describe_feature,
+    SearchFeatures: search_features,
+    IndexCorpus: index_corpus,
+}
 
 _OVERFLOW = errors.InvalidRequest(
     "numbers_overflowed", "The model's numbers overflowed under this steering. Lower the strength and run again."
