@@ -14,9 +14,14 @@ from inference.conditions import CompiledCondition, Readout
 from inference.interventions import Bank, Edit, Step
 from inference.masks import attention_masks
 from inference.models.loader import LoadedModel
+from inference.probes import CompiledWatch
 from inference.sampling import RowState, logprobs, record, sample
 
 Detail = tuple[float | None, tuple[tuple[int, float], ...]]  # a token's log-probability, and the likeliest with theirs
+
+
+# Where the tokens begin that were read, and of each token what each of the row's watches read; None: left out.
+Scores = tuple[int, list[list[float | None]]]
 
 
 @dataclass(eq=False)
@@ -26,8 +31,11 @@ class Row:
     tokens: list[int]
     state: RowState
     edits: list[Edit] = field(default_factory=list)
+    watches: list[CompiledWatch] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.edits = [*self.edits, *(e for watch in self.watches for e in watch.edits)]
+        self.scores: list[Scores] = []  # to be taken by the reader
         self.prompt_length = len(self.tokens)
         for edit in self.edits:
             edit.answer_at = self.prompt_length
@@ -239,6 +247,15 @@ class Batch:
             n = states[i].params.top_logprobs
             found[i] = (chosen[k], tuple(zip(ids[k, :n].tolist(), values[k, :n].tolist(), strict=True)))
         return found
+
+    def rewind(self, row: Row, n: int) -> None:
+        """Take back the last `n` tokens that a decoding row has generated, up to all of them.
+
+        The next `step` goes on from there as a row would that had never written them; only its generator does not go
+        back, so that a row that draws its tokens draws others. Its penalties forget the tokens; what its edits did to
+        them stays counted.
+        """
+        raise NotImplementedError
 
     @torch.inference_mode()
     def drop(self, row: Row) -> None:
