@@ -20,6 +20,7 @@ from inference.saes.places import Place
 
 Kind = Literal["relu", "jumprelu", "gated", "topk", "abstopk", "whole"]
 Scaling = Literal["none", "constant_norm_rescale", "layer_norm"]
+WRITTEN = ("resid_post", "resid_mid", "attn_out", "mlp_out")  # points where centred writing weights are seen
 EPSILON = 1e-5  # sae-lens's, of layer_norm
 
 
@@ -36,8 +37,8 @@ class LatentRows:
     """What it takes to read and to write k latents of one token. Copies: they hold no SAE in memory.
 
     With h the activation at the SAE's site as the model has it (centring and biases are inside):
-    z = scale(h) * (encoder @ h); latent = relu(gain * z + bias) where z > cut, else 0. A change of a latent by x changes
-    the activation by x / unscale(h) * decoder row. `scaling` "none" makes both 1; else `scales` gives them.
+    z = scale(h) * (encoder @ h); latent = relu(gain * z + bias) where z > cut, else 0. A change of a latent by x
+    changes the activation by x / unscale(h) * decoder row. `scaling` "none" makes both 1; else `scales` gives them.
     `full` is the SAE where a latent depends on all others (TopK), which must then be read with `full.latents`.
     """
 
@@ -120,12 +121,10 @@ class Sae:
 
     @property
     def bytes(self) -> int:
-        return sum(t.nbytes for t in self.tensors())
-
-    def tensors(self) -> list[Tensor]:
+        """What it holds in memory, shared tensors counted once."""
         own = [v for v in vars(self).values() if isinstance(v, Tensor)]
         inner = self.whole.parameters() if isinstance(self.whole, torch.nn.Module) else ()
-        return list({t.data_ptr(): t for t in (*own, *inner) if t.numel()}.values())
+        return sum({t.data_ptr(): t.nbytes for t in (*own, *inner)}.values())
 
     # ---- reading ----
 
@@ -137,7 +136,8 @@ class Sae:
         x = self._input(h)
         pre = x @ self.W_enc + self.b_enc
         if self.kind == "gated":
-            assert self.W_mag is not None and self.b_mag is not None
+            assert self.W_mag is not None
+            assert self.b_mag is not None
             return (pre > 0).to(self.dtype) * torch.relu(x @ self.W_mag + self.b_mag)
         if self.kind == "jumprelu":
             assert self.threshold is not None
@@ -153,7 +153,8 @@ class Sae:
         x = self._input(h)
         pre = x @ self.W_enc[:, chosen] + self.b_enc[chosen]
         if self.kind == "gated":
-            assert self.W_mag is not None and self.b_mag is not None
+            assert self.W_mag is not None
+            assert self.b_mag is not None
             return (pre > 0).to(self.dtype) * torch.relu(x @ self.W_mag[:, chosen] + self.b_mag[chosen])
         if self.kind == "jumprelu":
             assert self.threshold is not None
@@ -187,14 +188,16 @@ class Sae:
             out = self._whole(self.whole, h)
         else:
             out = self.decode(self.encode(h), h)
-        return out + h.to(self.dtype).mean(dim=-1, keepdim=True) if self.centred and not self.transcoder else out
+        if self.transcoder:
+            return out
+        return out + (h.to(self.dtype) - self._centre(h.to(self.dtype)))
 
     @torch.inference_mode()
     def error(self, h: Tensor, target: Tensor | None = None) -> Tensor:
         """What the SAE does not explain: target - reconstruction. `target` is a transcoder's output site."""
         if target is None and self.transcoder:
             raise ValueError("a transcoder's error needs the activation at its output")
-        wanted = self._centre((h if target is None else target).to(self.dtype))
+        wanted = self._centre((h if target is None else target).to(self.dtype), self.target)
         if self.context:
             assert self.whole is not None
             return wanted - self._whole(self.whole, h)
@@ -228,7 +231,8 @@ class Sae:
             )
         encoder = self.W_enc[:, chosen].T.to(dtype)
         offset = -(encoder @ self.b_dec.to(dtype)) if self.subtract else 0 * ones
-        if self.centred or self.scaling == "layer_norm":
+        centred = self.centred and self.place.point in WRITTEN
+        if centred or self.scaling == "layer_norm":
             encoder = encoder - encoder.mean(dim=-1, keepdim=True)
         pre = self.b_enc[chosen].to(dtype)
         gain, bias, cut = ones, pre, -ones * torch.inf
@@ -236,10 +240,11 @@ class Sae:
             assert self.threshold is not None
             cut = self.threshold[chosen].to(dtype) - pre
         if self.kind == "gated":
-            assert self.gain is not None and self.b_mag is not None
+            assert self.gain is not None
+            assert self.b_mag is not None
             gain, bias, cut = self.gain[chosen].to(dtype), self.b_mag[chosen].to(dtype), -pre
         bias, cut = bias + gain * offset, cut - offset
-        return LatentRows(*at, encoder.contiguous(), gain, bias, cut, decoder, self.scaling, self.centred)
+        return LatentRows(*at, encoder.contiguous(), gain, bias, cut, decoder, self.scaling, centred)
 
     def checked(self, indices: Sequence[int]) -> Tensor:
         """int64[k]. Raises InvalidRequest("feature_out_of_range")."""
@@ -260,13 +265,13 @@ class Sae:
                 return act(x)
             return act(x[None])[0] if x.ndim == 2 else act(x)
 
-    def _centre(self, x: Tensor) -> Tensor:
-        return x - x.mean(dim=-1, keepdim=True) if self.centred else x
+    def _centre(self, x: Tensor, place: Place | None = None) -> Tensor:
+        """As in a model whose writing weights are centred, which changes what is written to the residual stream."""
+        written = (place or self.place).point in WRITTEN
+        return x - x.mean(dim=-1, keepdim=True) if self.centred and written else x
 
     def _input(self, h: Tensor) -> Tensor:
-        x = h.to(self.dtype)
-        if self.place.point in ("resid_post", "resid_mid", "attn_out", "mlp_out"):
-            x = self._centre(x)
+        x = self._centre(h.to(self.dtype))
         if self.scaling == "constant_norm_rescale":
             x = x * _scale(x, self.scaling)[0]
         elif self.scaling == "layer_norm":
