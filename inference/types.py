@@ -875,6 +875,8 @@ JobRequest = (
     | ImportVector
     | Score
     | Divergence
+    | FitDetector
+    | ReadProbes
 )
 JOB_REQUESTS: dict[str, type[JobRequest]] = {cls.kind: cls for cls in get_args(JobRequest)}
 
