@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, field, replace
 
-from inference import sampling
+from inference import sampling, watching
 from inference.batch import Row
 from inference.compiling import Find, edits_of
 from inference.errors import InvalidRequest, NotFound
@@ -36,6 +36,7 @@ def prepare(request: GenerationRequest, model: LoadedModel, find: Find) -> Prepa
     ids = _token_ids(request, model)
     params = _fit(request, len(ids), model.context_length)
     edits = edits_of(request.interventions, model, find)
+    watching.check(request)
     watches = [compile_watch(watch, find, model) for watch in checked_watches(request.watches)]
     seed = secrets.randbits(32) if params.seed is None else params.seed
     state = sampling.row_state(params, ids, seed, model.vocab_size)

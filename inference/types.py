@@ -886,6 +886,8 @@ JobRequest = (
     | DescribeFeature
     | SearchFeatures
     | IndexCorpus
+    | FitDetector
+    | ReadProbes
 )
 JOB_REQUESTS: dict[str, type[JobRequest]] = {cls.kind: cls for cls in get_args(JobRequest)}
 
