@@ -115,11 +115,6 @@ class AppliedConditionShape(serializers.Serializer):
     held_tokens = serializers.IntegerField(help_text="Left alone because the condition did not hold.")
 
 
-class AppliedFeatureShape(serializers.Serializer):
-    source = serializers.CharField()
-    index = serializers.IntegerField()
-
-
 class AppliedShape(serializers.Serializer):
     """Proof that an intervention acted, measured at the site itself."""
 
@@ -140,11 +135,6 @@ class AppliedShape(serializers.Serializer):
     norm_preserving = serializers.BooleanField(required=False)
     schedule = AppliedScheduleShape(allow_null=True, required=False)
     condition = AppliedConditionShape(allow_null=True, required=False)
-    feature = AppliedFeatureShape(allow_null=True, required=False)
-    activation = serializers.FloatField(
-        allow_null=True, required=False, help_text="The feature's own, before the edit, where the edit read it."
-    )
-    watch = serializers.CharField(allow_null=True, required=False, help_text="The watch that the edit belongs to.")
 
 
 class ReceiptShape(serializers.Serializer):
