@@ -63,7 +63,7 @@ class ScoreBank:
         n = max(map(len, found), default=0)
         window = np.zeros((n, len(rows), WINDOW), dtype=np.int64)
         numbers = np.zeros((5, n, len(rows), 1))  # threshold, scale, whether proportional, whether forced, bias
-        numbers[:2] = np.inf, 1.0
+        numbers[0], numbers[1] = np.inf, 1.0
         by_site: dict[int, list[tuple[int, int, CompiledWatch]]] = {}
         for r, watches in enumerate(found):
             for slot, watch in enumerate(watches.values()):
