@@ -884,6 +884,10 @@ JobRequest = (
     | Divergence
     | FitDetector
     | ReadProbes
+    | ReadFeatures
+    | DescribeFeature
+    | SearchFeatures
+    | IndexCorpus
 )
 JOB_REQUESTS: dict[str, type[JobRequest]] = {cls.kind: cls for cls in get_args(JobRequest)}
 
