@@ -140,5 +140,7 @@ class ScoreBank:
 
     def told(self) -> list[list[list[float | None]]]:
         """[slots][rows][tokens] of the last pass; None where a watch leaves the token out."""
-        shown = torch.where(self._mask & self.values.isfinite(), self.values, torch.nan).tolist()
-        return [[[None if v != v else v for v in row] for row in slot] for slot in shown]
+        found = zip(self.values.tolist(), self._mask.tolist(), strict=True)
+        return [
+            [[v if m else None for v, m in zip(*row, strict=True)] for row in zip(*slot, strict=True)] for slot in found
+        ]

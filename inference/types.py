@@ -882,12 +882,12 @@ JobRequest = (
     | ImportVector
     | Score
     | Divergence
-    | FitDetector
-    | ReadProbes
     | ReadFeatures
     | DescribeFeature
     | SearchFeatures
     | IndexCorpus
+    | FitDetector
+    | ReadProbes
 )
 JOB_REQUESTS: dict[str, type[JobRequest]] = {cls.kind: cls for cls in get_args(JobRequest)}
 
