@@ -32,7 +32,10 @@ def test_figures_equal_those_of_scikit_learn(seed):
     assert found["auroc"] == pytest.approx(roc_auc_score(truth, scores))
     assert found["precision"][0] == pytest.approx(precision_score(truth, fired))
     assert found["recall"][0] == pytest.approx(recall_score(truth, fired))
-    for name, hits, n in (("recall", fired[: len(pos)], len(pos)), ("false_positive_rate", fired[len(pos) :], len(neg))):
+    for name, hits, n in (
+        ("recall", fired[: len(pos)], len(pos)),
+        ("false_positive_rate", fired[len(pos) :], len(neg)),
+    ):
         theirs = binomtest(int(hits.sum()), n).proportion_ci(method="wilson")
         assert found[name] == pytest.approx([hits.mean(), theirs.low, theirs.high])
     assert found["auroc_interval"][1] <= found["auroc"] <= found["auroc_interval"][2]
@@ -97,7 +100,9 @@ def test_a_dense_probe_reads_the_log_odds_of_scikit_learn(n, d):
     pos, neg = clouds(n, d)
     both = np.r_[pos, neg]
     mean, sigma = both.mean(0), both.std(0)
-    theirs = LogisticRegression(C=0.1, tol=1e-10, max_iter=10_000).fit((both - mean) / sigma, np.r_[np.ones(n), np.zeros(n)])
+    theirs = LogisticRegression(C=0.1, tol=1e-10, max_iter=10_000).fit(
+        (both - mean) / sigma, np.r_[np.ones(n), np.zeros(n)]
+    )
     w, bias = reading(pos, neg, 0.1)
     np.testing.assert_allclose(both @ w + bias, theirs.decision_function((both - mean) / sigma), atol=1e-4)
 

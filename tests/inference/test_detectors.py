@@ -11,10 +11,12 @@ from inference import calibration
 from inference.detectors import fit_detector, scale_of, split
 from inference.errors import InvalidRequest
 from inference.probing import read_probes
+from inference.saes.sources import Sources
 from inference.statistics import auroc
 from inference.store import load
 from inference.types import (
     CreateVector,
+    FeatureRef,
     FitDetector,
     Message,
     Pair,
@@ -28,6 +30,7 @@ from inference.types import (
 from inference.vectors import spans, stats
 from inference.vectors.extract import create_vector
 from inference.vectors.probe import STRENGTHS, reading
+from tests.inference import saes
 from tests.inference.driver import request, start, start_job
 
 ANIMALS = ("cats", "tabby cats", "cats that purr", "a cat", "two cats", "lazy cats")
@@ -45,8 +48,23 @@ def model(tiny_model):
     return tiny_model("llama")
 
 
-def fit(model, job=JOB):
-    *progress, result = fit_detector(model, job)
+@pytest.fixture(scope="module")
+def sources(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saes")
+    for architecture in ("jumprelu", "topk"):
+        saes.save(architecture, folder / architecture, hook="blocks.1.hook_resid_post")
+    saes.save("standard", folder / "standard", hook="blocks.1.hook_mlp_out")
+    model.sources = Sources([folder])
+    yield model.sources
+    model.sources = None
+
+
+def named(sources, model, architecture):
+    return next(i.id for i in sources.infos(model) if i.architecture == architecture)
+
+
+def fit(model, job=JOB, sources=None):
+    *progress, result = fit_detector(model, job, sources)
     assert isinstance(result, Result)
     assert all(isinstance(event, Progress) for event in progress)
     assert [event.done for event in progress] == sorted(event.done for event in progress)
@@ -64,7 +82,7 @@ def answer_scores(model, payload, rows, side, pairs=PAIRS, pooling="max"):
     """Scores of one side, by reading whole texts and taking the answer's tokens by their characters."""
     probe = Probe.from_wire(payload["probe"])
     sides = [(pairs[r].prompt, spans.sides(pairs[r])[side]) for r in rows]
-    (*_, result) = read_probes(model, ReadProbes("r", (probe,), texts=tuple(p + s for p, s in sides)))
+    (*_, result) = read_probes(model, ReadProbes("r", (probe,), texts=tuple(p + s for p, s in sides)), model.sources)
     found = []
     for (prompt, answer), told in zip(sides, result.payload["texts"], strict=True):
         encoded = spans.encode(model.tokenizer, prompt, answer)
@@ -106,7 +124,9 @@ def test_the_probe_is_the_regression_of_the_training_pairs_at_its_layer(model):
 
 def test_held_out_pairs_have_no_part_in_the_probe(model):
     _, held = split(len(PAIRS), JOB.held_out, JOB.seed)
-    turned = tuple(replace(p, positive=p.negative, negative=p.positive) if i in held else p for i, p in enumerate(PAIRS))
+    turned = tuple(
+        replace(p, positive=p.negative, negative=p.positive) if i in held else p for i, p in enumerate(PAIRS)
+    )
     straight, other = fit(model), fit(model, replace(JOB, pairs=turned))
     assert straight["probe"] == other["probe"] and straight["layers"] == other["layers"]
     assert other["auroc"] == pytest.approx(1 - straight["auroc"])
@@ -174,6 +194,44 @@ def test_what_gives_no_detector_is_refused_with_a_cure(model, change, code):
     assert refusal.message.count(".") >= 1
 
 
+# ---- on features ----
+
+
+@pytest.mark.parametrize("architecture", ["jumprelu", "topk"])
+def test_a_sparse_detector_reads_few_features_and_its_figures_are_those_of_held_out_answers(
+    model, sources, architecture
+):
+    source = named(sources, model, architecture)
+    job = FitDetector("job", PAIRS, on="features", source=source, max_features=5, false_positive_rate=0.2)
+    payload = fit(model, job, sources)
+    probe = Probe.from_wire(payload["probe"])
+    assert 1 <= len(probe.features) <= 5 and {f.source for f in probe.features} == {source}
+    assert probe.layer == 1 and [layer for layer, _ in payload["layers"]] == [1]
+    _, held = split(len(PAIRS), job.held_out, job.seed)
+    pos, neg = (answer_scores(model, payload, held, side) for side in (0, 1))
+    assert payload["auroc"] == pytest.approx(auroc(pos, neg))
+    assert payload["threshold"] == pytest.approx(calibration.threshold_for(pos, neg, 0.2), rel=1e-5)
+
+
+def test_a_probe_on_features_reads_what_sae_lens_encodes(model, sources):
+    source = named(sources, model, "topk")
+    refs = tuple(FeatureRef(source, i) for i in (3, 17, 40))
+    probe = Probe(1, features=refs, feature_weights=(0.5, -2.0, 1.0), bias=0.25)
+    *_, result = read_probes(model, ReadProbes("r", (probe,), ("Tabby cats purr.",)), sources)
+    (hidden,) = model.reader((1,)).read([model.encode_prompt("Tabby cats purr.")], [0])
+    theirs = saes.make("topk", hook="blocks.1.hook_resid_post").encode(hidden.double())[:, [3, 17, 40]].detach().numpy()
+    np.testing.assert_allclose(
+        result.payload["texts"][0]["scores"][0], theirs @ [0.5, -2.0, 1.0] + 0.25, rtol=1e-5, atol=1e-6
+    )
+
+
+def test_a_source_elsewhere_than_the_residual_stream_gives_no_detector(model, sources):
+    job = FitDetector("job", PAIRS, on="features", source=named(sources, model, "standard"))
+    with pytest.raises(InvalidRequest) as refusal:
+        list(fit_detector(model, job, sources))
+    assert refusal.value.code == "source_not_residual"
+
+
 # ---- reading ----
 
 
@@ -204,7 +262,7 @@ def test_probes_read_texts_and_conversations_in_the_order_given(model):
         ({"texts": ("\ud800",)}, "broken_text"),
         ({"texts": ("cats " * 500,)}, "text_too_long"),
         ({"probes": (Probe(7, np.ones(32, np.float32)),)}, "layer_out_of_range"),
-        ({"probes": (Probe(1, np.zeros(32, np.float32)),)}, "bad_probe"),
+        ({"probes": (Probe(1, np.full(32, np.nan, np.float32)),)}, "bad_direction"),
         ({"probes": (Probe(1, np.ones(5, np.float32)),)}, "wrong_size"),
         ({"probes": (Probe(1),)}, "one_source"),
     ],

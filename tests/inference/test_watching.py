@@ -221,7 +221,6 @@ def test_the_same_seed_gives_the_same_text_alone_and_in_company(engine):
 
 
 def test_attempts_come_to_an_end(engine):
-    place, threshold, seen = first_peak(engine)
     ended = run(engine, watch(engine, -NOTHING, "regenerate", span=4, attempts=2))
     assert (ended.tokens, ended.finished.reason) == ([], "watch")
     assert [f.action for f in firings(ended)] == ["regenerate", "regenerate", "stop"]
@@ -276,7 +275,7 @@ def test_many_firings_are_counted_and_the_first_are_listed(engine, monkeypatch):
 def test_a_probe_reads_of_a_text_what_it_reads_while_the_text_is_written(engine):
     """So that a threshold that was calibrated on texts holds while the model writes."""
     p = probe(engine, layer=2)
-    letters = {i: 50.0 for i in engine.batch.model.tokenizer("KZWXJ")["input_ids"]}  # which no merge joins
+    letters = dict.fromkeys(engine.batch.model.tokenizer("KZWXJ")["input_ids"], 50.0)  # which no merge joins
     w = Watch("w", p, positions=Positions(special=False))
     seen = run(engine, w, logit_bias=letters)
     assert len(set(seen.tokens)) > 1
