@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from inference import errors
+from inference.attribution.jobs import JOBS as ATTRIBUTION_JOBS
 from inference.batch import Batch, Choice, Row
 from inference.evaluation import Find, diverge, score
 from inference.models.loader import LoadedModel
@@ -72,6 +73,7 @@ JOBS: dict[type, Callable[[LoadedModel, Any], Iterator[Progress | Result]]] = {
     ImportVector: import_vector,
     OptimiseVector: optimise_vector,
     Forecast: forecast,
+    **ATTRIBUTION_JOBS,
 }
 STEERED_JOBS: dict[type, Callable[[LoadedModel, Any, Find], Iterator[Progress | Result]]] = {
     Score: score,
