@@ -21,6 +21,7 @@ import torch
 
 from inference import errors
 from inference.attribution.jobs import JOBS as ATTRIBUTION_JOBS
+from inference.attribution.jobs import SOURCE_JOBS as ATTRIBUTION_SOURCE_JOBS
 from inference.batch import Batch, Choice, Row
 from inference.evaluation import Find, diverge, score
 from inference.models.loader import LoadedModel
@@ -82,7 +83,9 @@ STEERED_JOBS: dict[type, Callable[[LoadedModel, Any, Find], Iterator[Progress | 
     CombineVectors: combine_vectors,
     CompareVectors: compare_vectors,
 }
-SOURCE_JOBS: dict[type, Callable[[LoadedModel, Any, Sources], Iterator[Progress | Result]]] = {}
+SOURCE_JOBS: dict[type, Callable[[LoadedModel, Any, Sources], Iterator[Progress | Result]]] = {
+    **ATTRIBUTION_SOURCE_JOBS,
+}
 
 _OVERFLOW = errors.InvalidRequest(
     "numbers_overflowed", "The model's numbers overflowed under this steering. Lower the strength and run again."
