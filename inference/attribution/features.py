@@ -131,33 +131,30 @@ def read(reading: Reading, top: int) -> Steps[dict[str, Any]]:
     best = torch.zeros(4, sae.width)  # |effect|, position, clean and corrupted activation there
     per_token: list[Any] = [None] * runs.tokens
     errors: list[float | None] = [None] * runs.tokens
-    total = 0.0
     at_once = len(here) if sae.context else max(1, NUMBERS_AT_ONCE // sae.width)
     for start in range(0, len(here), at_once):
         a, b = there[start : start + at_once], here[start : start + at_once]
         with torch.no_grad():
             on, adds = _of_rows(reading, clean, a)
-            off, had = (
-                (torch.zeros_like(on), torch.zeros_like(adds)) if reading.single else _of_rows(reading, corrupted, b)
-            )
+            off, had = _of_rows(reading, corrupted, b)
             change = -adds if reading.single else adds - had
             each = (change * reading.pull(gradient[b])).cpu()
-            moved = reading.written(change) if reading.single else clean[a] - corrupted[b]
-            left = ((moved - reading.written(change)) * gradient[b]).sum(dim=-1)
+            left = -_error(reading, clean, a) if reading.single else clean[a] - corrupted[b] - reading.written(change)
+            unexplained = (left * gradient[b]).sum(dim=-1)
         effect += each.sum(dim=0)
-        total += float((moved * gradient[b]).sum())
-        _keep_best(best, each, b, on.cpu(), (on if reading.single else off).cpu())
+        _keep_best(best, each, b, on.cpu(), off.cpu())
         for i, position in enumerate(b):
-            errors[position] = number(float(left[i]))
+            errors[position] = number(float(unexplained[i]))
             per_token[position] = _largest(each[i], TOP_PER_TOKEN)
         yield
     refuse_unless_finite(effect, per_unit)
+    error = sum(e for e in errors if e is not None)
     norm = sae.residual_norm or _ordinary_norm(clean)
     return {
         "features": [_feature(index, effect, per_unit, best) for index in _order(effect, top)],
         "per_token": per_token,
-        "error": {"effect": number(sum(e for e in errors if e is not None)), "by_position": errors},
-        "total": number(total),
+        "error": {"effect": number(error), "by_position": errors},
+        "total": number(float(effect.sum()) + error),
         "output": _outputs(reading, per_unit, norm, top),
         "residual_norm": number(norm),
         "notes": _notes(reading),
@@ -170,6 +167,13 @@ def _of_rows(reading: Reading, h: Tensor, rows: list[int]) -> tuple[Tensor, Tens
         return reading.encoded(h[rows])
     latents, adds = reading.encoded(h)
     return latents[rows], adds[rows]
+
+
+def _error(reading: Reading, h: Tensor, rows: list[int]) -> Tensor:
+    """What the SAE leaves of the activation at some positions: [n, d_in]."""
+    sae, device = reading.sae, reading.sae.W_dec.device
+    left = sae.error(h.to(device))[rows] if sae.context else sae.error(h[rows].to(device))
+    return left.float().to(h.device)
 
 
 def _keep_best(best: Tensor, each: Tensor, positions: list[int], on: Tensor, off: Tensor) -> None:
