@@ -20,6 +20,8 @@ from typing import Any
 import torch
 
 from inference import errors
+from inference.attribution.jobs import JOBS as ATTRIBUTION_JOBS
+from inference.attribution.jobs import SOURCE_JOBS as ATTRIBUTION_SOURCE_JOBS
 from inference.batch import Batch, Choice, Row
 from inference.detectors import fit_detector
 from inference.evaluation import Find, diverge, score
@@ -89,6 +91,7 @@ JOBS: dict[type, Callable[[LoadedModel, Any], Iterator[Progress | Result]]] = {
     ImportVector: import_vector,
     OptimiseVector: optimise_vector,
     Forecast: forecast,
+    **ATTRIBUTION_JOBS,
 }
 STEERED_JOBS: dict[type, Callable[[LoadedModel, Any, Find], Iterator[Progress | Result]]] = {
     Score: score,
@@ -103,6 +106,7 @@ SOURCE_JOBS: dict[type, Callable[[LoadedModel, Any, Sources], Iterator[Progress 
     IndexCorpus: index_corpus,
     FitDetector: fit_detector,
     ReadProbes: read_probes,
+    **ATTRIBUTION_SOURCE_JOBS,
 }
 
 _OVERFLOW = errors.InvalidRequest(
