@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Hashable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from inference.batch import Batch, Choice, Row
 from inference.evaluation import Find, diverge, score
 from inference.models.loader import LoadedModel
 from inference.prepare import Prepared, prepare
+from inference.saes.training.job import train_sae
 from inference.sampling import NO_TOKEN
 from inference.store import Vectors
 from inference.types import (
@@ -52,6 +54,7 @@ from inference.types import (
     Started,
     SteeringVector,
     Token,
+    TrainSae,
     Usage,
     named_vectors,
     spare_vectors,
@@ -79,6 +82,7 @@ STEERED_JOBS: dict[type, Callable[[LoadedModel, Any, Find], Iterator[Progress | 
     CombineVectors: combine_vectors,
     CompareVectors: compare_vectors,
 }
+PATIENT_JOBS = (TrainSae,)  # they take long, and let every other job go first
 
 _OVERFLOW = errors.InvalidRequest(
     "numbers_overflowed", "The model's numbers overflowed under this steering. Lower the strength and run again."
@@ -122,10 +126,10 @@ class Job:
     emit: Emit
     vectors: dict[str, SteeringVector] = field(default_factory=dict)  # those that it names
     seq: int = 0
-    steps: Iterator[Progress | Result] | None = None
+    steps: Iterator[Progress | Result | None] | None = None
     finish: bool = False  # it is to end with what it has, if its kind can
 
-    def advance(self) -> Progress | Result:
+    def advance(self) -> Progress | Result | None:
         if (
             self.finish
             and isinstance(self.steps, Generator)
@@ -151,8 +155,18 @@ class Job:
 
 
 class Engine:
-    def __init__(self, load: Callable[[], LoadedModel], vectors: Vectors, *, name: str, limits: Limits = Limits()):
+    def __init__(
+        self,
+        load: Callable[[], LoadedModel],
+        vectors: Vectors,
+        *,
+        name: str,
+        limits: Limits = Limits(),
+        trained: Path | None = None,
+    ):
+        """`trained` is the folder for sparse autoencoders that are trained here."""
         self.vectors = vectors
+        self._trained = trained
         self.limits = limits
         self._name = name
         self._load = load
@@ -405,6 +419,7 @@ class Engine:
     def _advance_job(self) -> None:
         if not self._jobs:
             return
+        self._put_short_first()
         job = self._jobs[0]
         if job.steps is None:
             job.steps = self._begin(job)
@@ -413,10 +428,22 @@ class Engine:
         if isinstance(event, Result):
             event = self._keep_vector(event)
             self._jobs.popleft()
-        job.send(event)
+        if event is not None:
+            job.send(event)
 
-    def _begin(self, job: Job) -> Iterator[Progress | Result]:
+    def _put_short_first(self) -> None:
+        if isinstance(self._jobs[0].request, PATIENT_JOBS):
+            short = next((job for job in self._jobs if not isinstance(job.request, PATIENT_JOBS)), None)
+            if short:
+                self._jobs.remove(short)
+                self._jobs.appendleft(short)
+
+    def _begin(self, job: Job) -> Iterator[Progress | Result | None]:
         kind = type(job.request)
+        if isinstance(job.request, TrainSae):
+            if self._trained is None:
+                raise errors.Unavailable("no_folder", "This server keeps no trained SAEs. Start it with a data folder.")
+            return train_sae(self.batch.model, job.request, self._trained)
         if kind in STEERED_JOBS:
             return STEERED_JOBS[kind](self.batch.model, job.request, job.find)
         return JOBS[kind](self.batch.model, job.request)

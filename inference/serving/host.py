@@ -158,7 +158,11 @@ class ModelHost:
     def _start(self, name: str) -> Engine:
         cache, dtype = self._cache_dir, self._dtype
         return Engine(
-            lambda: load(name, cache_dir=cache, dtype=dtype), self._vectors, name=id_of(name), limits=self._limits
+            lambda: load(name, cache_dir=cache, dtype=dtype),
+            self._vectors,
+            name=id_of(name),
+            limits=self._limits,
+            trained=cache.parent / "saes",
         )
 
     def _retire(self, seconds: float) -> None:
