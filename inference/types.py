@@ -872,7 +872,7 @@ class TrainSae(Wire):
     Texts and conversations (through the chat template) are read in windows of `context` tokens; special tokens and
     attention sinks are left out. Each of `steps` takes `batch` tokens, again from the first once all were seen.
     `sparsity` is the latents on at a token (topk family; 0: 32), or the coefficient of the penalty (others; 0:
-    sae-lens's own). `learning_rate` 0 is 0.0003 * sqrt(4096 / width) * sqrt(batch / 1024). `description` says what the data is and
+    sae-lens's own). `learning_rate` 0 takes one that suits width and batch. `description` says what the data is and
     under which licence; it is kept with the result. An equal request, whatever its id, goes on from where one was cut
     off, unless `fresh`. Asked to finish, it keeps what there is by then.
 

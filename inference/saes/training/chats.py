@@ -44,10 +44,11 @@ ASKS = (
 SUBJECTS = (
     "cats", "the moon", "bread", "football", "rain", "loneliness", "democracy", "the ocean", "tea", "trains",
     "grandparents", "algebra", "winter", "money", "jazz", "gardening", "honesty", "volcanoes", "school",
-    "the Roman Empire", "anger", "bicycles", "dreams", "salt", "computers", "marriage", "forests", "chess", "taxes", "medicine",
-    "birds", "cooking for one", "Paris", "electricity", "patience", "war", "toys", "language", "moving house", "stars",
-    "dogs", "noise", "hospitals", "the desert", "fashion", "memory", "insects", "theatre", "fear of flying", "coffee",
-    "farming", "robots", "birthdays", "justice", "mountains", "sleep", "newspapers", "swimming", "friendship", "iron",
+    "the Roman Empire", "anger", "bicycles", "dreams", "salt", "computers", "marriage", "forests", "chess", "taxes",
+    "medicine", "birds", "cooking for one", "Paris", "electricity", "patience", "war", "toys", "language",
+    "moving house", "stars", "dogs", "noise", "hospitals", "the desert", "fashion", "memory", "insects", "theatre",
+    "fear of flying", "coffee", "farming", "robots", "birthdays", "justice", "mountains", "sleep", "newspapers",
+    "swimming", "friendship", "iron",
 )  # fmt: skip
 
 

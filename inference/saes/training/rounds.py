@@ -69,7 +69,7 @@ class Rows:
         yield self._without_sinks(torch.cat(taken))
 
     def _without_sinks(self, rows: Tensor) -> Tensor:
-        norms = torch.linalg.vector_norm(rows, dim=-1, dtype=torch.float32)
+        norms = torch.linalg.vector_norm(rows, dim=-1, dtype=torch.promote_types(rows.dtype, torch.float32))
         if not bool(torch.isfinite(norms).all()):
             raise InvalidRequest(
                 "non_finite_activations",

@@ -45,12 +45,12 @@ class Windows:
 def read_windows(model: LoadedModel, job: TrainSae) -> Iterator[Windows | None]:
     """None after each part of the work, then the windows. Raises InvalidRequest("too_little_text")."""
     texts: list[list[Ids]] = []
-    for text in job.texts:
+    for text in dict.fromkeys(job.texts):  # one that is there twice could be held out and trained on
         texts.append([])
         for piece in _pieces(text):
             texts[-1] += _cut(model, model.encode_prompt(piece), job.context)
             yield None
-    for messages in job.conversations:
+    for messages in dict.fromkeys(job.conversations):
         texts.append(_cut(model, model.encode_chat(messages), job.context))
         yield None
     yield _split([text for text in texts if text], job.seed)
