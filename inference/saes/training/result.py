@@ -82,6 +82,7 @@ def recipe(training: Training) -> dict[str, Any]:
         "decay_steps": training.trainer.cfg.lr_decay_steps,
         "adam": [training.trainer.cfg.adam_beta1, training.trainer.cfg.adam_beta2],
         "context": job.context,
+        "autocast": "bfloat16" if training.trainer.cfg.autocast else None,
         "seed": job.seed,
         "dead_after_tokens": DEAD_TOKENS,
         "normalised": "mean norm of the activations to sqrt(d_model), folded into the weights",

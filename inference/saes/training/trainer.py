@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 TOPK_FAMILY = ("batchtopk", "topk", "matryoshka_batchtopk")
 K = 32.0
-LEARNING_RATE = 3e-4  # at 4,096 latents and 1,024 tokens
+LEARNING_RATE = 1e-3  # of a short training, at 4,096 latents and 1,024 tokens
 DEAD_TOKENS = 200_000  # a latent that was off for so many tokens is dead
 WARM_UP, DECAY = 0.05, 0.2  # shares of the steps
 HALVINGS = 3  # widths that a matryoshka nests
@@ -77,6 +77,7 @@ class Training:
             lr_warm_up_steps=round(WARM_UP * job.steps),
             lr_decay_steps=round(DECAY * job.steps),
             device=str(model.device),
+            autocast=model.dtype == torch.bfloat16,  # where the model computes in it, it is the faster way here too
             dead_feature_window=max(2, DEAD_TOKENS // job.batch),
             feature_sampling_window=max(2, job.steps),
         )
