@@ -24,6 +24,11 @@ from inference.batch import Batch, Choice, Row
 from inference.evaluation import Find, diverge, score
 from inference.models.loader import LoadedModel
 from inference.prepare import Prepared, prepare
+from inference.saes.corpus import index_corpus
+from inference.saes.describing import describe_feature
+from inference.saes.reading import read_features
+from inference.saes.searching import search_features
+from inference.saes.sources import Sources
 from inference.sampling import NO_TOKEN
 from inference.store import Vectors
 from inference.types import (
@@ -32,6 +37,7 @@ from inference.types import (
     CombineVectors,
     CompareVectors,
     CreateVector,
+    DescribeFeature,
     Divergence,
     Event,
     Failed,
@@ -40,15 +46,18 @@ from inference.types import (
     Forecast,
     GenerationRequest,
     ImportVector,
+    IndexCorpus,
     JobRequest,
     ModelInfo,
     OptimiseVector,
     Progress,
     PromptRead,
     PromptToken,
+    ReadFeatures,
     Receipt,
     Result,
     Score,
+    SearchFeatures,
     Started,
     SteeringVector,
     Token,
@@ -78,6 +87,12 @@ STEERED_JOBS: dict[type, Callable[[LoadedModel, Any, Find], Iterator[Progress | 
     Divergence: diverge,
     CombineVectors: combine_vectors,
     CompareVectors: compare_vectors,
+}
+SOURCE_JOBS: dict[type, Callable[[LoadedModel, Any, Sources], Iterator[Progress | Result]]] = {
+    ReadFeatures: read_features,
+    DescribeFeature: describe_feature,
+    SearchFeatures: search_features,
+    IndexCorpus: index_corpus,
 }
 
 _OVERFLOW = errors.InvalidRequest(
@@ -151,8 +166,17 @@ class Job:
 
 
 class Engine:
-    def __init__(self, load: Callable[[], LoadedModel], vectors: Vectors, *, name: str, limits: Limits = Limits()):
+    def __init__(
+        self,
+        load: Callable[[], LoadedModel],
+        vectors: Vectors,
+        *,
+        name: str,
+        limits: Limits = Limits(),
+        sources: Sources | None = None,
+    ):
         self.vectors = vectors
+        self.sources = sources or Sources()
         self.limits = limits
         self._name = name
         self._load = load
@@ -245,6 +269,7 @@ class Engine:
             waiting=len(self._waiting),
             max_rows=self.limits.max_rows,
             tokens_per_second=self._speed(),
+            sources=self.sources.infos(model),
         )
 
     def _ready_model(self) -> LoadedModel:
@@ -419,6 +444,8 @@ class Engine:
         kind = type(job.request)
         if kind in STEERED_JOBS:
             return STEERED_JOBS[kind](self.batch.model, job.request, job.find)
+        if kind in SOURCE_JOBS:
+            return SOURCE_JOBS[kind](self.batch.model, job.request, self.sources)
         return JOBS[kind](self.batch.model, job.request)
 
     def _keep_vector(self, event: Result) -> Result:

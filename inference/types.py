@@ -875,6 +875,10 @@ JobRequest = (
     | ImportVector
     | Score
     | Divergence
+    | ReadFeatures
+    | DescribeFeature
+    | SearchFeatures
+    | IndexCorpus
 )
 JOB_REQUESTS: dict[str, type[JobRequest]] = {cls.kind: cls for cls in get_args(JobRequest)}
 
