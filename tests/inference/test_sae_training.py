@@ -18,6 +18,7 @@ from inference.engine import Engine
 from inference.errors import InvalidRequest
 from inference.models.loader import load
 from inference.models.plain import open_view
+from inference.saes.sources import Sources
 from inference.saes.training import checkpoint, corpora, rounds
 from inference.saes.training import job as training_job
 from inference.saes.training.chats import questions
@@ -303,7 +304,7 @@ def test_a_loss_that_is_no_number_ends_the_training_with_a_sentence(model, tmp_p
 def test_streams_and_short_jobs_go_on_beside_a_training(tiny_folder, tmp_path):
     model = load(str(tiny_folder("llama")), cache_dir=CACHE, dtype="float32", device="cpu")
     home = tmp_path / "saes"
-    engine = Engine(lambda: model, VectorStore(tmp_path / "vectors"), name="llama", trained=home)
+    engine = Engine(lambda: model, VectorStore(tmp_path / "vectors"), name="llama", sources=Sources([home], store=home))
     try:
         wait_until_ready(engine)
         training, short, row = Listener(), Listener(), Listener()
@@ -320,7 +321,12 @@ def test_streams_and_short_jobs_go_on_beside_a_training(tiny_folder, tmp_path):
         assert short.wait().result
         assert len(row.wait().tokens) == 20
         engine.finish(JOB.id)
-        assert training.wait().result.payload["facts"]["trained"]["stopped_early"]
+        payload = training.wait().result.payload
+        assert payload["facts"]["trained"]["stopped_early"]
+        (info,) = engine.sources.infos(model)
+        assert info.id == payload["source"] == "1-batchtopk-64"
+        assert not info.problem
+        assert info.facts["explained_variance"] == payload["facts"]["explained_variance"]
     finally:
         engine.close()
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor
 
-from inference.errors import InvalidRequest
+from inference.errors import InvalidRequest, Unavailable
 from inference.models.plain import open_view
 from inference.saes.training import checkpoint, result
 from inference.saes.training.aside import IDLE_PAUSE, PAUSE, Aside, aside
@@ -34,6 +34,7 @@ from inference.types import Progress, Result, TrainSae
 
 if TYPE_CHECKING:
     from inference.models.loader import LoadedModel
+    from inference.saes.sources import Sources
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +135,16 @@ def train_sae(model: LoadedModel, job: TrainSae, home: Path) -> Steps:
         _forget_old(folder, UNFINISHED_KEPT)
         training = yield from work.aside(lambda: Training(model, job), "Making the SAE")
         yield from _train(work, training, windows, key)
+
+
+def train_source(model: LoadedModel, job: TrainSae, sources: Sources) -> Steps:
+    """`train_sae` into the folder in which `sources` keeps its own."""
+    if sources.store is None:
+        raise Unavailable(
+            "no_folder",
+            "There is no folder in which a trained SAE could be kept. Start the server with STEERBOARD_DATA.",
+        )
+    yield from train_sae(model, job, sources.store)
 
 
 def _windows(work: Work) -> Generator[Progress | None, str | None, Windows]:
