@@ -36,6 +36,7 @@ LIGHT = {
     "inference.judging",
     "inference.naming",
     "inference.persona",
+    "inference.saes.training.chats",
     "inference.statistics",
 }
 FOR_PRODUCT = {"inference.client", "inference.types", "inference.errors", *LIGHT}
