@@ -21,6 +21,7 @@ APPS = [
     "jobs",
     "datasets",
     "vectors",
+    "features",
     "presets",
     "playground",
     "experiments",
@@ -33,7 +34,9 @@ LIGHT = {
     "inference.choices",
     "inference.interchange",
     "inference.judging",
+    "inference.naming",
     "inference.persona",
+    "inference.saes.training.chats",
     "inference.statistics",
 }
 FOR_PRODUCT = {"inference.client", "inference.types", "inference.errors", *LIGHT}
