@@ -25,6 +25,7 @@ APPS = [
     "playground",
     "experiments",
     "rating",
+    "attribution",
     "api",
     "administration",
 ]

@@ -37,6 +37,9 @@ NAVIGATION = {
         Place("Experiments", "experiments:list", "i-flask", "g x", "experiments.Experiment"),
         Place("Human rating", "rating:list", "i-star", "g h", "rating.Study"),
     ),
+    "Look inside": (
+        Place("Attribution", "attribution:list", "i-attr", "g t", "attribution.Attribution"),
+    ),
     "Serve": (
         Place("Keys & usage", "access:keys", "i-key", "g k"),
         Place("API docs", "api-docs", "i-code", "g a"),
