@@ -21,6 +21,7 @@ APPS = [
     "jobs",
     "datasets",
     "vectors",
+    "features",
     "presets",
     "playground",
     "experiments",

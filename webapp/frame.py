@@ -38,6 +38,7 @@ NAVIGATION = {
         Place("Human rating", "rating:list", "i-star", "g h", "rating.Study"),
     ),
     "Look inside": (
+        Place("Features", "features:home", "i-feature", "g f"),
         Place("Attribution", "attribution:list", "i-attr", "g t", "attribution.Attribution"),
     ),
     "Serve": (

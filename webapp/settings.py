@@ -199,6 +199,7 @@ INSTALLED_APPS = [
     "steering.jobs",
     "steering.datasets",
     "steering.vectors",
+    "steering.features",
     "steering.presets",
     "steering.playground",
     "steering.experiments",

@@ -22,6 +22,7 @@ urlpatterns = [
     path("attribution/", include("steering.attribution.urls")),
     path("datasets/", include("steering.datasets.urls")),
     path("experiments/", include("steering.experiments.urls")),
+    path("features/", include("steering.features.urls")),
     path("favicon.ico", login_not_required(RedirectView.as_view(url=static("favicon.svg")))),
     path("jobs/", include("steering.jobs.urls")),
     path("keys/", include("steering.access.urls")),

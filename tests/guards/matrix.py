@@ -234,6 +234,8 @@ RULES: dict[str, Rule] = {
     "experiments:share": own("experiment", "POST"),
     "experiments:preset": own("experiment", "POST"),
     "experiments:delete": own("experiment", "GET", "POST"),
+    # features
+    "features:home": page(),
     # human rating
     "rating:list": page(),
     "rating:new": page("GET", "POST"),
