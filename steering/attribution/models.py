@@ -22,7 +22,10 @@ class AttributionQuerySet(OwnedQuerySet):
 
 
 class Attribution(models.Model):
-    """`settings` are those of `settings.Question`. Whoever knows `share` and is signed in may read."""
+    """`settings` are those of `inference.types.Attribute`, without its id, kind and model.
+
+    Whoever knows `share` and is signed in may read.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="attributions")
@@ -48,24 +51,33 @@ class Attribution(models.Model):
     def new_share() -> str:
         return secrets.token_urlsafe(32)
 
+    def newest(self) -> dict[str, Part]:
+        """By kind, the part that counts: the newest, and one that has found something before all others."""
+        found: dict[str, Part] = {}
+        for part in self.parts.select_related("job"):  # newest first
+            known = found.get(part.kind)
+            if known is None or (part.findings is not None and known.findings is None and not known.is_active):
+                found[part.kind] = part
+        return found
+
 
 class Part(models.Model):
-    """One job of an attribution and what it found, which stays when the job's row goes.
+    """One job of an attribution, and what it found, which stays when the job's row goes.
 
-    patching: the heat maps. exact: places patched for real. features: latents at a site. lens: the logit lens.
-    direct: direct logit attribution.
+    `kind` is that of the job's request, `settings` what it adds to the attribution's own. `findings` are the job's
+    payload, None until it succeeded.
     """
 
     class Kind(models.TextChoices):
-        PATCHING = "patching"
-        EXACT = "exact"
-        FEATURES = "features"
-        LENS = "lens"
-        DIRECT = "direct"
+        ATTRIBUTE = "attribute", "Heat maps"
+        EXACT = "patch_exactly", "Exact patching"
+        FEATURES = "attribute_features", "Features"
+        LENS = "logit_lens", "Logit lens"
+        DIRECT = "direct_logits", "Direct logit attribution"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     attribution = models.ForeignKey(Attribution, on_delete=models.CASCADE, related_name="parts")
-    kind = models.CharField(max_length=12, choices=Kind)
+    kind = models.CharField(max_length=20, choices=Kind)
     settings = models.JSONField(default=dict)
     job = models.OneToOneField(Job, null=True, on_delete=models.SET_NULL, related_name="attribution_part")
     findings = models.JSONField(null=True, blank=True)
@@ -75,10 +87,38 @@ class Part(models.Model):
         ordering = ("-created_at",)
 
     def __str__(self) -> str:
-        return f"{self.kind} of {self.attribution}"
+        return f"{self.get_kind_display()} of {self.attribution}"
 
     @property
     def state(self) -> str:
         if self.findings is not None:
             return str(Job.State.SUCCEEDED)
         return self.job.state if self.job else str(Job.State.FAILED)
+
+    @property
+    def is_active(self) -> bool:
+        return self.state in Job.ACTIVE
+
+    @property
+    def error(self) -> dict[str, str] | None:
+        """Why there is nothing, where there will be nothing."""
+        if self.state != Job.State.FAILED:
+            return None
+        if self.job is None:
+            return {"code": "job_deleted", "message": "The job was deleted before it ended. Start this part again."}
+        return {"code": self.job.error_code, "message": self.job.error_message}
+
+
+class ModelMap(models.Model):
+    """The computation graph of a model, the same for everybody: the payload of `inference.types.MapModel`."""
+
+    model_id = models.CharField(max_length=200)
+    revision = models.CharField(max_length=200, blank=True)
+    findings = models.JSONField()
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["model_id", "revision"], name="a_model_is_mapped_once")]
+
+    def __str__(self) -> str:
+        return f"Map of {self.model_id}"

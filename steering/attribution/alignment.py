@@ -1,0 +1,88 @@
+"""Which tokens of two prompts stand for each other, before anything runs: read by the model's own tokenizer."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+from inference.errors import InferenceError, InvalidRequest, from_wire
+from inference.types import Failed, GenerationRequest, Message, PromptRead, SamplingParams
+from steering import gateway
+
+PATIENCE_SECONDS = 20.0
+Piece = tuple[int, str]  # a token's id and text
+Pairs = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """`by` is "place" for prompts of one length, "difference" for what they have in common, "nothing" where that is
+    not clear: then a person pairs what stands between."""
+
+    clean: tuple[Piece, ...]
+    corrupted: tuple[Piece, ...]
+    pairs: Pairs
+    by: str
+
+
+def align(clean: Sequence[Piece], corrupted: Sequence[Piece]) -> tuple[Pairs, str]:
+    """Pairs of places, in order. Where a stretch differs in length, its tokens stay without a partner."""
+    if len(clean) == len(corrupted):
+        return tuple((i, i) for i in range(len(clean))), "place"
+    pairs: list[tuple[int, int]] = []
+    uneven = 0
+    matcher = SequenceMatcher(None, [id for id, _ in clean], [id for id, _ in corrupted], autojunk=False)
+    for _, a, b, c, d in matcher.get_opcodes():
+        if b - a == d - c:
+            pairs += [(a + n, c + n) for n in range(b - a)]
+        else:
+            uneven += 1
+    return tuple(pairs), "difference" if pairs and uneven == 1 else "nothing"
+
+
+def read(clean: str, corrupted: str, chat: bool, model: str = "") -> Aligned:
+    """Raises InferenceError, such as for a prompt that is too long or a model that is still loading."""
+    one, other = gateway.call(_both(clean, corrupted, chat, model), PATIENCE_SECONDS)
+    pairs, by = align(one, other)
+    return Aligned(one, other, pairs, by)
+
+
+async def _both(clean: str, corrupted: str, chat: bool, model: str) -> tuple[tuple[Piece, ...], tuple[Piece, ...]]:
+    return await tokens_of(clean, chat, model), await tokens_of(corrupted, chat, model)
+
+
+async def tokens_of(text: str, chat: bool, model: str) -> tuple[Piece, ...]:
+    """The tokens that the model reads. Raises InferenceError."""
+    if not text:
+        raise InvalidRequest("empty_prompt", "A prompt is empty. Write something for the model to go on from.")
+    given = {"messages": (Message("user", text),)} if chat else {"prompt": text}
+    sampling = SamplingParams(max_tokens=0, prompt_logprobs=True, logprobs=True)
+    request = GenerationRequest(f"tokens-{uuid.uuid4()}", model=model, sampling=sampling, **given)  # type: ignore[arg-type]
+    found: list[Piece] = []
+    async with aclosing((await gateway.opened()).generate(request)) as events:  # type: ignore[type-var]
+        async for event in events:
+            if isinstance(event, Failed):
+                raise from_wire(event.to_wire())
+            if isinstance(event, PromptRead):
+                found += [(token.token_id, token.token) for token in event.tokens]
+    return tuple(found)
+
+
+def check_pairs(pairs: Sequence[Sequence[int]], most: int) -> Pairs:
+    """Pairs as a page or a program sends them. Raises InvalidRequest("alignment")."""
+    made: list[tuple[int, int]] = []
+    for pair in pairs:
+        whole = len(pair) == 2 and all(isinstance(n, int) and not isinstance(n, bool) for n in pair)
+        if not whole or not all(0 <= n < most for n in pair):
+            raise _bad("A pair of the alignment is two places of tokens, counted from 0.")
+        if made and (pair[0] <= made[-1][0] or pair[1] <= made[-1][1]):
+            raise _bad("Pairs of the alignment must be in order, and no token may be in two of them.")
+        made.append((pair[0], pair[1]))
+    return tuple(made)
+
+
+def _bad(sentence: str) -> InferenceError:
+    return InvalidRequest("alignment", f"{sentence} Read the tokens again and mend the pairs.")
