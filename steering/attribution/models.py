@@ -51,12 +51,16 @@ class Attribution(models.Model):
     def new_share() -> str:
         return secrets.token_urlsafe(32)
 
-    def newest(self) -> dict[str, Part]:
-        """By kind, the part that counts: the newest, and one that has found something before all others."""
+    def newest(self, *, whole: bool = True) -> dict[str, Part]:
+        """By kind, the part that counts: one that is at work, else the newest that found something, else the newest.
+
+        Without `whole` their findings are not read.
+        """
         found: dict[str, Part] = {}
-        for part in self.parts.select_related("job"):  # newest first
+        parts = self.parts.select_related("job")
+        for part in parts if whole else parts.defer("findings"):  # newest first
             known = found.get(part.kind)
-            if known is None or (part.findings is not None and known.findings is None and not known.is_active):
+            if known is None or (part.succeeded and not known.succeeded and not known.is_active):
                 found[part.kind] = part
         return found
 
@@ -65,7 +69,7 @@ class Part(models.Model):
     """One job of an attribution, and what it found, which stays when the job's row goes.
 
     `kind` is that of the job's request, `settings` what it adds to the attribution's own. `findings` are the job's
-    payload, None until it succeeded.
+    payload, None until it `succeeded`. They may be large: lists leave them out.
     """
 
     class Kind(models.TextChoices):
@@ -80,6 +84,7 @@ class Part(models.Model):
     kind = models.CharField(max_length=20, choices=Kind)
     settings = models.JSONField(default=dict)
     job = models.OneToOneField(Job, null=True, on_delete=models.SET_NULL, related_name="attribution_part")
+    succeeded = models.BooleanField(default=False)
     findings = models.JSONField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
 
@@ -91,7 +96,7 @@ class Part(models.Model):
 
     @property
     def state(self) -> str:
-        if self.findings is not None:
+        if self.succeeded:
             return str(Job.State.SUCCEEDED)
         return self.job.state if self.job else str(Job.State.FAILED)
 

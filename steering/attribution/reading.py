@@ -5,8 +5,8 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from difflib import SequenceMatcher
+from typing import Any
 
 from inference.errors import InferenceError, InvalidRequest, from_wire
 from inference.types import Failed, GenerationRequest, Message, PromptRead, SamplingParams
@@ -15,17 +15,6 @@ from steering import gateway
 PATIENCE_SECONDS = 20.0
 Piece = tuple[int, str]  # a token's id and text
 Pairs = tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True)
-class Aligned:
-    """`by` is "place" for prompts of one length, "difference" for what they have in common, "nothing" where that is
-    not clear: then a person pairs what stands between."""
-
-    clean: tuple[Piece, ...]
-    corrupted: tuple[Piece, ...]
-    pairs: Pairs
-    by: str
 
 
 def align(clean: Sequence[Piece], corrupted: Sequence[Piece]) -> tuple[Pairs, str]:
@@ -43,15 +32,29 @@ def align(clean: Sequence[Piece], corrupted: Sequence[Piece]) -> tuple[Pairs, st
     return tuple(pairs), "difference" if pairs and uneven == 1 else "nothing"
 
 
-def read(clean: str, corrupted: str, chat: bool, model: str = "") -> Aligned:
-    """Raises InferenceError, such as for a prompt that is too long or a model that is still loading."""
-    one, other = gateway.call(_both(clean, corrupted, chat, model), PATIENCE_SECONDS)
+def read(clean: str, corrupted: str, *, chat: bool, targets: Sequence[str] = (), model: str = "") -> dict[str, Any]:
+    """What a page shows before anything runs. `by` is "place" for prompts of one length, "difference" for what they
+    have in common, "nothing" where that is not clear: then a person pairs what stands between.
+
+    Raises InferenceError, such as for a prompt that is too long or a model that is still loading.
+    """
+    return gateway.call(_read(clean, corrupted, chat, targets, model), PATIENCE_SECONDS)
+
+
+async def _read(clean: str, corrupted: str, chat: bool, targets: Sequence[str], model: str) -> dict[str, Any]:
+    one, other = await tokens_of(clean, chat, model), await tokens_of(corrupted, chat, model)
     pairs, by = align(one, other)
-    return Aligned(one, other, pairs, by)
+    counted = [{"text": text, "tokens": _own(await tokens_of(text, False, model))} for text in targets if text]
+    return {"clean": _shown(one), "corrupted": _shown(other), "pairs": pairs, "by": by, "targets": counted}
 
 
-async def _both(clean: str, corrupted: str, chat: bool, model: str) -> tuple[tuple[Piece, ...], tuple[Piece, ...]]:
-    return await tokens_of(clean, chat, model), await tokens_of(corrupted, chat, model)
+def _shown(tokens: Sequence[Piece]) -> list[dict[str, Any]]:
+    return [{"id": id, "text": text} for id, text in tokens]
+
+
+def _own(tokens: Sequence[Piece]) -> int:
+    """How many there are without the one that the tokenizer puts before every text."""
+    return len(tokens) - (len(tokens) > 1 and not tokens[0][1])
 
 
 async def tokens_of(text: str, chat: bool, model: str) -> tuple[Piece, ...]:
