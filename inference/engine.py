@@ -20,10 +20,12 @@ from typing import Any
 import torch
 
 from inference import errors
+from inference.attribution.jobs import JOBS as ATTRIBUTION_JOBS
 from inference.batch import Batch, Choice, Row
 from inference.evaluation import Find, diverge, score
 from inference.models.loader import LoadedModel
 from inference.prepare import Prepared, prepare
+from inference.saes.sources import Sources
 from inference.sampling import NO_TOKEN
 from inference.store import Vectors
 from inference.types import (
@@ -72,6 +74,7 @@ JOBS: dict[type, Callable[[LoadedModel, Any], Iterator[Progress | Result]]] = {
     ImportVector: import_vector,
     OptimiseVector: optimise_vector,
     Forecast: forecast,
+    **ATTRIBUTION_JOBS,
 }
 STEERED_JOBS: dict[type, Callable[[LoadedModel, Any, Find], Iterator[Progress | Result]]] = {
     Score: score,
@@ -79,6 +82,7 @@ STEERED_JOBS: dict[type, Callable[[LoadedModel, Any, Find], Iterator[Progress | 
     CombineVectors: combine_vectors,
     CompareVectors: compare_vectors,
 }
+SOURCE_JOBS: dict[type, Callable[[LoadedModel, Any, Sources], Iterator[Progress | Result]]] = {}
 
 _OVERFLOW = errors.InvalidRequest(
     "numbers_overflowed", "The model's numbers overflowed under this steering. Lower the strength and run again."
@@ -151,8 +155,17 @@ class Job:
 
 
 class Engine:
-    def __init__(self, load: Callable[[], LoadedModel], vectors: Vectors, *, name: str, limits: Limits = Limits()):
+    def __init__(
+        self,
+        load: Callable[[], LoadedModel],
+        vectors: Vectors,
+        *,
+        name: str,
+        limits: Limits = Limits(),
+        sources: Sources | None = None,
+    ):
         self.vectors = vectors
+        self.sources = sources or Sources()
         self.limits = limits
         self._name = name
         self._load = load
@@ -245,6 +258,7 @@ class Engine:
             waiting=len(self._waiting),
             max_rows=self.limits.max_rows,
             tokens_per_second=self._speed(),
+            sources=self.sources.infos(model),
         )
 
     def _ready_model(self) -> LoadedModel:
@@ -419,6 +433,8 @@ class Engine:
         kind = type(job.request)
         if kind in STEERED_JOBS:
             return STEERED_JOBS[kind](self.batch.model, job.request, job.find)
+        if kind in SOURCE_JOBS:
+            return SOURCE_JOBS[kind](self.batch.model, job.request, self.sources)
         return JOBS[kind](self.batch.model, job.request)
 
     def _keep_vector(self, event: Result) -> Result:

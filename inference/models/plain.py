@@ -62,6 +62,8 @@ class PlainView:
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """(logits [m, vocabulary], resid_post of `layer` unedited [n, t, d_model], resid_post of `until`).
 
+        Layer -1 is what the embedding gives to the first block.
+
         `ids` is [n, t], padded on the right, which causal attention keeps from touching anything real. `start` is
         resid_post of `layer`, where it is known: the blocks up to it are then passed over. `edit` gets it and gives
         what takes its place. `read` are the (rows, columns) whose logits are wanted; with `until` the blocks after it
@@ -80,6 +82,8 @@ class PlainView:
     def _detour(self, index: int, forward: Callable[..., Any]) -> Callable[..., Any]:
         def detour(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
             now = self._pass
+            if index == 0:
+                hidden_states = self._edited(-1, hidden_states)
             known = now.start is not None and index <= now.layer
             if known or (now.until is not None and index > now.until):
                 hidden, rest = hidden_states, ()
@@ -111,7 +115,7 @@ class _Pass:
 
     def __init__(
         self,
-        layer: int = -1,
+        layer: int = -2,
         start: Tensor | None = None,
         edit: Edit | None = None,
         read: Any = (slice(None), slice(None)),
@@ -128,11 +132,11 @@ class _Pass:
 class Opening:
     """A view that is being put together in a thread of its own, so that tokens go on meanwhile."""
 
-    def __init__(self, model: LoadedModel):
+    def __init__(self, model: LoadedModel, dtype: torch.dtype):
         self.users = 0
         self._view: PlainView | None = None
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._open, args=(model,), name="plain-view", daemon=True)
+        self._thread = threading.Thread(target=self._open, args=(model, dtype), name="plain-view", daemon=True)
         self._thread.start()
 
     def wait(self, seconds: float) -> bool:
@@ -149,39 +153,46 @@ class Opening:
         assert self._view
         return self._view
 
-    def _open(self, model: LoadedModel) -> None:
+    def _open(self, model: LoadedModel, dtype: torch.dtype) -> None:
         try:
-            self._view = open_view(model)
+            self._view = open_view(model, dtype)
         except BaseException as error:
             self._error = error
 
 
-_kept: WeakKeyDictionary[LoadedModel, Opening] = WeakKeyDictionary()
+_kept: WeakKeyDictionary[LoadedModel, dict[torch.dtype, Opening]] = WeakKeyDictionary()
 _changing = threading.Lock()
 
 
 @contextmanager
-def borrowed(model: LoadedModel, idle_seconds: float = IDLE_SECONDS) -> Iterator[Opening]:
-    """The model's view, which may be one that was in use a moment ago; dropped `idle_seconds` after its last user."""
+def borrowed(
+    model: LoadedModel, idle_seconds: float = IDLE_SECONDS, dtype: torch.dtype | None = None
+) -> Iterator[Opening]:
+    """The model's view, which may be one that was in use a moment ago; dropped `idle_seconds` after its last user.
+
+    In another `dtype` than the model's it shares nothing with the serving tree.
+    """
+    dtype = dtype or model.dtype
     with _changing:
-        opening = _kept.get(model) or Opening(model)
-        _kept[model] = opening
+        kept = _kept.setdefault(model, {})
+        opening = kept.get(dtype) or Opening(model, dtype)
+        kept[dtype] = opening
         opening.users += 1
     try:
         yield opening
     finally:
         with _changing:
             opening.users -= 1
-            if opening._error:
-                _kept.pop(model, None)
-        _drop_later(model, opening, idle_seconds)
+            if opening._error and kept.get(dtype) is opening:
+                del kept[dtype]
+        _drop_later(kept, dtype, opening, idle_seconds)
 
 
-def _drop_later(model: LoadedModel, opening: Opening, seconds: float) -> None:
+def _drop_later(kept: dict[torch.dtype, Opening], dtype: torch.dtype, opening: Opening, seconds: float) -> None:
     def drop() -> None:
         with _changing:
-            if not opening.users and _kept.get(model) is opening:
-                del _kept[model]
+            if not opening.users and kept.get(dtype) is opening:
+                del kept[dtype]
 
     if seconds <= 0:
         return drop()
@@ -190,11 +201,12 @@ def _drop_later(model: LoadedModel, opening: Opening, seconds: float) -> None:
     timer.start()
 
 
-def open_view(model: LoadedModel) -> PlainView:
+def open_view(model: LoadedModel, dtype: torch.dtype | None = None) -> PlainView:
     """A view of its own, of the serving tensors where that is possible."""
-    state = plain_state(model.hf)
+    dtype = dtype or model.dtype
+    state = plain_state(model.hf) if dtype == model.dtype else None
     if state is None:
-        hf = from_folder(model.source, model.dtype, model.device)
+        hf = from_folder(model.source, dtype, model.device)
         own = sum(p.nbytes for p in hf.parameters())
     else:
         hf, own = _assembled(model.hf, state), 0

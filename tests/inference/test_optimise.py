@@ -453,7 +453,7 @@ def test_a_cancelled_job_ends_at_once_and_lets_go_of_the_view(make_engine):
     assert listener.wait().failed.code == "cancelled"
     from inference.models import plain
 
-    assert all(opening.users == 0 for opening in plain._kept.values())
+    assert all(opening.users == 0 for openings in plain._kept.values() for opening in openings.values())
 
 
 def test_streams_go_on_while_a_vector_is_optimised(make_engine):

@@ -92,7 +92,7 @@ def test_a_view_is_shared_while_in_use_and_dropped_after(tiny_model):
 def test_a_view_that_cannot_be_opened_says_so_and_is_tried_again(tiny_model, monkeypatch):
     model = tiny_model("llama")
 
-    def fail(model):
+    def fail(model, dtype):
         raise MemoryError("no room")
 
     monkeypatch.setattr(plain, "open_view", fail)
