@@ -32,6 +32,7 @@ APPS = [
 ]
 # Numbers, questions and files: no model.
 LIGHT = {
+    "inference.attribution.align",
     "inference.choices",
     "inference.interchange",
     "inference.judging",

@@ -23,7 +23,7 @@ METRICS = {
 }
 METHODS = {
     "patching": ("Attribution patching", "One gradient. Seconds; blind where attention is saturated."),
-    "qk_fix": ("With the QK fix", "Attention computed anew for queries and keys (AtP*). A little slower."),
+    "qk_fix": ("With the QK fix", "Attention computed anew for queries and keys (AtP*), which are added to the sites."),
     "grad_drop": ("With GradDrop", "A gradient per layer, so that effects which cancel are seen. No sign."),
     "integrated": ("Integrated gradients", "Gradients along the way from corrupted to clean. Steps times slower."),
 }
@@ -114,7 +114,9 @@ class QuestionForm(forms.Form):
         return data
 
     def _question(self, data: dict[str, Any]) -> Attribute:
-        metric, method = data["metric"], data["method"]
+        metric, method, sites = data["metric"], data["method"], tuple(data["sites"])
+        if method == "qk_fix" and not {"q", "k"} & {*sites}:
+            sites += ("q", "k")  # it is of them, and of nothing else
         return Attribute(
             id="",
             clean=data["clean_prompt"],
@@ -124,7 +126,7 @@ class QuestionForm(forms.Form):
             against=data["against"] if metric == "logit_difference" else (),
             alignment=data["alignment"],
             chat=data["chat"],
-            sites=tuple(data["sites"]),
+            sites=sites,
             layers=data["layers"],
             steps=(data["steps"] or DEFAULT_STEPS) if method == "integrated" else 0,
             qk_fix=method == "qk_fix",

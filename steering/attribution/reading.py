@@ -8,6 +8,7 @@ from contextlib import aclosing
 from difflib import SequenceMatcher
 from typing import Any
 
+from inference.attribution.align import align
 from inference.errors import InferenceError, InvalidRequest, from_wire
 from inference.types import Failed, GenerationRequest, Message, PromptRead, SamplingParams
 from steering import gateway
@@ -17,19 +18,19 @@ Piece = tuple[int, str]  # a token's id and text
 Pairs = tuple[tuple[int, int], ...]
 
 
-def align(clean: Sequence[Piece], corrupted: Sequence[Piece]) -> tuple[Pairs, str]:
-    """Pairs of places, in order. Where a stretch differs in length, its tokens stay without a partner."""
-    if len(clean) == len(corrupted):
-        return tuple((i, i) for i in range(len(clean))), "place"
-    pairs: list[tuple[int, int]] = []
-    uneven = 0
-    matcher = SequenceMatcher(None, [id for id, _ in clean], [id for id, _ in corrupted], autojunk=False)
-    for _, a, b, c, d in matcher.get_opcodes():
-        if b - a == d - c:
-            pairs += [(a + n, c + n) for n in range(b - a)]
-        else:
-            uneven += 1
-    return tuple(pairs), "difference" if pairs and uneven == 1 else "nothing"
+def paired(clean: Sequence[Piece], corrupted: Sequence[Piece]) -> tuple[Pairs, str]:
+    """Pairs of places as the engine would make them, and by what. Where that is not clear, "nothing": then only what
+    both have in common, and the last tokens, are paired, and the rest is for a person."""
+    ids = [id for id, _ in clean], [id for id, _ in corrupted]
+    try:
+        found = align(*ids)
+        return found.pairs, found.by
+    except InvalidRequest:
+        pass
+    blocks = SequenceMatcher(None, *ids, autojunk=False).get_matching_blocks()
+    last = len(clean) - 1, len(corrupted) - 1
+    pairs = [(block.a + n, block.b + n) for block in blocks for n in range(block.size)]
+    return (*(pair for pair in pairs if pair[0] < last[0] and pair[1] < last[1]), last), "nothing"
 
 
 def read(clean: str, corrupted: str, *, chat: bool, targets: Sequence[str] = (), model: str = "") -> dict[str, Any]:
@@ -43,7 +44,7 @@ def read(clean: str, corrupted: str, *, chat: bool, targets: Sequence[str] = (),
 
 async def _read(clean: str, corrupted: str, chat: bool, targets: Sequence[str], model: str) -> dict[str, Any]:
     one, other = await tokens_of(clean, chat, model), await tokens_of(corrupted, chat, model)
-    pairs, by = align(one, other)
+    pairs, by = paired(one, other)
     counted = [{"text": text, "tokens": _own(await tokens_of(text, False, model))} for text in targets if text]
     return {"clean": _shown(one), "corrupted": _shown(other), "pairs": pairs, "by": by, "targets": counted}
 

@@ -29,7 +29,7 @@ export function summary(nClean, nCorrupted, pairs) {
 }
 
 export class Alignment {
-  /** `changed(pairs)` is called whenever a person mends something. */
+  /** `changed(pairs, problem)` is called whenever a person mends something; `problem` says why nothing changed. */
   constructor(root, changed) {
     Object.assign(this, { root, changed, held: null, focus: null });
     root.addEventListener('keydown', event => this.key(event));
@@ -84,9 +84,13 @@ export class Alignment {
     if (!Number.isInteger(j) || j < 0 || j >= this.corrupted.length) return;
     this.held = null;
     this.focus = j;
-    this.pairs = paired(this.pairs, i, j);
+    const next = paired(this.pairs, i, j);
+    const last = [this.clean.length - 1, this.corrupted.length - 1];
+    if (next.some(([a, b]) => a === last[0] && b === last[1])) {
+      this.pairs = next;
+      this.changed(next, '');
+    } else this.changed(this.pairs, 'The last tokens stay a pair: the metric is read there.');
     this.draw();
-    this.changed(this.pairs);
   }
 
   key(event) {

@@ -14,7 +14,10 @@ const metric = () => field('metric').value;
 let kept = field('alignment').value; // of a question that came filled in: counts until the prompts change
 let found = null, asked = 0, timer;
 
-const editor = new Alignment(at('alignment'), pairs => {
+const editor = new Alignment(at('alignment'), (pairs, problem) => {
+  at('problem').hidden = !problem;
+  at('problem').textContent = problem;
+  if (problem) return;
   field('alignment').value = JSON.stringify(pairs);
   say(pairs, 'by hand');
 });
