@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from inference.types import HEAD_SITES
+from steering.attribution.findings import cells_of
 from steering.attribution.models import Attribution, Part
 
 COLUMNS = (
@@ -44,32 +45,29 @@ def as_csv(attribution: Attribution) -> Iterator[str]:
 
 
 def rows_of(attribution: Attribution) -> Iterator[Row]:
-    found = {kind: part for kind, part in attribution.newest().items() if part.succeeded}
+    found = {kind: part.findings for kind, part in attribution.newest().items() if part.findings is not None}
+    if maps := found.get(Part.Kind.ATTRIBUTE):
+        for row in _places(maps, attribution.settings):
+            yield {"part": Part.Kind.ATTRIBUTE.value} | row
     readers = {
-        Part.Kind.ATTRIBUTE: _places, Part.Kind.EXACT: _patched, Part.Kind.FEATURES: _features,
+        Part.Kind.EXACT: _patched, Part.Kind.FEATURES: _features,
         Part.Kind.DIRECT: _direct, Part.Kind.LENS: _lens,
     }  # fmt: skip
     for kind, read in readers.items():
         if kind in found:
-            for row in read(found[kind].findings):
+            for row in read(found[kind]):
                 yield {"part": kind.value} | row
 
 
-def _places(found: dict[str, Any]) -> Iterator[Row]:
+def _places(found: dict[str, Any], settings: dict[str, Any]) -> Iterator[Row]:
     tokens = [text for _, text in found["corrupted"]["tokens"]]
-    for site, layers in found["sites"].items():
-        for layer, scores in zip(found["layers"], layers, strict=True):
-            same = {"site": site, "layer": layer, "hook": hook_of(site, layer)}
-            for place, score in enumerate(scores):
-                yield from _cells(same | {"position": place, "token": tokens[place]}, score)
-
-
-def _cells(same: Row, score: Any) -> Iterator[Row]:
-    """One place, or one row per head; a place that has no partner has no number."""
-    if isinstance(score, list):
-        yield from ({**same, "head": head, "predicted": value} for head, value in enumerate(score))
-    elif score is not None:
-        yield {**same, "predicted": score}
+    for site in found["sites"]:
+        for cell in cells_of(found, site, by_position=settings.get("by_position", True)):
+            yield {
+                "site": site, "hook": hook_of(site, cell.layer), "layer": cell.layer, "position": cell.position,
+                "token": "" if cell.position is None else tokens[cell.position], "head": cell.head,
+                "predicted": cell.value,
+            }  # fmt: skip
 
 
 def hook_of(site: str, layer: int) -> str:

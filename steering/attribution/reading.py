@@ -64,7 +64,7 @@ async def tokens_of(text: str, chat: bool, model: str) -> tuple[Piece, ...]:
         raise InvalidRequest("empty_prompt", "A prompt is empty. Write something for the model to go on from.")
     given = {"messages": (Message("user", text),)} if chat else {"prompt": text}
     sampling = SamplingParams(max_tokens=0, prompt_logprobs=True, logprobs=True)
-    request = GenerationRequest(f"tokens-{uuid.uuid4()}", model=model, sampling=sampling, **given)  # type: ignore[arg-type]
+    request = GenerationRequest(f"tokens-{uuid.uuid4()}", model=model, sampling=sampling, **given)
     found: list[Piece] = []
     async with aclosing((await gateway.opened()).generate(request)) as events:  # type: ignore[type-var]
         async for event in events:

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db import transaction
 
-from inference.errors import Busy, InvalidRequest
+from inference.errors import Busy
 from inference.types import (
     Attribute,
     AttributeFeatures,
@@ -22,6 +22,7 @@ from inference.types import (
 from steering import draining
 from steering.access.estimate import tokens_in
 from steering.access.principal import Principal
+from steering.attribution.findings import cells_of
 from steering.attribution.models import Attribution, ModelMap, Part
 from steering.jobs.kinds import keeps_results_of
 from steering.jobs.models import Job
@@ -97,16 +98,36 @@ def verify(
     attribution: Attribution,
     *,
     top: int = 20,
+    each: bool = False,
     components: tuple[Component, ...] = (),
     who: Principal | None = None,
     source: str = "attribution",
 ) -> Part:
-    """Patch the predicted top, or these components, for real. Raises InferenceError, Denied."""
+    """Patch for real: these components, else the predicted top, of `each` site or of all together.
+
+    Raises InferenceError, Denied.
+    """
+    if each and not components:
+        components = strongest_of_each(attribution, top)
     many = len(components) or top
     need(1 <= many <= MOST_VERIFIED, "top", f"Patch 1 to {MOST_VERIFIED} components at once, not {many}.")
     settings = question_of(attribution).to_wire() | {"kind": PatchExactly.kind, "top": top}
     settings["components"] = [component.to_wire() for component in components]
     return part_start(attribution, PatchExactly.from_wire(settings), who=who, source=source)
+
+
+def strongest_of_each(attribution: Attribution, top: int) -> tuple[Component, ...]:
+    """The `top` predicted largest of every site. Raises InvalidRequest where nothing is predicted yet."""
+    part = attribution.newest().get(Part.Kind.ATTRIBUTE)
+    need(part is not None and part.succeeded, "nothing_predicted", "There are no predictions yet. Wait for the maps.")
+    assert part is not None
+    assert part.findings is not None
+    by_position = attribution.settings.get("by_position", True)
+    found: list[Component] = []
+    for site in part.findings["sites"]:
+        cells = sorted(cells_of(part.findings, site, by_position=by_position), key=lambda cell: -abs(cell.value))
+        found += [Component(site, cell.layer, cell.position, cell.head) for cell in cells[:top]]
+    return tuple(found)
 
 
 def features(
@@ -237,12 +258,15 @@ def attribution_cancel(attribution: Attribution) -> None:
 # ---- the model's map ----
 
 
-def map_start(*, owner: Any, model: ModelInfo, name: str) -> Job:
+def map_start(
+    *, owner: Any, model: ModelInfo, name: str, who: Principal | None = None, source: str = "attribution"
+) -> Job:
     """Ask for the computation graph of a model; `name` is what a request says to mean it. Raises Denied."""
     need(bool(model.id), "no_model", "No model is ready yet. Wait until it has loaded, then try again.")
     about = {"model_id": model.id, "revision": model.revision}
     request = MapModel("", model=name)
-    return job_start(owner=owner, kind=MapModel.kind, title=f"Map {model.id}", request=request, about=about)
+    title = f"Map {model.id}"
+    return job_start(owner=owner, kind=MapModel.kind, title=title, request=request, about=about, who=who, source=source)
 
 
 @keeps_results_of(MapModel.kind)
@@ -264,12 +288,3 @@ def map_job(owner: Any, model: ModelInfo) -> Job | None:
     mine = Job.objects.owned_by(owner).filter(kind=MapModel.kind, request__model_id=model.id)
     found: Job | None = mine.first()
     return found
-
-
-def refuse_other_model(attribution: Attribution, model: ModelInfo) -> None:
-    """Raises InvalidRequest("other_model") where what is served is not what the question was asked about."""
-    if (model.id, model.revision) != (attribution.model_id, attribution.revision) and model.id:
-        raise InvalidRequest(
-            "other_model",
-            f"This was asked of {attribution.model_id}, and {model.id} is served now. Duplicate it to ask this one.",
-        )

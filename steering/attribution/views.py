@@ -19,7 +19,7 @@ from steering.attribution.examples import BY_KEY, EXAMPLES
 from steering.attribution.forms import DEFAULT_STEPS, MAX_PROMPT, METHODS, METRICS, SITES, QuestionForm, initial_of
 from steering.attribution.models import Attribution, Part
 from steering.attribution.sharing import NAME, own, readable
-from steering.attribution.words import method_words, sentence_of
+from steering.attribution.words import UNITS, method_words, sentence_of
 from steering.jobs.models import Job
 from steering.refusals import need, parse_json
 from steering.workers.choice import served
@@ -100,7 +100,7 @@ def attribution_tokens(request: HttpRequest) -> JsonResponse:
         targets = [text for text in asked.get("targets") or () if isinstance(text, str)][:20]
         found = reading.read(**texts, chat=bool(asked.get("chat")), targets=targets, model=served(request).name)
     except InferenceError as error:
-        return JsonResponse({"problem": error.message})
+        return JsonResponse({"problem": error.message, "again": error.retry_after})
     return JsonResponse(found)
 
 
@@ -119,7 +119,8 @@ def attribution_detail(request: HttpRequest, pk: UUID) -> HttpResponse:
     context = {
         "attribution": attribution, "question": question, "parts": parts, "mine": mine, "main": main,
         "says": sentence_of(question), "method": method_words(question),
-        "metric": METRICS[question.metric][0], "suffix": "" if mine else f"?{NAME}={attribution.share}",
+        "metric": METRICS[question.metric][0], "unit": UNITS[question.metric],
+        "suffix": "" if mine else f"?{NAME}={attribution.share}",
         "link": request.build_absolute_uri(f"{attribution.get_absolute_url()}?{NAME}={attribution.share}"),
         "same_model": (model.id, model.revision) == (attribution.model_id, attribution.revision),
         "sources": [source for source in model.sources if not source.problem], "model": model,
@@ -171,7 +172,7 @@ def _part(attribution: Attribution, asked: Any) -> None:
         case Part.Kind.ATTRIBUTE:
             running.part_start(attribution, running.question_of(attribution), source="attribution")
         case Part.Kind.EXACT:
-            running.verify(attribution, top=_whole(asked.get("top", ""), 20))
+            running.verify(attribution, top=_whole(asked.get("top", ""), 20), each=asked.get("of") == "each")
         case Part.Kind.FEATURES:
             running.features(
                 attribution,

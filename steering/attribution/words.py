@@ -5,6 +5,8 @@ from __future__ import annotations
 from inference.types import Attribute
 from steering.attribution.forms import METHODS, method_of
 
+UNITS = {"logit_difference": "logits", "log_probability": "nats", "kl": "nats"}
+
 
 def sentence_of(question: Attribute) -> str:
     """What is asked, as the head of the page says it."""
@@ -25,4 +27,4 @@ def method_words(question: Attribute) -> str:
 
 
 def _list(tokens: tuple[str, ...]) -> str:
-    return " or ".join(f"“{token}”" for token in tokens)
+    return " or ".join(f"“{token.strip() or token}”" for token in tokens)

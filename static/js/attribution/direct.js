@@ -21,7 +21,7 @@ export function drawDirect({ root, sub }, page) {
   if (found.heads.length) {
     const heads = new Heat({
       title: 'heads, direct', note: 'what each head writes into the logit', file: 'direct-heads', z: found.heads, rows: found.heads.map((_, layer) => layer), digits: 3,
-      columns: found.heads[0].map((_, head) => String(head)), rowName: 'layer', columnName: 'head', says: (y, x) => `layer ${y}, head ${x}, ${signed(found.heads[y][x])}`,
+      columns: found.heads[0].map((_, head) => String(head)), rowName: 'layer', columnName: 'head', says: (y, x, value) => `layer ${y}, head ${x}, ${signed(value)}`,
       hover: (y, x) => { line.textContent = y === null ? '' : `L${y}.H${x} ${signed(found.heads[y][x])}`; }, pick: (y, x) => page.choose({ site: 'z', layer: y, head: x }),
     });
     const line = el('p', { class: 'small num muted line', role: 'status' });
@@ -60,13 +60,15 @@ class Bars {
   draw() {
     if (this.plot.hidden) return;
     const ink = colours();
+    const effects = [0, ...this.shown.map(part => part.effect)];
+    const [low, high] = [Math.min(...effects), Math.max(...effects)], room = 0.16 * (high - low || 1);
     window.Plotly.react(this.plot, [{
       type: 'bar', orientation: 'h', x: this.shown.map(part => part.effect), y: this.shown.map(nameOf), text: this.shown.map(part => signed(part.effect, 2)), textposition: 'outside', cliponaxis: false,
       textfont: { size: 10, color: ink.muted }, marker: { color: this.shown.map(part => token(part.effect < 0 ? 'neg-4' : 'pos-4')) }, hovertemplate: '%{y}: %{x:.3f}<extra></extra>',
     }], {
       height: 90 + this.shown.length * 17, margin: { l: 74, r: 34, t: 8, b: 36 }, showlegend: false, dragmode: false, bargap: 0.25, paper_bgcolor: 'transparent', plot_bgcolor: 'transparent',
       font: { family: ink.font, size: 11, color: ink.faint }, hoverlabel: { bgcolor: ink.over, bordercolor: ink.strong, font: { family: ink.font, color: ink.text } },
-      xaxis: { fixedrange: true, zeroline: true, zerolinecolor: ink.strong, gridcolor: ink.line, tickfont: { size: 11 }, title: { text: 'logits', font: { size: 11 }, standoff: 4 } },
+      xaxis: { fixedrange: true, range: [low < 0 ? low - room : 0, high > 0 ? high + room : 0], zeroline: true, zerolinecolor: ink.strong, gridcolor: ink.line, tickfont: { size: 11 }, title: { text: 'logits', font: { size: 11 }, standoff: 4 } },
       yaxis: { fixedrange: true, tickfont: { size: 10, color: ink.muted }, dtick: 1 },
     }, CONFIG);
   }

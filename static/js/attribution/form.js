@@ -70,7 +70,9 @@ async function read() {
     });
     if (!response.ok) throw new Error(String(response.status));
     const answer = await response.json();
-    if (number === asked) draw(answer);
+    if (number !== asked) return;
+    draw(answer);
+    if (answer.again) timer = setTimeout(read, answer.again * 1000);
   } catch {
     if (number === asked) draw({ problem: 'The server did not answer. Change a prompt to try again, or begin: the model pairs the tokens then.' });
   }

@@ -1,6 +1,6 @@
 // A heat map by Plotly that mouse, touch and arrow keys walk, linked to others by what it is told and tells.
 // Labels come from prompts: they pass through `plain`. The page loads vendor/plotly before this.
-import { el } from '../experiments/dom.js';
+import { el, svg } from '../experiments/dom.js';
 import { button, colours, CONFIG, exportButtons } from '../plots.js';
 import { plain, short, signed } from './words.js';
 
@@ -15,7 +15,7 @@ const token = name => getComputedStyle(document.documentElement).getPropertyValu
 
 /**
  * { title, note, file, z: [rows][columns], rows: names, columns: names, rowName, columnName, digits,
- *   says(row, column), hover(row, column) or hover(null), pick(row, column) }
+ *   says(row, column, value), hover(row, column) or hover(null), pick(row, column) }
  */
 export class Heat {
   constructor(map) {
@@ -28,19 +28,29 @@ export class Heat {
       onkeydown: event => this.key(event), onfocus: () => !this.at && this.move(this.strongest()), onmouseleave: () => this.hover(null),
     }, this.plot);
     this.table = el('div', { class: 'table-wrap figure-table', tabindex: 0, role: 'region', 'aria-label': `${this.title} as a table`, hidden: true });
+    this.turned = this.columns.some(name => String(name).length > 2);
+    this.scale = el('span', { class: 'heat-key' });
     this.root = el('figure', { class: 'figure heat' }, this.head(), this.field, this.table);
+    this.drawKey();
+  }
+
+  /** What the colours mean: the size of the strongest cell at both ends. */
+  drawKey() {
+    const steps = STEPS.map((name, i) => svg('rect', { class: `step-${name}`, x: i * 10, width: 10, height: 10 }));
+    const most = this.top < 1e-9 ? '0' : Number(this.top.toPrecision(2));
+    this.scale.replaceChildren(`−${most}`, svg('svg', { viewBox: '0 0 90 10', class: 'heat-steps', 'aria-hidden': 'true' }, ...steps), `+${most}`);
   }
 
   label() {
     const [row, column] = this.strongest();
-    return `${this.title} by ${this.rowName} and ${this.columnName}. Strongest: ${this.says(row, column)}. Arrow keys move, Enter selects.`;
+    return `${this.title} by ${this.rowName} and ${this.columnName}. Strongest: ${this.says(row, column, this.z[row]?.[column])}. Arrow keys move, Enter selects.`;
   }
 
   head() {
     this.toggle = button('Table', `Show ${this.title} as a table`, () => this.showTable(this.table.hidden));
     this.toggle.setAttribute('aria-pressed', 'false');
     const exports = exportButtons({ title: this.title, file: this.file, plot: this.plot, rows: () => this.cells() });
-    const name = el('h3', {}, this.title, el('span', { class: 'sub' }, this.note ?? ''));
+    const name = el('h3', {}, this.title, el('span', { class: 'sub' }, this.note ?? ''), this.scale);
     return el('figcaption', { class: 'figure-head' }, name, el('span', { class: 'grow' }), this.toggle, ...exports);
   }
 
@@ -103,7 +113,7 @@ export class Heat {
     return {
       type: 'heatmap', z: this.z, zmin: -this.top, zmax: this.top, xgap: this.columns.length < 80 ? 1 : 0, ygap: 1,
       colorscale: STEPS.map((name, i) => [i / 8, token(name)]), hoverinfo: 'none', hoverongaps: false,
-      colorbar: { thickness: 8, len: 0.9, outlinewidth: 0, tickfont: { size: 10, color: ink.faint }, nticks: 5, x: 1.01 },
+      showscale: false,
       ...(numbered ? { text: this.z.map(row => row.map(value => (Math.abs(value) >= this.top / 20 ? signed(value, 2) : ''))), texttemplate: '%{text}', textfont: { size: 9, color: ink.text } } : {}),
     };
   }
@@ -114,12 +124,17 @@ export class Heat {
     const layers = this.rows.map((_, y) => y).filter(y => y % Math.ceil(this.rows.length / 16) === 0);
     const axis = { fixedrange: true, zeroline: false, showgrid: false, color: ink.faint, tickfont: { size: 10 }, ticks: '' };
     return {
-      height: Math.min(MOST, Math.max(LEAST, this.rows.length * ROW + 100)), margin: { l: 44, r: 44, t: 8, b: 74 },
-      showlegend: false, dragmode: false, paper_bgcolor: 'transparent', plot_bgcolor: 'transparent',
+      height: Math.min(MOST, Math.max(LEAST, this.rows.length * ROW + this.foot() + 6)), margin: { l: 44, r: 4, t: 6, b: this.foot() },
+      showlegend: false, dragmode: false, paper_bgcolor: 'transparent', plot_bgcolor: ink.line,
       font: { family: ink.font, size: 11, color: ink.faint }, shapes: this.marks(ink),
-      xaxis: { ...axis, tickvals: ticks, ticktext: ticks.map(x => plain(short(this.columns[x], 11))), tickangle: this.columns.length > 12 ? -60 : -35, range: [-0.5, this.columns.length - 0.5] },
+      xaxis: { ...axis, tickvals: ticks, ticktext: ticks.map(x => plain(short(this.columns[x], 11))), tickangle: this.turned ? -55 : 0, range: [-0.5, this.columns.length - 0.5] },
       yaxis: { ...axis, tickvals: layers, ticktext: layers.map(y => String(this.rows[y])), title: { text: this.rowName, font: { size: 11 }, standoff: 6 }, range: [-0.5, this.rows.length - 0.5] },
     };
+  }
+
+  /** Room for the names of columns, which stand askew. */
+  foot() {
+    return this.turned ? 20 + 5 * Math.min(11, Math.max(...this.columns.map(name => name.length))) : 30;
   }
 
   marks(ink) {

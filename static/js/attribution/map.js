@@ -65,7 +65,7 @@ function table(columns, rows) {
 }
 
 const line = (words, ...cells) => el('tr', { 'data-words': words.join(' ').toLowerCase() }, ...cells.map(cell => el('td', {}, cell)));
-const code = text => el('code', { class: 'path' }, text);
+const code = text => el('code', { class: 'code-path' }, text);
 const sizes = shapes => Object.entries(shapes).map(([name, shape]) => `${name} ${shaped(shape)}`).join(', ');
 
 function tables() {

@@ -4,7 +4,7 @@ import { Heat } from './heat.js';
 import { readable, signed } from './words.js';
 
 const TITLES = {
-  resid_pre: ['resid', 'residual stream before the layer'], resid_post: ['resid', 'residual stream after the layer'],
+  resid_pre: ['resid', 'residual stream before the layer'], resid_post: ['resid_post', 'residual stream after the layer'],
   attn_out: ['attn_out', 'what attention adds'], mlp_out: ['mlp_out', 'what the MLP adds'],
   z: ['heads', 'output of each head'], q: ['queries', 'of each head'], k: ['keys', 'of each head that has keys'], v: ['values', 'of each head that has keys'],
 };
@@ -38,7 +38,7 @@ class PlaceMap extends Heat {
     super({
       title, note, file: `attribution-${site}`, z: placed ? scores : scores.map(value => [value]), rows: found.layers, digits: 3,
       columns: placed ? found.corrupted.tokens.map(([, text]) => readable(text)) : ['all tokens'], rowName: 'layer', columnName: 'token',
-      says: (y, x) => `layer ${found.layers[y]}, ${placed ? `token ${x} ${page.tokenAt(x)}` : 'all tokens'}, ${signed(placed ? scores[y][x] : scores[y])}`,
+      says: (y, x, value) => `layer ${found.layers[y]}, ${placed ? `token ${x} ${page.tokenAt(x)}` : 'all tokens'}, ${signed(value)}`,
       hover: (y, x) => page.point(y === null ? null : this.place(y, x)), pick: (y, x) => page.choose(this.place(y, x)),
     });
     Object.assign(this, { site, page, placed });
@@ -70,7 +70,7 @@ class HeadMap extends Heat {
     super({
       title, note, file: `attribution-heads-${site}`, z: summed, rows: found.layers, digits: 3,
       columns: Array.from({ length: heads }, (_, head) => String(head)), rowName: 'layer', columnName: 'head',
-      says: (y, x) => `layer ${found.layers[y]}, head ${x}, ${signed(this.z[y][x])}`,
+      says: (y, x, value) => `layer ${found.layers[y]}, head ${x}, ${signed(value)}`,
       hover: (y, x) => page.point(y === null ? null : this.place(y, x)), pick: (y, x) => page.choose(this.place(y, x)),
     });
     Object.assign(this, { site, page, placed, scores, summed, heads, position: null, narrowed: false });
@@ -89,7 +89,9 @@ class HeadMap extends Heat {
   refill() {
     const one = this.placed && this.narrowed && this.position !== null;
     this.z = one ? this.scores.map(row => row[this.position] ?? Array(this.heads).fill(null)) : this.summed;
+    this.field.setAttribute('aria-label', this.label());
     this.top = Math.max(1e-12, ...this.z.flat().map(value => Math.abs(value ?? 0)));
+    this.drawKey();
     this.table.replaceChildren();
     if (this.table.hidden) this.draw();
     else this.table.append(this.asTable());

@@ -1,5 +1,6 @@
 // One attribution that has found something. One place is pointed at and one is chosen; every figure on the page shows both.
 // Tokens are hostile text: text nodes only, and through `plain` where Plotly draws them.
+import { icon } from '../base.js';
 import { el } from '../experiments/dom.js';
 import { drawDirect } from './direct.js';
 import { drawFeatures } from './features.js';
@@ -41,7 +42,7 @@ const page = {
   },
   nameOf({ site, layer, head }) {
     if (head !== null && head !== undefined) return `L${layer}.H${head}${site && site !== 'z' ? ` ${site}` : ''}`;
-    return layer === undefined ? '' : `L${layer}${site ? ` ${site}` : ''}`;
+    return layer === undefined ? '' : `L${layer}${site ? ` ${site === 'resid_pre' ? 'resid' : site}` : ''}`;
   },
 };
 
@@ -85,7 +86,7 @@ function headline() {
     fact('Took', `${found.seconds < 10 ? found.seconds.toFixed(1) : Math.round(found.seconds)} s`, `${found.passes} block passes`),
   );
   const notes = [...(found.notes ?? []), ...(found.signed ? [] : ['GradDrop adds magnitudes up: these numbers have no sign.'])];
-  at('notes').replaceChildren(...notes.map(note => el('p', { class: 'notice' }, note)));
+  at('notes').replaceChildren(...notes.map(note => el('p', { class: 'notice', role: 'note' }, icon('info'), el('span', {}, note))));
 }
 
 function draw() {

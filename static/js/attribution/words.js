@@ -4,7 +4,7 @@
 export const visible = text => text.replaceAll('\n', '⏎').replaceAll('\r', '␍').replaceAll('\t', '⇥').replaceAll(' ', '␣') || '(empty)';
 
 /** A token as people read it in a row of tokens: no mark for the space that begins most of them. */
-export const readable = text => text.replaceAll('\n', '⏎').replaceAll('\r', '␍').replaceAll('\t', '⇥').replace(/^ (?=\S)/, '') || '␣';
+export const readable = text => (text.trim() ? text.replaceAll('\n', '⏎').replaceAll('\r', '␍').replaceAll('\t', '⇥').replace(/^ /, '') : visible(text));
 
 /** Plotly reads its own small markup in labels, and tokens may hold anything: what would begin a tag is taken out. */
 export const plain = text => text.replaceAll('&', '＆').replaceAll('<', '‹').replaceAll('>', '›').replaceAll('$', '＄').replaceAll('\\', '＼');
