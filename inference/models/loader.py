@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,9 @@ from inference.models.linear import pack_linears
 from inference.models.reader import PaddedReader, Reader, SharingReader
 from inference.text import Vocabulary
 from inference.types import Message
+
+if TYPE_CHECKING:
+    from inference.saes.sources import Sources
 
 DEFAULT_ID = "SmolLM2-135M-Instruct"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
@@ -60,6 +63,7 @@ class LoadedModel:
         self.cache_bytes_per_token = _cache_bytes_per_token(config, self.n_layers, self.dtype)
         self.load_seconds = 0.0
         self.source = ""  # what from_pretrained takes
+        self.sources: Sources | None = None  # the autoencoders that read it; the engine sets them
 
     @property
     def has_chat_template(self) -> bool:
@@ -111,10 +115,10 @@ class LoadedModel:
         """resid_post of layers 0 to `last`, [n, t, d_model] each; what comes after them is not run."""
         positions = torch.arange(input_ids.shape[1], device=self.device)[None].expand_as(input_ids)
         self.hooks.taken = []
-        end = self.layers[last].register_forward_hook(_enough)  # called after the hook that takes
+        end = self.layers[last].register_forward_hook(enough)  # called after the hook that takes
         try:
             self.hf(input_ids.to(self.device), position_ids=positions, use_cache=False, logits_to_keep=1)
-        except _Enough:
+        except Enough:
             return self.hooks.taken
         finally:
             self.hooks.taken = None
@@ -122,12 +126,12 @@ class LoadedModel:
         raise AssertionError("the last layer was never reached")
 
 
-class _Enough(Exception):
+class Enough(Exception):
     """Leaves a forward pass."""
 
 
-def _enough(*_: object) -> None:
-    raise _Enough
+def enough(*_: object) -> None:
+    raise Enough
 
 
 def find_blocks(hf: nn.Module) -> nn.ModuleList:

@@ -11,6 +11,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
 from inference.errors import InvalidRequest
+from inference.types import FeatureRef
 from steering import gateway
 from steering.datasets.models import Dataset
 from steering.playground import pages, runner
@@ -45,10 +46,13 @@ def welcome(request: HttpRequest) -> HttpResponse:
 def home(request: HttpRequest) -> HttpResponse:
     """An empty playground. ?prompt= is a draft.
 
-    ?vector= puts a vector into lane C, ?preset= a preset into lane B, ?from= takes the lanes of a run.
+    ?vector= puts a vector into lane C, ?preset= a preset into lane B, ?feature=<source>/<index> a feature; ?from= takes
+    the lanes of a run.
     """
     if "preset" in request.GET:
         return _with_preset(request)
+    if "feature" in request.GET:
+        return _with_feature(request)
     like = _named(Run.objects.owned_by(request.user), request.GET.get("from"))
     vector = _named(Vector.objects.visible_to(request.user), request.GET.get("vector"))
     found = served(request, like.settings.get("model", "") if like else vector.model_id if vector else "")
@@ -61,6 +65,15 @@ def home(request: HttpRequest) -> HttpResponse:
 def _with_preset(request: HttpRequest) -> HttpResponse:
     preset = _named(library.listed(request.user), request.GET["preset"] or "-")
     page = pages.preset_page(served(request, preset.model_id), preset, request.GET.get("prompt", ""))
+    return render(request, "playground/playground.html", {"page": page, "run": None})
+
+
+def _with_feature(request: HttpRequest) -> HttpResponse:
+    source, _, index = request.GET["feature"].rpartition("/")
+    if not source or not index.isdecimal() or len(index) > 9:
+        raise InvalidRequest("bad_feature", "This names no feature. Write ?feature=<source>/<index>, as its page does.")
+    found = served(request)
+    page = pages.feature_page(found, FeatureRef(source, int(index)), request.GET.get("prompt", ""))
     return render(request, "playground/playground.html", {"page": page, "run": None})
 
 

@@ -24,6 +24,7 @@ from steering.presets.models import BUILT_IN, Preset, PresetVector
 from steering.presets.names import SEPARATOR, check_name, check_version
 from steering.vectors.models import Vector
 from steering.vectors.uses import UseCondition, VectorUse, condition_layer, resolve_uses, vectors_of
+from steering.workers.sources import check_feature, steered_layer
 
 SHOWN = 12  # names in a sentence
 MAX_PRESETS = 500  # of one person
@@ -173,7 +174,7 @@ def save(
     resolve_uses(owner, content.uses, model)
     vectors = vectors_of(owner, content.uses)
     preset = Preset(owner=owner, name=name, version=version, model_id=model.id, description=description, shared=shared)
-    preset.content = _fixed(content, vectors).to_wire()
+    preset.content = _fixed(content, vectors, model).to_wire()
     _leave_room(preset)
     try:
         with transaction.atomic():
@@ -197,15 +198,16 @@ def _refuse_lent(owner: Any, content: PresetContent) -> None:
         )
 
 
-def _fixed(content: PresetContent, vectors: dict[str, Vector]) -> PresetContent:
+def _fixed(content: PresetContent, vectors: dict[str, Vector], model: ModelInfo) -> PresetContent:
     """With every layer written down, so that what a version does never changes."""
-    uses = tuple(_with_layer(use, vectors) for use in content.uses)
+    uses = tuple(_with_layer(use, vectors, model) for use in content.uses)
     return dataclasses.replace(content, uses=uses)
 
 
-def _with_layer(use: VectorUse, vectors: dict[str, Vector]) -> VectorUse:
+def _with_layer(use: VectorUse, vectors: dict[str, Vector], model: ModelInfo) -> VectorUse:
     if use.feature is not None:  # it acts at its autoencoder's site, which does not change either
-        return dataclasses.replace(use, condition=_with_reading(use.condition, 0, None, vectors))
+        layer = steered_layer(check_feature(model, use.feature))
+        return dataclasses.replace(use, condition=_with_reading(use.condition, layer, None, vectors))
     vector = vectors[str(UUID(use.vector))]
     layer = vector.facts.layer if use.layer is None else use.layer
     if layer not in vector.facts.layers:
@@ -224,10 +226,8 @@ def _with_reading(
     if condition is None:
         return None
     read = vectors[str(UUID(condition.vector))] if condition.vector else own
-    if read is None or (own is None and condition.layer is None):
-        raise InvalidRequest(
-            "feature_condition", "The condition of a feature must name a vector and the layer at which it is read."
-        )
+    if read is None:
+        raise InvalidRequest("feature_condition", "The condition of a feature must name the vector it is read along.")
     return dataclasses.replace(condition, vector=str(read.pk), layer=condition_layer(condition, layer, read))
 
 

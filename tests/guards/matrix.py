@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.guards.world import World
+from tests.steering.features import SOURCE
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 CALLERS = ("anonymous", "key", "stranger", "staff", "owner")  # the owner last: what they do may take the thing away
@@ -236,6 +237,21 @@ RULES: dict[str, Rule] = {
     "experiments:delete": own("experiment", "GET", "POST"),
     # features
     "features:home": page(),
+    "features:read": page("POST"),
+    "features:reading": own("reading"),
+    "features:reading-data": own("reading"),
+    "features:reading-more": own("reading", "POST"),
+    "features:search": page(),
+    "features:example": page("POST"),
+    "features:found": own("found"),
+    "features:go": page(),
+    "features:library": page(),
+    "features:source": page(source=SOURCE),
+    "features:index": for_staff("POST", source=SOURCE),
+    "features:feature": page(source=SOURCE, index="3"),
+    "features:facts": page(source=SOURCE, index="3"),
+    "features:label": page("POST", source=SOURCE, index="3"),
+    "features:propose": page("POST", source=SOURCE, index="3"),
     # human rating
     "rating:list": page(),
     "rating:new": page("GET", "POST"),
@@ -275,6 +291,17 @@ RULES: dict[str, Rule] = {
     "rest:vector": api_own("vector", "GET", "PATCH", "DELETE"),
     "rest:vector-download": api_own("vector"),
     "rest:vector-recipe": api_own("vector"),
+    "rest:feature-sources": api(),
+    "rest:feature-source": api(source=SOURCE),
+    "rest:feature": api(source=SOURCE, index=3),
+    "rest:feature-read": api("POST"),
+    "rest:feature-reading": api_own("reading"),
+    "rest:feature-search": api("POST"),
+    "rest:feature-search-found": api_own("found"),
+    "rest:feature-index": Rule({"POST": None}, NO_KEY, NO_SCOPE, NO_SCOPE, TAKEN, NO_SCOPE, json=True),
+    "rest:feature-propose": api("POST"),
+    "rest:feature-labels": api("GET", "POST"),
+    "rest:feature-label": api_own("label", "GET", "PATCH", "DELETE"),
     "rest:presets": api("GET", "POST"),
     "rest:preset": api_own("preset", "GET", "PATCH", "DELETE"),
     "rest:runs": api("GET", "POST"),
