@@ -21,6 +21,7 @@ import torch
 
 from inference import errors
 from inference.attribution.jobs import JOBS as ATTRIBUTION_JOBS
+from inference.attribution.jobs import SOURCE_JOBS as ATTRIBUTION_SOURCE_JOBS
 from inference.batch import Batch, Choice, Row
 from inference.detectors import fit_detector
 from inference.evaluation import Find, diverge, score
@@ -104,6 +105,7 @@ SOURCE_JOBS: dict[type, Callable[[LoadedModel, Any, Sources], Iterator[Progress 
     IndexCorpus: index_corpus,
     FitDetector: fit_detector,
     ReadProbes: read_probes,
+    **ATTRIBUTION_SOURCE_JOBS,
 }
 
 _OVERFLOW = errors.InvalidRequest(

@@ -25,8 +25,7 @@ MOST_SCORES = 200_000  # numbers in one answer
 def check_attribute(model: LoadedModel, job: Attribute) -> None:
     if not job.sites:
         raise InvalidRequest("no_sites", "No site is named. Choose at least one, such as resid_pre.")
-    if not 0 <= job.steps <= MOST_INTEGRATION_STEPS:
-        raise _range("steps", job.steps, 0, MOST_INTEGRATION_STEPS)
+    check_steps(job.steps)
     if not 0 <= job.top <= MOST_COMPONENTS:
         raise _range("top", job.top, 0, MOST_COMPONENTS)
     layers_of(model, job.layers)
@@ -40,6 +39,11 @@ def check_attribute(model: LoadedModel, job: Attribute) -> None:
         raise InvalidRequest(
             "nothing_to_fix", "The query/key fix is about q and k. Add them to sites, or leave it out."
         )
+
+
+def check_steps(steps: int) -> None:
+    if not 0 <= steps <= MOST_INTEGRATION_STEPS:
+        raise _range("steps", steps, 0, MOST_INTEGRATION_STEPS)
 
 
 def layers_of(model: LoadedModel, layers: Sequence[int]) -> tuple[int, ...]:

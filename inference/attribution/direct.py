@@ -86,9 +86,9 @@ def _direct(walker: Walker, question: Question) -> Steps[dict[str, Any]]:
     yield
     heads, biases = [], []
     for layer in range(walker.last):
-        each, bias = _heads(walker, trace, layer, question.position)
+        each, constant = _heads(walker, trace, layer, question.position)
         heads.append(effect(each))
-        biases.append(effect(bias))
+        biases.append(effect(constant))
         yield
     bias = float(norm.bias @ direction) + _head_bias(walker, question)
     total = float(norm(final.double()) @ direction) + bias

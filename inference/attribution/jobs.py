@@ -8,9 +8,10 @@ from typing import Any
 from inference.attribution.attribute import attribute
 from inference.attribution.direct import direct_logits
 from inference.attribution.exact import patch_exactly
+from inference.attribution.features import attribute_features
 from inference.attribution.lens import logit_lens
 from inference.attribution.model_map import map_model
-from inference.types import Attribute, DirectLogits, LogitLens, MapModel, PatchExactly
+from inference.types import Attribute, AttributeFeatures, DirectLogits, LogitLens, MapModel, PatchExactly
 
 JOBS: dict[type, Callable[[Any, Any], Iterator[Any]]] = {
     Attribute: attribute,
@@ -19,3 +20,4 @@ JOBS: dict[type, Callable[[Any, Any], Iterator[Any]]] = {
     DirectLogits: direct_logits,
     MapModel: map_model,
 }
+SOURCE_JOBS: dict[type, Callable[[Any, Any, Any], Iterator[Any]]] = {AttributeFeatures: attribute_features}
