@@ -7,6 +7,7 @@ from django.contrib import messages
 from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils.text import slugify
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
@@ -20,6 +21,7 @@ from steering.attribution.forms import DEFAULT_STEPS, MAX_PROMPT, METHODS, METRI
 from steering.attribution.models import Attribution, Part
 from steering.attribution.sharing import NAME, own, readable
 from steering.attribution.words import UNITS, method_words, sentence_of
+from steering.features.labels import best_labels
 from steering.jobs.models import Job
 from steering.refusals import need, parse_json
 from steering.workers.choice import served
@@ -124,20 +126,30 @@ def attribution_detail(request: HttpRequest, pk: UUID) -> HttpResponse:
         "link": request.build_absolute_uri(f"{attribution.get_absolute_url()}?{NAME}={attribution.share}"),
         "same_model": (model.id, model.revision) == (attribution.model_id, attribution.revision),
         "sources": [source for source in model.sources if not source.problem], "model": model,
-        "data": _data(attribution, parts) if main and main.succeeded else None,
+        "steer_url": reverse("playground:home"),
+        "data": _data(request.user, attribution, parts) if main and main.succeeded else None,
     }  # fmt: skip
     for kind in Part.Kind:
         context[f"part_{kind.value}"] = parts.get(kind)
     return render(request, "attribution/detail.html", context)
 
 
-def _data(attribution: Attribution, parts: dict[str, Part]) -> dict[str, Any]:
+def _data(user: Any, attribution: Attribution, parts: dict[str, Part]) -> dict[str, Any]:
     """What the scripts draw. An exact patching finds the heat maps anew: only what it adds is sent."""
-    found = {kind: part.findings for kind, part in parts.items() if part.succeeded}
+    found: dict[str, Any] = {kind: part.findings for kind, part in parts.items() if part.findings is not None}
     if exact := found.get(Part.Kind.EXACT):
-        found[Part.Kind.EXACT] = {name: exact[name] for name in ("patched", "pearson", "spearman", "by_site", "signed")}
+        found[Part.Kind.EXACT] = {name: exact[name] for name in ("patched", "pearson", "spearman", "by_site")}
     settings = {kind: part.settings for kind, part in parts.items()}
-    return {"name": attribution.name, "question": attribution.settings, "found": found, "settings": settings}
+    about = _about_features(user, attribution, found[Part.Kind.FEATURES]) if Part.Kind.FEATURES in found else {}
+    return {"name": attribution.name, "question": attribution.settings, "found": found, "settings": settings} | about
+
+
+def _about_features(user: Any, attribution: Attribution, found: dict[str, Any]) -> dict[str, Any]:
+    """What people call the features, and where a feature's page is: that of 0 stands for all."""
+    indices = {row["index"] for row in (*found["features"], *found["output"])}
+    labels = best_labels(user, attribution.model_id, found["source"], indices)
+    url = reverse("features:feature", args=[found["source"], 0])
+    return {"labels": {index: label.text for index, label in labels.items()}, "feature_url": url}
 
 
 @require_GET

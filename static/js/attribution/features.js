@@ -67,13 +67,19 @@ class Features {
     this.offer();
   }
 
-  /** The way to the playground: a link that names the chosen features, those that push the metric up with a plus. */
+  /** What pushes the metric up when steered with is added, what pushes it down is turned round. */
+  signOf(index) {
+    const row = this.found.output.find(one => one.index === index) ?? this.found.features.find(one => one.index === index);
+    return row.per_unit < 0 ? 'against' : 'feature';
+  }
+
+  /** The way to the playground: a link that names the chosen features, with the sign that makes the metric grow. */
   offer(problem = '') {
     const open = this.root.dataset.steer;
     if (!open) return;
     const n = this.chosen.size;
     const link = el('a', { class: `btn${n ? ' btn-primary' : ''}`, 'aria-disabled': String(!n), role: 'link' }, n ? `Steer with ${n === 1 ? 'this' : `these ${n}`}` : 'Steer with these');
-    if (n) link.href = `${open}?${[...this.chosen].map(index => `feature=${encodeURIComponent(`${this.found.source}/${index}`)}`).join('&')}`;
-    this.bar.replaceChildren(link, el('span', { class: 'small muted', role: 'status' }, problem || (n ? 'Opens the playground with them in a lane.' : 'Choose features in the table.')));
+    if (n) link.href = `${open}?${[...this.chosen].map(index => `${this.signOf(index)}=${encodeURIComponent(`${this.found.source}/${index}`)}`).join('&')}`;
+    this.bar.replaceChildren(link, el('span', { class: 'small muted', role: 'status' }, problem || (n ? 'Opens the playground with them in a lane, so that the metric grows.' : 'Choose features in the table.')));
   }
 }
