@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import zlib
 from collections.abc import AsyncIterator
 
 from inference.errors import NotFound
@@ -18,6 +20,8 @@ from inference.types import (
     JobRequest,
     ModelInfo,
     Progress,
+    PromptRead,
+    PromptToken,
     Receipt,
     Result,
     Score,
@@ -43,6 +47,13 @@ def _scored(item: ScoreItem) -> dict[str, object]:
     words = [text.split() or [""] for text in item.continuations]
     each = [[-1.5 if word.isupper() else -1.0 for word in some] for some in words]
     return {"logprobs": [sum(values) for values in each], "tokens": [len(values) for values in each], "each": each}
+
+
+def prompt_tokens(request: GenerationRequest) -> tuple[PromptToken, ...]:
+    """A token per word with the space before it, the same id for the same word."""
+    text = request.prompt if request.prompt is not None else "".join(m.content for m in request.messages or ())
+    words = re.findall(r"\s*\S+|\s+$", text)
+    return tuple(PromptToken(zlib.crc32(word.encode()) % 40_000, word, None) for word in words)
 
 
 class FakeInference:
@@ -139,6 +150,9 @@ class FakeInference:
         steered = any(i.strength for i in request.interventions)
         yield Started(request.id, 0, prompt_tokens=12, seed=seed)
         count, stopped, seq = 0, False, 0
+        if request.sampling.prompt_logprobs:
+            seq += 1
+            yield PromptRead(request.id, seq, prompt_tokens(request))
         if request.watches:
             seq += 1
             yield self._scored(request, seq, 0, 12)

@@ -26,11 +26,13 @@ APPS = [
     "playground",
     "experiments",
     "rating",
+    "attribution",
     "api",
     "administration",
 ]
 # Numbers, questions and files: no model.
 LIGHT = {
+    "inference.attribution.align",
     "inference.choices",
     "inference.interchange",
     "inference.judging",

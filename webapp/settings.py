@@ -204,6 +204,7 @@ INSTALLED_APPS = [
     "steering.playground",
     "steering.experiments",
     "steering.rating",
+    "steering.attribution",
     "steering.api",
     "steering.administration",
     "rest_framework",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from inference.types import FeatureRef, SamplingParams
@@ -22,6 +23,7 @@ from steering.playground.starters import lanes_for, mode_for
 from steering.presets.models import Preset
 from steering.presets.sampling import MAX_TOKENS
 from steering.presets.words import example_of
+from steering.refusals import need
 from steering.vectors.models import Vector
 from steering.vectors.uses import MAX_USES, VectorUse
 from steering.workers.choice import Served
@@ -57,19 +59,28 @@ def preset_page(served: Served, preset: Preset, draft: str) -> dict[str, Any]:
     return _page(served, settings) | {"draft": draft[:MAX_CHARS], "run": None, "turns": []}
 
 
-def feature_page(served: Served, ref: FeatureRef, draft: str) -> dict[str, Any]:
-    """A page on which nothing has run: base, and a feature beside it, which both lanes watch.
+def feature_page(served: Served, asked: Sequence[tuple[FeatureRef, int]], draft: str) -> dict[str, Any]:
+    """A page on which nothing has run: base, and features with their signs beside it, which both lanes watch.
 
-    It begins with its own maximum, or with a part of the residual where nobody knows that. Raises as `check_feature`.
+    One begins with its own maximum, or with a part of the residual where nobody knows that; several share that.
+    Raises as `check_feature`, and InvalidRequest("intervention_count") for more than a lane takes.
     """
+    most = min(MAX_USES, MAX_WATCHED)
+    said = f"{len(asked)} features are more than a lane takes, which is {most}. Choose fewer."
+    need(len(asked) <= most, "intervention_count", said)
+    refs = tuple(dict.fromkeys(ref for ref, _ in asked))
+    uses = tuple(_feature_use(served, ref, sign / len(refs)) for ref, sign in dict(asked).items())
+    base, _, steered = default_lanes()
+    lane = Lane("B", "Steered", steered.colour, interventions=uses)
+    mode: Mode = "chat" if _chats(served) else "completion"
+    settings = RunSettings(mode=mode, lanes=(base, lane), model=served.name, watched=refs)
+    return _page(served, settings) | {"draft": draft[:MAX_CHARS], "run": None, "turns": []}
+
+
+def _feature_use(served: Served, ref: FeatureRef, share: float) -> VectorUse:
     indexed = check_feature(served.model, ref).indexed
     strength, unit = (1.0, "max") if indexed else (0.3, "relative")
-    base, _, steered = default_lanes()
-    use = VectorUse(feature=ref, strength=strength, unit=unit)  # type: ignore[arg-type]
-    lane = Lane("B", "Steered", steered.colour, interventions=(use,))
-    mode: Mode = "chat" if _chats(served) else "completion"
-    settings = RunSettings(mode=mode, lanes=(base, lane), model=served.name, watched=(ref,))
-    return _page(served, settings) | {"draft": draft[:MAX_CHARS], "run": None, "turns": []}
+    return VectorUse(feature=ref, strength=round(strength * share, 3), unit=unit)  # type: ignore[arg-type]
 
 
 def _chats(served: Served) -> bool:

@@ -24,6 +24,8 @@ from steering.workers.choice import served
 
 RUNS_PER_PAGE = 30
 
+FEATURES = {"feature": 1, "against": -1}  # how a link names features to steer with, and with which sign
+
 
 @require_GET
 def welcome(request: HttpRequest) -> HttpResponse:
@@ -46,12 +48,13 @@ def welcome(request: HttpRequest) -> HttpResponse:
 def home(request: HttpRequest) -> HttpResponse:
     """An empty playground. ?prompt= is a draft.
 
-    ?vector= puts a vector into lane C, ?preset= a preset into lane B, ?feature=<source>/<index> a feature; ?from= takes
+    ?vector= puts a vector into lane C, ?preset= a preset into lane B, ?feature=<source>/<index> a feature
+    and ?against= one with the sign turned, each as often as there are features; ?from= takes
     the lanes of a run.
     """
     if "preset" in request.GET:
         return _with_preset(request)
-    if "feature" in request.GET:
+    if FEATURES.keys() & request.GET.keys():
         return _with_feature(request)
     like = _named(Run.objects.owned_by(request.user), request.GET.get("from"))
     vector = _named(Vector.objects.visible_to(request.user), request.GET.get("vector"))
@@ -69,12 +72,17 @@ def _with_preset(request: HttpRequest) -> HttpResponse:
 
 
 def _with_feature(request: HttpRequest) -> HttpResponse:
-    source, _, index = request.GET["feature"].rpartition("/")
-    if not source or not index.isdecimal() or len(index) > 9:
-        raise InvalidRequest("bad_feature", "This names no feature. Write ?feature=<source>/<index>, as its page does.")
+    asked = [(_ref(text), sign) for name, sign in FEATURES.items() for text in request.GET.getlist(name)]
     found = served(request)
-    page = pages.feature_page(found, FeatureRef(source, int(index)), request.GET.get("prompt", ""))
+    page = pages.feature_page(found, asked, request.GET.get("prompt", ""))
     return render(request, "playground/playground.html", {"page": page, "run": None})
+
+
+def _ref(text: str) -> FeatureRef:
+    source, _, index = text.rpartition("/")
+    if not source or not (index.isascii() and index.isdecimal()) or len(index) > 9:
+        raise InvalidRequest("bad_feature", "This names no feature. Write ?feature=<source>/<index>, as its page does.")
+    return FeatureRef(source, int(index))
 
 
 @require_GET

@@ -22,6 +22,7 @@ from steering import gateway
 from steering.access.keys import create_key
 from steering.access.models import ApiKey
 from steering.accounts.models import Invitation, User
+from steering.attribution.models import Attribution
 from steering.datasets.library import dataset_create
 from steering.datasets.models import Dataset, ImportDraft
 from steering.experiments import defaults
@@ -38,6 +39,7 @@ from steering.vectors import builds
 from steering.vectors.models import Vector, VectorDraft
 from steering.vectors.uses import VectorUse
 from tests.fake_inference import FakeInference
+from tests.steering.attributions import PAYLOADS, kept
 from tests.steering.features import SOURCE, a_source, description, reading
 from tests.steering.play import a_run, keep_vector
 from tests.steering.vector_files import file_of, make_vector
@@ -60,6 +62,7 @@ OWNED: list[Any] = [
     Experiment,
     Measurement,
     FeatureLabel,
+    Attribution,
 ]
 
 
@@ -89,7 +92,7 @@ class World:
 
     def __init__(self, fake: FakeInference):
         fake.sources = (a_source(indexed=True),)
-        fake.payloads = {"read_features": reading(), "describe_feature": description(3)}
+        fake.payloads = {**PAYLOADS, "read_features": reading(), "describe_feature": description(3)}
         self.owner = User.objects.create_user("owner@example.org", name="Mira")
         self.stranger = User.objects.create_user("stranger@example.org", name="Charlie")
         self.staff = User.objects.create_superuser("staff@example.org")
@@ -143,6 +146,7 @@ class World:
             "reading": Job.objects.create(kind=readings.READ, title="Read", result=reading(), **finished),
             "found": Job.objects.create(kind=readings.SEARCH, title="Find", result={"found": []}, **finished),
             "label": label,
+            "attribution": kept(owner, "attribute", model=_model(fake)),
             "vector": vector,
             "dataset": dataset,
             "run": run,

@@ -36,6 +36,7 @@ from steering.jobs.runner import job_start  # noqa: E402
 from steering.playground.models import LaneOutput, Run  # noqa: E402
 from steering.presets.models import Preset  # noqa: E402
 from tests.fake_inference import MODEL, FakeInference  # noqa: E402
+from tests.steering.attributions import PAYLOADS, kept  # noqa: E402
 from tests.steering.play import a_run, keep_vector  # noqa: E402
 from tests.steering.vector_files import file_of, make_vector, payload_of  # noqa: E402
 
@@ -62,7 +63,8 @@ class World:
         noun = path.split("/")[3]
         if noun == "workers":
             return {"id": "fake", "command": "drain"}
-        return {"id": MODEL if noun == "models" else str(getattr(self, noun)().pk)}
+        named = {"id": MODEL if noun == "models" else str(getattr(self, noun)().pk)}
+        return named | ({"kind": "attribute"} if "{kind}" in path else {})
 
     def datasets(self) -> Any:
         pairs = [Pair("calm", "angry", "prompt"), Pair("kind", "rude")]
@@ -105,6 +107,10 @@ class World:
         about = {"recipe": "find", "name": "A search", "model_id": MODEL, "state": "cancelled"}
         return Experiment.objects.create(owner=self.owner, settings=settings, **about)
 
+    def attributions(self) -> Any:
+        model = gateway.call(self.inference.describe())
+        return self.owner.attributions.first() or kept(self.owner, "attribute", "logit_lens", model=model)  # type: ignore[attr-defined]
+
     def keys(self) -> Any:
         return create_key(owner=self.owner, name=f"key {time.monotonic_ns()}", scopes=["jobs"])[0]
 
@@ -113,6 +119,7 @@ class World:
 def world(person: User, fake_inference: FakeInference) -> Iterator[World]:
     fake_inference.delay = 0.0
     fake_inference.payload = payload_of(make_vector()) | {"merged": []}
+    fake_inference.payloads = dict(PAYLOADS)
     person.is_staff = True
     person.save()
     yield World(person, fake_inference)

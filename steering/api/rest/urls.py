@@ -6,6 +6,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from steering.api.rest.errors import no_such_address
 from steering.api.rest.views import (
+    attributions,
     combinations,
     datasets,
     document,
@@ -68,6 +69,15 @@ urlpatterns = [
     path("experiments/<uuid:id>/results/", experiments.Results.as_view(), name="experiment-results"),
     path("experiments/<uuid:id>/cancel/", experiments.Cancellations.as_view(), name="experiment-cancel"),
     path("experiments/<uuid:id>/resume/", experiments.Resumptions.as_view(), name="experiment-resume"),
+    path("attributions/", attributions.Attributions.as_view(), name="attributions"),
+    path("attributions/map/", attributions.Maps.as_view(), name="attribution-map"),
+    path("attributions/<uuid:id>/", attributions.OneAttribution.as_view(), name="attribution"),
+    path("attributions/<uuid:id>/parts/<slug:kind>/", attributions.Parts.as_view(), name="attribution-part"),
+    path("attributions/<uuid:id>/verify/", attributions.Verifications.as_view(), name="attribution-verify"),
+    path("attributions/<uuid:id>/features/", attributions.Features.as_view(), name="attribution-features"),
+    path("attributions/<uuid:id>/lens/", attributions.Lenses.as_view(), name="attribution-lens"),
+    path("attributions/<uuid:id>/direct/", attributions.Directs.as_view(), name="attribution-direct"),
+    path("attributions/<uuid:id>/export/", attributions.Exports.as_view(), name="attribution-export"),
     path("model/", served.DefaultModel.as_view(), name="default-model"),
     path("models/", served.Models.as_view(), name="models"),
     path("models/<path:id>/", served.OneModel.as_view(), name="model"),

@@ -1,0 +1,1 @@
+"""Which places in the model an answer comes from: questions, what was found, pages."""
