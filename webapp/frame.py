@@ -37,7 +37,10 @@ NAVIGATION = {
         Place("Experiments", "experiments:list", "i-flask", "g x", "experiments.Experiment"),
         Place("Human rating", "rating:list", "i-star", "g h", "rating.Study"),
     ),
-    "Look inside": (Place("Features", "features:home", "i-feature", "g f"),),
+    "Look inside": (
+        Place("Features", "features:home", "i-feature", "g f"),
+        Place("Behaviors", "behaviors:list", "i-shield", "g b", "behaviors.Behavior"),
+    ),
     "Serve": (
         Place("Keys & usage", "access:keys", "i-key", "g k"),
         Place("API docs", "api-docs", "i-code", "g a"),

@@ -19,6 +19,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("csp-report", csp.report, name="csp-report"),
     path("api/", include("steering.api.urls")),
+    path("behaviors/", include("steering.behaviors.urls")),
     path("datasets/", include("steering.datasets.urls")),
     path("experiments/", include("steering.experiments.urls")),
     path("features/", include("steering.features.urls")),

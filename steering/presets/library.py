@@ -9,7 +9,6 @@ vector is ever passed on.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
@@ -19,8 +18,9 @@ from django.db.models import Q, QuerySet
 
 from inference.errors import InvalidRequest, NotFound
 from inference.types import Intervention, ModelInfo
+from steering.naming import is_handle_of
 from steering.presets.content import PresetContent, check_content
-from steering.presets.models import BUILT_IN, Preset, PresetVector
+from steering.presets.models import Preset, PresetVector
 from steering.presets.names import SEPARATOR, check_name, check_version
 from steering.vectors.models import Vector
 from steering.vectors.uses import VectorUse, condition_layer, resolve_uses, vectors_of
@@ -53,7 +53,7 @@ def find(user: Any, model_id: str, name: str, version: str | None = None) -> Pre
     known = list(listed(user, model_id))
     same = [p for p in known if p.name == short and (version is None or p.version == version)]
     if owner:
-        same = [p for p in same if _is_of(p, owner)]
+        same = [p for p in same if is_handle_of(owner, p.owner_id)]
     for tier in (_own(same, user), _built_in(same), same):
         if tier:
             return max(_of_one_owner(tier), key=lambda preset: preset.order)
@@ -74,13 +74,6 @@ def _own(presets: list[Preset], user: Any) -> list[Preset]:
 
 def _built_in(presets: list[Preset]) -> list[Preset]:
     return [preset for preset in presets if preset.is_starter]
-
-
-def _is_of(preset: Preset, handle: str) -> bool:
-    if preset.is_starter:
-        return handle == BUILT_IN
-    number = re.fullmatch(r"(?:.*-)?(\d+)", handle)
-    return number is not None and int(number[1]) == preset.owner_id
 
 
 def _of_one_owner(presets: list[Preset]) -> list[Preset]:

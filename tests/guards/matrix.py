@@ -236,6 +236,8 @@ RULES: dict[str, Rule] = {
     "experiments:delete": own("experiment", "GET", "POST"),
     # features
     "features:home": page(),
+    # behaviors
+    "behaviors:list": page(),
     # human rating
     "rating:list": page(),
     "rating:new": page("GET", "POST"),

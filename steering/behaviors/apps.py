@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class BehaviorsConfig(AppConfig):
+    name = "steering.behaviors"
+    label = "behaviors"

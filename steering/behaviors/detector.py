@@ -1,0 +1,70 @@
+"""What a fit found: the probe, its threshold, and how well it tells the behavior on texts it was not fitted on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from inference.statistics import Interval, wilson
+from inference.types import Probe
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a threshold does to the texts held out, each share with its 95 % interval; None where nothing fires."""
+
+    threshold: float
+    false_positive_rate: Interval
+    recall: Interval
+    precision: Interval | None
+
+
+@dataclass(frozen=True)
+class Detector:
+    """The payload of a `FitDetector`, read. It fires above the threshold."""
+
+    facts: dict[str, Any]
+
+    @cached_property
+    def probe(self) -> Probe:
+        return Probe.from_wire(self.facts["probe"])
+
+    @property
+    def layer(self) -> int:
+        return int(self.facts["probe"]["layer"])
+
+    @property
+    def auroc(self) -> float:
+        return _estimate(self.facts["auroc"])
+
+    @property
+    def scale(self) -> float:
+        """The spread of scores above the threshold that the fit chose: where a proportional dose is whole."""
+        return max(float(self.facts.get("scale") or 1.0), 1e-6)
+
+    @property
+    def held_out(self) -> int:
+        """Texts of each side that the fit did not see."""
+        return int(self.facts["n_held_out"])
+
+    @cached_property
+    def thresholds(self) -> list[Rates]:
+        """One entry per point of the ROC curve, from the strictest on."""
+        points = [point for point in self.facts["roc"] if point[2] is not None]
+        return [self._rates(*map(float, point)) for point in points]
+
+    def at(self, threshold: float) -> Rates:
+        """The rates at a threshold: those of the nearest point of the curve that is not stricter."""
+        strict = [rates for rates in self.thresholds if rates.threshold >= threshold]
+        return strict[-1] if strict else self._rates(0.0, 0.0, threshold)
+
+    def _rates(self, fpr: float, tpr: float, threshold: float) -> Rates:
+        n = max(self.held_out, 1)
+        false, true = round(fpr * n), round(tpr * n)
+        precision = wilson(true, true + false) if true + false else None
+        return Rates(threshold, wilson(false, n), wilson(true, n), precision)
+
+
+def _estimate(value: Any) -> float:
+    return float(value[0] if isinstance(value, list) else value)
