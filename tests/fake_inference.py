@@ -21,7 +21,9 @@ from inference.types import (
     Receipt,
     Result,
     Score,
+    Scored,
     ScoreItem,
+    SourceInfo,
     Started,
     SteeringVector,
     Token,
@@ -60,6 +62,8 @@ class FakeInference:
         self.loaded = {"fake": MODEL}  # by worker
         self.draining: set[str] = set()
         self.commands: list[tuple[str, Command, str]] = []
+        self.sources: tuple[SourceInfo, ...] = ()
+        self.payloads: dict[str, dict[str, object]] = {}  # by kind of job, before `payload`
 
     def served(self, id: str, revision: str = "fake") -> ModelInfo:
         return ModelInfo(
@@ -77,6 +81,7 @@ class FakeInference:
             load_seconds=1.9,
             rows=self.rows,
             max_rows=64,
+            sources=self.sources,
         )
 
     async def describe(self, model: str = "") -> ModelInfo:
@@ -133,18 +138,34 @@ class FakeInference:
         seed = request.sampling.seed if request.sampling.seed is not None else SEED
         steered = any(i.strength for i in request.interventions)
         yield Started(request.id, 0, prompt_tokens=12, seed=seed)
-        count, stopped = 0, False
+        count, stopped, seq = 0, False, 0
+        if request.watches:
+            seq += 1
+            yield self._scored(request, seq, 0, 12)
         for count, word in enumerate(WORDS[: request.sampling.max_tokens], start=1):
             await asyncio.sleep(self.delay)
             if stopped := request.id in self.cancelled:
                 count -= 1
                 break
-            yield Token(request.id, count, 100 + count, (word.upper() if steered else word) + " ", logprob=-0.5)
+            if request.watches and count > 1:
+                seq += 1
+                yield self._scored(request, seq, 10 + count, 1)
+            seq += 1
+            yield Token(request.id, seq, 100 + count, (word.upper() if steered else word) + " ", logprob=-0.5)
         reason = "cancelled" if stopped else "length" if request.sampling.max_tokens < len(WORDS) else "stop"
         receipt = Receipt(
             request.model or (await self.describe()).id, "fake", seed, tuple(self._applied(request, count))
         )
-        yield Finished(request.id, count + 1, reason, Usage(12, count), receipt, seconds=count * self.delay)  # type: ignore[arg-type]
+        yield Finished(request.id, seq + 1, reason, Usage(12, count), receipt, seconds=count * self.delay)  # type: ignore[arg-type]
+
+    @staticmethod
+    def _scored(request: GenerationRequest, seq: int, start: int, tokens: int) -> Scored:
+        """Watch w reads w + position / 100; no watch reads the first token."""
+        values = tuple(
+            tuple(None if at == 0 else w + at / 100 for w in range(len(request.watches)))
+            for at in range(start, start + tokens)
+        )
+        return Scored(request.id, seq, start, values)
 
     def _applied(self, request: GenerationRequest, count: int) -> list[AppliedIntervention]:
         return [
@@ -186,7 +207,7 @@ class FakeInference:
         if isinstance(job, Divergence):
             far = {"kl": 0.1, "top1": 0.9, "nll_base": 1.0, "nll_steered": 1.1, "tokens": 9}
             return {"texts": [far for _ in job.texts]}
-        return self.payload
+        return self.payloads.get(job.kind, self.payload)
 
     async def _refusal(self, request: GenerationRequest | JobRequest) -> Failed | None:
         """As a real transport refuses a model that nobody serves."""

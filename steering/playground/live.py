@@ -19,13 +19,13 @@ from django.utils import timezone
 from inference.client import Inference
 from inference.errors import EngineFault, InferenceError
 from inference.types import Event as ModelEvent
-from inference.types import Failed, Finished, GenerationRequest, Started, Token
+from inference.types import Failed, Finished, Fired, GenerationRequest, Scored, Started, Token
 from steering.access.principal import Principal, still_valid
 from steering.playground.models import LaneOutput, Run
 from steering.playground.planning import PlannedLane
 from steering.playground.runlog import RunLog
-from steering.playground.saving import Checkpoint, TokenText, row_of, save
-from steering.playground.stored import renumber
+from steering.playground.saving import Checkpoint, RowText, row_of, save
+from steering.playground.stored import kept_of_watch, renumber
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +50,10 @@ class LiveRun:
             renumber(row, [event for event in self.log.events if event["lane"] == row.key])
         self._client = client
         self._planned = planned
+        self._watches = {lane.key: [w.name for w in lane.request.watches] for lane in planned if lane.request}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._unsaved: set[str] = {row.key for row in carried}
-        self._texts = {key: TokenText() for key in self.outputs}
+        self._texts = {key: RowText() for key in self.outputs}
 
     def start(self) -> asyncio.Task[None]:
         """Begin every lane at once; the task ends when the run has ended and is saved. It never raises."""
@@ -116,7 +117,12 @@ class LiveRun:
             self._unsaved.add(key)
         elif isinstance(event, Started):
             facts = {"prompt_tokens": event.prompt_tokens, "seed": event.seed}
+            if watches := self._watches.get(key):
+                facts["watches"] = watches
             row.started = self.log.add({"t": "started", "lane": key, **facts})
+            self._unsaved.add(key)
+        elif isinstance(event, Scored | Fired):
+            row.watched.append(kept_of_watch(self.log.add({"lane": key, **_watched(event)})))
             self._unsaved.add(key)
         elif isinstance(event, Finished):
             row.text += event.text
@@ -211,7 +217,7 @@ class LiveRun:
 def _frozen(row: LaneOutput) -> LaneOutput:
     """A copy from which a thread can tell what the lane has used, while the lane goes on."""
     return LaneOutput(
-        pk=row.pk, run_id=row.run_id, key=row.key, state=row.state, tokens=list(row.tokens),
+        pk=row.pk, run_id=row.run_id, key=row.key, state=row.state, tokens=list(row.tokens), watched=list(row.watched),
         started=row.started, ended=row.ended,
     )  # fmt: skip
 
@@ -219,6 +225,13 @@ def _frozen(row: LaneOutput) -> LaneOutput:
 def _token(event: Token) -> dict[str, Any]:
     top = [[alternative.token, _logprob(alternative.logprob)] for alternative in event.top]
     return {"id": event.token_id, "s": event.text, "lp": _logprob(event.logprob), "top": top}
+
+
+def _watched(event: Scored | Fired) -> dict[str, Any]:
+    if isinstance(event, Fired):
+        return {"t": "fired", "firings": [firing.to_wire() for firing in event.firings]}
+    values = [[None if v is None else float(f"{v:.5g}") for v in scores] for scores in event.values]
+    return {"t": "scored", "start": event.start, "values": values}
 
 
 def _logprob(value: float | None) -> float | None:

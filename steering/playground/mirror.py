@@ -18,7 +18,7 @@ from steering.playground.runlog import Event, RunLog
 
 logger = logging.getLogger(__name__)
 
-MOST_EVENTS = 20_000  # more than six lanes of 2048 tokens
+MOST_EVENTS = 40_000  # more than six lanes of 2048 tokens that are watched
 KEPT_SECONDS = 3600
 RETRY_SECONDS = 0.5
 

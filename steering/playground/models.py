@@ -97,8 +97,16 @@ class Run(models.Model):
         return list(same.order_by("created_at", "pk").values_list("pk", flat=True))
 
 
+def _seq(event: dict[str, Any]) -> int:
+    return int(event["seq"])
+
+
 class LaneOutput(models.Model):
-    """What one lane of a run wrote. A token is {"seq", "id", "s" (text), "lp", "top"}; seq counts through the run."""
+    """What one lane of a run wrote. A token is {"seq", "id", "s" (text), "lp", "top"}; seq counts through the run.
+
+    `watched` holds what its watches read and did: {"seq", "t": "scored", "start", "values"} and {"seq", "t": "fired",
+    "firings"}; what the columns of the values are stands in `started`, under "watches".
+    """
 
     class State(models.TextChoices):
         RUNNING = "running"
@@ -112,6 +120,7 @@ class LaneOutput(models.Model):
     state = models.CharField(max_length=12, choices=State, default=State.RUNNING)
     text = models.TextField(blank=True)
     tokens = models.JSONField(default=list)
+    watched = models.JSONField(default=list)
     started = models.JSONField(null=True)
     ended = models.JSONField(null=True)
 
@@ -125,7 +134,8 @@ class LaneOutput(models.Model):
     def events(self) -> list[dict[str, Any]]:
         """The stored events of this lane, in order; what a page saw while the lane ran."""
         tokens = [{"t": "token", "lane": self.key, **token} for token in self.tokens]
-        return [event for event in (self.started, *tokens, self.ended) if event is not None]
+        between = sorted([*tokens, *({"lane": self.key, **event} for event in self.watched)], key=_seq)
+        return [event for event in (self.started, *between, self.ended) if event is not None]
 
     @property
     def receipt(self) -> dict[str, Any]:

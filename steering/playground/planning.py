@@ -9,6 +9,7 @@ from uuid import UUID
 
 from inference.errors import InferenceError
 from inference.types import GenerationRequest, Message, ModelInfo, SamplingParams
+from steering.features.uses import watches_of
 from steering.playground.models import LaneOutput, Run
 from steering.playground.schema import Lane, RunSettings
 from steering.presets.library import lent_to
@@ -61,7 +62,9 @@ def plan_lanes(
         try:
             request = _request(lane, settings, turns, f"{prefix}:{lane.key}")
             interventions = resolve_uses(user, lane.interventions, model, lent)
-            planned.append(PlannedLane(lane.key, dataclasses.replace(request, interventions=interventions)))
+            watches = watches_of(settings.watched, model)
+            request = dataclasses.replace(request, interventions=interventions, watches=watches)
+            planned.append(PlannedLane(lane.key, request))
         except InferenceError as error:
             planned.append(PlannedLane(lane.key, error=error))
     return planned

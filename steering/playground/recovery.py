@@ -68,7 +68,7 @@ def interrupt(run_id: UUID, streamed: list[Event] = [], *, orphaned: bool = Fals
             output.state = LaneOutput.State.INTERRUPTED
             output.ended = {"t": "failed", "lane": output.key, "state": "interrupted", "error": INTERRUPTED, "seq": seq}
             seq += 1
-    LaneOutput.objects.bulk_update(outputs, ["state", "text", "tokens", "started", "ended"])
+    LaneOutput.objects.bulk_update(outputs, ["state", "text", "tokens", "watched", "started", "ended"])
     Run.objects.filter(pk=run_id).update(ended_seq=seq)
     settle_run(run_id, outputs)
     return True

@@ -174,7 +174,8 @@ def _carried_over(run: Run, again: Run | None, settings: RunSettings, keys: tupl
     kept = again.outputs.filter(key__in=staying, ended__isnull=False)
     return [
         LaneOutput(
-            run=run, key=o.key, state=o.state, text=o.text, tokens=o.tokens, started=o.started, ended=o.ended
+            run=run, key=o.key, state=o.state, text=o.text, tokens=o.tokens, watched=o.watched, started=o.started,
+            ended=o.ended,
         )
         for o in kept
     ]  # fmt: skip

@@ -28,26 +28,35 @@ _writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="run-writes")
 GATHER_SECONDS = 0.01
 
 
-class TokenText:
-    """The tokens of one row as a JSON list, which grows: what was encoded once is kept."""
+class GrowingText:
+    """A list of events as JSON, which grows: what was encoded once is kept."""
 
     def __init__(self) -> None:
         self._parts: list[str] = []
         self._count = 0
 
-    def of(self, tokens: Sequence[dict[str, Any]]) -> str:
-        """`tokens` are those of the last call, and what came since."""
-        if len(tokens) > self._count:
-            self._parts.append(json.dumps(tokens[self._count :])[1:-1])
-            self._count = len(tokens)
+    def of(self, events: Sequence[dict[str, Any]]) -> str:
+        """`events` are those of the last call, and what came since."""
+        if len(events) > self._count:
+            self._parts.append(json.dumps(events[self._count :])[1:-1])
+            self._count = len(events)
         return f"[{', '.join(self._parts)}]"
+
+
+@dataclass
+class RowText:
+    """What grows in a row, encoded as far as it is known."""
+
+    tokens: GrowingText = field(default_factory=GrowingText)
+    watched: GrowingText = field(default_factory=GrowingText)
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
     """What to write of one run, and that it is alive.
 
-    `rows` are (state, text, tokens, started, ended, id) of the lanes that changed, in JSON where the column is.
+    `rows` are (state, text, tokens, watched, started, ended, id) of the lanes that changed, in JSON where the column
+    is.
     `ending` are the fields of a run that ends; then, and when the run was ended elsewhere, `outputs` says what all
     lanes used.
     """
@@ -62,9 +71,10 @@ _waiting: list[tuple[Checkpoint, asyncio.Future[bool]]] = []
 _writing: set[asyncio.Task[None]] = set()
 
 
-def row_of(output: LaneOutput, tokens: TokenText) -> tuple[Any, ...]:
+def row_of(output: LaneOutput, grown: RowText) -> tuple[Any, ...]:
     facts = [None if fact is None else json.dumps(fact) for fact in (output.started, output.ended)]
-    return (output.state, output.text, tokens.of(output.tokens), *facts, output.pk)
+    lists = grown.tokens.of(output.tokens), grown.watched.of(output.watched)
+    return (output.state, output.text, *lists, *facts, output.pk)
 
 
 async def save(checkpoint: Checkpoint) -> bool:
@@ -140,7 +150,7 @@ def _still_running(runs: list[UUID]) -> set[UUID]:
 
 def _write_rows(rows: list[tuple[Any, ...]]) -> None:
     if rows:
-        columns = ", ".join(f"{name} = %s" for name in ("state", "text", "tokens", "started", "ended"))
+        columns = ", ".join(f"{name} = %s" for name in ("state", "text", "tokens", "watched", "started", "ended"))
         with connection.cursor() as cursor:
             sql = f"UPDATE {LaneOutput._meta.db_table} SET {columns} WHERE id = %s"  # noqa: S608  names of ours alone
             cursor.executemany(sql, rows)

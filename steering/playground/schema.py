@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from inference.errors import InvalidRequest
-from inference.types import SamplingParams, Wire
+from inference.types import FeatureRef, SamplingParams, Wire
+from steering.features.uses import check_watched
 from steering.presets.sampling import TOP_LOGPROBS, check_sampling
 from steering.refusals import need, storable
 from steering.vectors.uses import VectorUse, check_uses
@@ -57,7 +58,8 @@ def default_lanes() -> tuple[Lane, ...]:
 class RunSettings(Wire):
     """Everything that decides what a run writes. Without `seed_lock` lane i of the board uses seed + i.
 
-    `model` is the id of one that is served; empty is the one that is served by default.
+    `model` is the id of one that is served; empty is the one that is served by default. `watched` are features that
+    every lane reads at each token, without doing anything.
     """
 
     mode: Mode = "chat"
@@ -66,6 +68,7 @@ class RunSettings(Wire):
     seed_lock: bool = True
     lanes: tuple[Lane, ...] = field(default_factory=default_lanes)
     model: str = ""
+    watched: tuple[FeatureRef, ...] = ()
 
     def lane(self, key: str) -> Lane:
         """The lane with this key. Raises InvalidRequest("unknown_lane")."""
@@ -98,6 +101,7 @@ def check(settings: RunSettings) -> None:
     need(len(settings.model) <= MAX_MODEL_NAME, "model", "This does not name a model. Pick one from the list.")
     _check_lanes(settings.lanes)
     check_sampling(settings.sampling)
+    check_watched(settings.watched)
 
 
 def _check_lanes(lanes: tuple[Lane, ...]) -> None:

@@ -36,6 +36,12 @@ def renumber(row: LaneOutput, events: list[Event]) -> None:
     tokens = [event for event in events if event["t"] == "token"]
     row.started = next((event for event in events if event["t"] == "started"), None)
     row.tokens = [{name: token[name] for name in ("seq", "id", "s", "lp", "top")} for token in tokens]
+    row.watched = [kept_of_watch(event) for event in events if event["t"] in ("scored", "fired")]
     row.ended = events[-1] if "state" in events[-1] else None
     row.text = "".join(event.get("s") or "" for event in events)
     row.state = row.ended["state"] if row.ended else LaneOutput.State.RUNNING
+
+
+def kept_of_watch(event: Event) -> Event:
+    """An event of a watch as its row keeps it: the lane is the row's."""
+    return {name: value for name, value in event.items() if name != "lane"}

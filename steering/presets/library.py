@@ -23,7 +23,7 @@ from steering.presets.content import PresetContent, check_content
 from steering.presets.models import Preset, PresetVector
 from steering.presets.names import SEPARATOR, check_name, check_version
 from steering.vectors.models import Vector
-from steering.vectors.uses import VectorUse, condition_layer, resolve_uses, vectors_of
+from steering.vectors.uses import UseCondition, VectorUse, condition_layer, resolve_uses, vectors_of
 
 SHOWN = 12  # names in a sentence
 MAX_PRESETS = 500  # of one person
@@ -197,6 +197,8 @@ def _fixed(content: PresetContent, vectors: dict[str, Vector]) -> PresetContent:
 
 
 def _with_layer(use: VectorUse, vectors: dict[str, Vector]) -> VectorUse:
+    if use.feature is not None:  # it acts at its autoencoder's site, which does not change either
+        return dataclasses.replace(use, condition=_with_reading(use.condition, 0, None, vectors))
     vector = vectors[str(UUID(use.vector))]
     layer = vector.facts.layer if use.layer is None else use.layer
     if layer not in vector.facts.layers:
@@ -204,12 +206,22 @@ def _with_layer(use: VectorUse, vectors: dict[str, Vector]) -> VectorUse:
         raise InvalidRequest(
             "layer_not_in_vector", f"“{vector.name}” has no direction at layer {layer}. It has layers {layers}."
         )
-    condition = use.condition
-    if condition is not None:
-        read = vectors[str(UUID(condition.vector or use.vector))]
-        at = condition_layer(condition, layer, read)
-        condition = dataclasses.replace(condition, vector=str(read.pk), layer=at)
+    condition = _with_reading(use.condition, layer, vector, vectors)
     return dataclasses.replace(use, vector=str(vector.pk), layer=layer, condition=condition)
+
+
+def _with_reading(
+    condition: UseCondition | None, layer: int, own: Vector | None, vectors: dict[str, Vector]
+) -> UseCondition | None:
+    """`own` is read where a condition names no vector."""
+    if condition is None:
+        return None
+    read = vectors[str(UUID(condition.vector))] if condition.vector else own
+    if read is None or (own is None and condition.layer is None):
+        raise InvalidRequest(
+            "feature_condition", "The condition of a feature must name a vector and the layer at which it is read."
+        )
+    return dataclasses.replace(condition, vector=str(read.pk), layer=condition_layer(condition, layer, read))
 
 
 def _leave_room(preset: Preset) -> None:

@@ -1,4 +1,4 @@
-"""A vector in use: with which strength, where, on which tokens. Lanes, presets and the API say it in the same words."""
+"""A vector or a feature in use: how strongly, where, on which tokens. Lanes, presets and the API use the same words."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from django.db.models import Q
 from inference.errors import InvalidRequest, NotFound
 from inference.types import (
     Condition,
+    FeatureRef,
     Intervention,
     ModelInfo,
     Operation,
@@ -22,11 +23,13 @@ from inference.types import (
 )
 from steering.refusals import need, parse_uuid
 from steering.vectors.models import Vector, VectorQuerySet
+from steering.workers.sources import check_feature, steered_layer
 
 MAX_USES = 8
 MAX_STRENGTH = 10_000
 MAX_THRESHOLD = 1_000_000
 MAX_SCHEDULE = 100_000
+FEATURE_OPERATIONS = ("add", "clamp", "floor", "cap", "ablate")
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,12 @@ class UseCondition(Wire):
 
 @dataclass(frozen=True)
 class VectorUse(Wire):
-    """`vector` is the id of a library entry; `layer` None is the layer it recommends. Not `on` is as if absent."""
+    """`vector` is the id of a library entry; `layer` None is the layer it recommends. Not `on` is as if absent.
 
-    vector: str
+    With `feature` in place of a vector, a latent of an autoencoder is steered, at its own site: `layer` stays None.
+    """
+
+    vector: str = ""
     layer: int | None = None
     operation: Operation = "add"
     strength: float = 0.0
@@ -56,11 +62,12 @@ class VectorUse(Wire):
     norm_preserving: bool = False
     schedule: Schedule | None = None
     condition: UseCondition | None = None
+    feature: FeatureRef | None = None
 
     @property
     def vectors(self) -> tuple[str, ...]:
         """The library entries that it needs."""
-        return (self.vector, self.condition.vector) if self.condition and self.condition.vector else (self.vector,)
+        return tuple(id for id in (self.vector, self.condition.vector if self.condition else "") if id)
 
 
 def check_uses(uses: tuple[VectorUse, ...], where: str) -> None:
@@ -73,7 +80,10 @@ def check_uses(uses: tuple[VectorUse, ...], where: str) -> None:
 
 
 def _check(use: VectorUse, where: str) -> None:
-    parse_uuid(use.vector, "vector")
+    if use.feature is None:
+        parse_uuid(use.vector, "vector")
+    else:
+        _check_feature(use, use.feature, where)
     need(abs(use.strength) <= MAX_STRENGTH, "strength", f"Strengths in {where} go from -10000 to 10000.")
     start, stop = use.positions.start or 0, use.positions.stop
     need(start >= 0, "positions", f"The window in {where} cannot start before token 0.")
@@ -83,6 +93,32 @@ def _check(use: VectorUse, where: str) -> None:
         f"The window in {where} ends at token {stop}, which is not after its start {start}. It touches no token.",
     )
     check_details((use,), where)
+
+
+def _check_feature(use: VectorUse, ref: FeatureRef, where: str) -> None:
+    one = f"An intervention in {where} names a vector and a feature. Give each an intervention of its own."
+    need(not use.vector, "two_things", one)
+    need(
+        use.layer is None, "feature_layer", f"A feature in {where} acts at its autoencoder's layer. Leave 'layer' out."
+    )
+    need(ref.index >= 0, "feature_out_of_range", f"Features count from 0; there is no {ref.index} in {where}.")
+    need(
+        use.operation in FEATURE_OPERATIONS,
+        "feature_operation",
+        f"{use.operation.capitalize()} in {where} needs a vector. A feature can be steered with "
+        f"{', '.join(FEATURE_OPERATIONS[:-1])} and {FEATURE_OPERATIONS[-1]}.",
+    )
+    need(
+        use.unit != "relative" or use.operation in ("add", "ablate"),
+        "feature_unit",
+        f"A feature in {where} is set to an activation, which has no relative unit. Say it raw, or in units of the "
+        "feature's maximum.",
+    )
+    need(
+        use.condition is None or bool(use.condition.vector),
+        "feature_condition",
+        f"The condition of a feature in {where} must name the vector that it is read along.",
+    )
 
 
 def check_details(uses: Iterable[VectorUse], where: str) -> None:
@@ -146,7 +182,31 @@ def resolve_uses(
     return tuple(_intervention(use, found, model) for use in wanted)
 
 
+def _of_feature(use: VectorUse, ref: FeatureRef, found: dict[str, Vector], model: ModelInfo) -> Intervention:
+    source = check_feature(model, ref)
+    need(
+        use.unit != "max" or source.indexed or use.operation == "ablate",
+        "no_maximum",
+        f"Nobody knows yet how strongly features of {source.id} fire: index a corpus on its page, or give the strength "
+        "in raw units.",
+    )
+    layer = steered_layer(source)
+    return Intervention(
+        operation=use.operation,
+        strength=use.strength,
+        unit="raw" if use.operation == "ablate" else use.unit,
+        positions=use.positions,
+        feature=ref,
+        norm_preserving=use.norm_preserving,
+        schedule=use.schedule,
+        condition=_condition(use.condition, layer, "", found, model) if use.condition else None,
+    )
+
+
 def _intervention(use: VectorUse, found: dict[str, Vector], model: ModelInfo) -> Intervention:
+    if use.feature is not None:
+        return _of_feature(use, use.feature, found, model)
+    need(use.unit != "max", "unit", "A vector has no largest activation: give its strength in raw or relative units.")
     vector = _usable(use.vector, found, model)
     layer = use.layer if use.layer is not None else vector.facts.layer
     _check_operation(use.operation, vector, layer)

@@ -12,6 +12,7 @@ import pytest
 from channels.db import database_sync_to_async
 from django.contrib.auth.models import AnonymousUser
 
+from inference.types import FeatureRef
 from steering import gateway
 from steering.accounts.models import User
 from steering.playground import live
@@ -19,7 +20,9 @@ from steering.playground.models import LaneOutput, Run
 from steering.playground.recovery import runs_recover
 from steering.playground.runner import log_of
 from steering.playground.schema import Lane, default_sampling
+from steering.vectors.uses import VectorUse
 from tests.fake_inference import TEXT, FakeInference
+from tests.steering.features import SOURCE, a_source
 from tests.steering.play import BreakingInference, Socket, a_run, keep_vector, steered, text_of
 from tests.steering.vector_files import MODEL
 
@@ -76,6 +79,90 @@ async def test_a_saved_run_replays_as_it_was_seen(person: User) -> None:
         assert await socket.events_to_end() == seen
         await socket.say({"t": "subscribe", "run": accepted["run"], "after": 30})
         assert await socket.events_to_end() == seen[31:]
+
+
+async def test_a_run_with_watches_shows_every_trace_once_and_replays_it(person: User, fake: FakeInference) -> None:
+    fake.sources = (a_source(),)
+    settings = a_run(watched=(FeatureRef(SOURCE, 3), FeatureRef(SOURCE, 5)))
+    async with Socket(person) as socket:
+        accepted = await socket.run(settings)
+        seen = await socket.events_to_end()
+        await socket.say({"t": "subscribe", "run": accepted["run"]})
+        assert await socket.events_to_end() == seen
+    assert [event["seq"] for event in seen] == list(range(len(seen)))
+    started = [event for event in seen if event["t"] == "started"]
+    assert [event["watches"] for event in started] == [[f"{SOURCE}/3", f"{SOURCE}/5"]] * 2
+    read = [
+        event["start"] + i
+        for event in seen
+        if event["t"] == "scored" and event["lane"] == "A"
+        for i in range(len(event["values"]))
+    ]
+    assert read == list(range(12 + len(TEXT.split()) - 1))
+    saved = (await in_db(outputs)(accepted["run"]))["A"]
+    assert [event["t"] for event in saved.watched] == ["scored"] * (len(TEXT.split()))
+    assert saved.watched[0]["values"][0] == [None, None]
+
+
+async def test_a_lane_that_stays_keeps_its_traces_in_the_next_version(person: User, fake: FakeInference) -> None:
+    fake.sources = (a_source(),)
+    settings = a_run(watched=(FeatureRef(SOURCE, 3),))
+    async with Socket(person) as socket:
+        first = await socket.run(settings)
+        seen = await socket.events_to_end()
+        again = await socket.run(settings, version_of=first["run"], lanes=["B"])
+        later = await socket.events_to_end()
+    of_a = [{**event, "seq": 0} for event in seen if event.get("lane") == "A"]
+    assert [{**event, "seq": 0} for event in later if event.get("lane") == "A"] == of_a
+    assert (await in_db(outputs)(again["run"]))["A"].watched
+
+
+@pytest.mark.parametrize(
+    ("ref", "code"), [(FeatureRef("9-none", 0), "source_not_found"), (FeatureRef("2-tiny", 64), "feature_out_of_range")]
+)
+async def test_a_feature_that_is_not_there_fails_the_lane_with_a_sentence(
+    person: User, fake: FakeInference, ref: FeatureRef, code: str
+) -> None:
+    fake.sources = (a_source(),)
+    async with Socket(person) as socket:
+        await socket.run(a_run(watched=(ref,)))
+        events = await socket.events_to_end()
+    failed = [event for event in events if event["t"] == "failed"]
+    assert [event["error"]["code"] for event in failed] == [code] * 2
+
+
+async def test_a_feature_in_a_lane_reaches_the_model_at_its_source(person: User, fake: FakeInference) -> None:
+    fake.sources = (a_source(indexed=True),)
+    use = VectorUse(feature=FeatureRef(SOURCE, 7), operation="clamp", strength=0.5, unit="max")
+    async with Socket(person) as socket:
+        await socket.run(a_run(Lane("A", "Base"), Lane("C", "Steered", "1", interventions=(use,))))
+        await socket.events_to_end()
+    wanted = next(r for r in fake.requests if r.interventions).interventions[0]
+    assert (wanted.feature, wanted.operation, wanted.strength, wanted.unit) == (
+        FeatureRef(SOURCE, 7),
+        "clamp",
+        0.5,
+        "max",
+    )
+    assert wanted.layers == () and wanted.vector_id is None
+
+
+@pytest.mark.parametrize(
+    ("use", "code"),
+    [
+        (VectorUse(feature=FeatureRef("2-tiny", 1), operation="rotate"), "feature_operation"),
+        (VectorUse(feature=FeatureRef("2-tiny", 1), operation="clamp", unit="relative"), "feature_unit"),
+        (VectorUse(feature=FeatureRef("2-tiny", 1), vector=str(uuid.uuid4())), "two_things"),
+        (VectorUse(feature=FeatureRef("2-tiny", 1), layer=2), "feature_layer"),
+        (VectorUse(feature=FeatureRef("2-tiny", -1)), "feature_out_of_range"),
+        (VectorUse(), "bad_id"),
+    ],
+)
+async def test_what_a_feature_cannot_do_is_refused_at_once(person: User, use: VectorUse, code: str) -> None:
+    settings = a_run(Lane("A", "Base", interventions=(use,)))
+    async with Socket(person) as socket:
+        await socket.say({"t": "run", "idem": str(uuid.uuid4()), "settings": settings.to_wire()})
+        assert (await socket.hear("error"))["code"] == code
 
 
 async def test_pressing_run_twice_with_one_idem_runs_once(person: User, fake: FakeInference) -> None:

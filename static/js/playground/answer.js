@@ -57,7 +57,7 @@ export class Answer {
 
   clear() {
     cancelAnimationFrame(this.#frame);
-    Object.assign(this, { tokens: [], ended: null, busy: false, prompt_tokens: 0, seed: null, firstAt: 0, lastAt: 0, paceAt: 0, paceFrom: 0 });
+    Object.assign(this, { tokens: [], ended: null, busy: false, prompt_tokens: 0, seed: null, watches: [], scores: [], firings: [], firstAt: 0, lastAt: 0, paceAt: 0, paceFrom: 0 });
     this.#queue = [];
     this.#spans = [];
     this.#frame = 0;
@@ -82,6 +82,8 @@ export class Answer {
   take(event) {
     if (event.t === 'started') this.#start(event);
     else if (event.t === 'token') this.#append(event);
+    else if (event.t === 'scored') this.#score(event);
+    else if (event.t === 'fired') this.firings.push(...event.firings);
     else this.#end(event);
     this.page.changed(this.lane);
   }
@@ -90,7 +92,16 @@ export class Answer {
     if (!this.busy) this.begin();
     this.prompt_tokens = event.prompt_tokens;
     this.seed = event.seed;
+    this.watches = event.watches ?? [];
   }
+
+  /** What the watches read, by position; a token that is written again is read again. */
+  #score({ start, values }) {
+    values.forEach((scores, i) => { this.scores[start + i] = scores; });
+  }
+
+  /** What was read at token `index` of the answer: one value per watch, or null while it is not known. */
+  scoresOf(index) { return this.scores[this.prompt_tokens + index] ?? null; }
 
   #append(token) {
     if (!this.busy) this.begin();

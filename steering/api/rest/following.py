@@ -37,10 +37,15 @@ def event_to_json(event: Event) -> dict[str, Any]:
     same = {"type": event["t"], "seq": event["seq"]} | ({"lane": event["lane"]} if "lane" in event else {})
     match event["t"]:
         case "started":
-            return same | {"prompt_tokens": event["prompt_tokens"], "seed": event["seed"]}
+            facts = {"prompt_tokens": event["prompt_tokens"], "seed": event["seed"]}
+            return same | facts | {"watches": event.get("watches", [])}
         case "token":
             top = [{"token": token, "logprob": logprob} for token, logprob in event["top"]]
             return same | {"token_id": event["id"], "text": event["s"], "logprob": event["lp"], "top_logprobs": top}
+        case "scored":
+            return same | {"start": event["start"], "values": event["values"]}
+        case "fired":
+            return same | {"firings": event["firings"]}
         case "finished":
             facts = {name: event.get(name) for name in ("state", "usage", "receipt", "seconds")}
             return same | facts | {"finish_reason": event.get("reason"), "text": event.get("s") or ""}
