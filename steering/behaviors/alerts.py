@@ -8,7 +8,7 @@ from datetime import date
 from typing import Any
 
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import Sum
 from django.utils import timezone
 
@@ -30,17 +30,15 @@ def raise_if_due(behavior: Behavior, day: date) -> Alert | None:
         return None
     found = {"percent": rule.percent, "watched": watched, "fired": fired}
     alert, made = Alert.objects.get_or_create(behavior=behavior, day=day, defaults=found)
-    return alert if made else None
+    if not made:
+        return None
+    if rule.email and behavior.owner is not None:
+        transaction.on_commit(lambda: gateway.spawn(asyncio.to_thread(_mail_alone, alert)))
+    return alert
 
 
-def mail_soon(alert: Alert) -> None:
-    """Mail the owner, if their rule says so, while nobody waits for it."""
-    rule = AlertRule.objects.filter(behavior=alert.behavior_id).first()
-    if rule is not None and rule.email and alert.behavior.owner is not None:
-        gateway.spawn(asyncio.to_thread(_in_own_connection, alert))
-
-
-def _in_own_connection(alert: Alert) -> None:
+def _mail_alone(alert: Alert) -> None:
+    """In a thread of its own: nobody waits for a mail."""
     try:
         mail(alert)
     finally:
@@ -48,7 +46,7 @@ def _in_own_connection(alert: Alert) -> None:
 
 
 def mail(alert: Alert) -> bool:
-    """Send it, once: whoever marks the alert as mailed sends it, and a mail server that refuses is not asked again."""
+    """Send it, once: whoever marks the alert as mailed sends it. False where that was another, or where no mail could be sent."""
     if not Alert.objects.filter(pk=alert.pk, mailed_at=None).update(mailed_at=timezone.now()):
         return False
     behavior = alert.behavior

@@ -9,6 +9,8 @@ from typing import Any
 from inference.statistics import Interval, wilson
 from inference.types import Probe
 
+FEW = 20  # pairs kept back
+
 
 @dataclass(frozen=True)
 class Rates:
@@ -37,6 +39,17 @@ class Detector:
     @property
     def auroc(self) -> float:
         return _estimate(self.facts["auroc"])
+
+    @property
+    def auroc_interval(self) -> Interval | None:
+        """Where the fit gives one."""
+        value = self.facts["auroc"]
+        return Interval(*map(float, value)) if isinstance(value, list) else None
+
+    @property
+    def few(self) -> bool:
+        """Whether so little was kept back that the rates say little."""
+        return self.held_out < FEW
 
     @property
     def scale(self) -> float:

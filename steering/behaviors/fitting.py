@@ -10,44 +10,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from inference.errors import InvalidRequest
-from inference.types import FitDetector, ModelInfo, Pair, WatchAction, Wire
+from inference.types import FitDetector, ModelInfo, Pair, Wire
 from steering.access.estimate import tokens_in
 from steering.access.principal import Principal
 from steering.behaviors import library
-from steering.behaviors.corrector import Corrector, check_corrector
+from steering.behaviors.choosing import Correction, check_correction, corrector_of
 from steering.behaviors.models import Behavior
 from steering.datasets.models import Dataset
 from steering.jobs.kinds import keeps_results_of
 from steering.jobs.models import Job
 from steering.jobs.runner import job_start
 from steering.naming import next_version
-from steering.refusals import need, parse_uuid
+from steering.refusals import need
 from steering.vectors.facts import without_values
 from steering.vectors.library import vector_keep
-from steering.vectors.models import Vector
-from steering.vectors.uses import MAX_STRENGTH, VectorUse
 
 KIND = FitDetector.kind
 FEWEST_PAIRS = 8  # fewer leave too little to set a threshold by
-FITTED = "fitted"  # names the vector that the fit makes
-
-
-@dataclass(frozen=True)
-class Correction(Wire):
-    """What to do where it fires, as chosen before the fit. `vector` is the fit's own, or the id of one in the library.
-
-    `strength` is in relative units; None is what the vector recommends. The fit's own is always steered away from, so
-    its strength counts as positive; that of a vector of the library is signed.
-    """
-
-    action: WatchAction = "steer"
-    vector: str = FITTED
-    strength: float | None = None
-    dose: Literal["fixed", "proportional"] = "fixed"
-    span: int = 16
-    attempts: int = 3
-    reads_prompt: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,9 +69,6 @@ def check_settings(settings: FitSettings, n_pairs: int) -> None:
         "no_source",
         "A probe on features needs a sparse autoencoder. Choose one, or read the residual stream.",
     )
-    need(abs(settings.correction.strength or 0) <= MAX_STRENGTH, "strength", f"Strengths go up to {MAX_STRENGTH:,}.")
-    if settings.correction.action != "steer":
-        check_corrector(corrector_of(settings.correction, ()))
 
 
 def behavior_fit(
@@ -107,8 +83,7 @@ def behavior_fit(
     """Start the fit; the behavior is there when the job has succeeded. Raises InvalidRequest and Denied."""
     pairs = _pairs(dataset, settings.direction)
     check_settings(settings, len(pairs))
-    if settings.correction.action == "steer" and settings.correction.vector != FITTED:
-        _library_vector(owner, settings.correction.vector)
+    check_correction(owner, settings.correction)
     request = FitDetector(
         id="",
         pairs=pairs,
@@ -181,10 +156,11 @@ def keep_fit(job: Job, payload: dict[str, Any]) -> None:
         direction=settings.direction,
         dataset=dataset,
         dataset_version=version,
-        detector=detector | {"probe": payload["probe"], "fit": _recipe(settings)},
+        detector=detector | {"probe": payload["probe"], "fit": _recipe(settings), "vector": str(vector.pk)},
         threshold=payload["threshold"],
     )
-    library.save(behavior, _corrector(settings.correction, behavior, vector))
+    corrector = corrector_of(job.owner, settings.correction, vector, behavior.read.layer)
+    library.save(behavior, corrector)
     job.used_tokens = int(payload.get("tokens") or 0)
     job.result_url = behavior.get_absolute_url()
 
@@ -203,37 +179,3 @@ def _vector_name(settings: FitSettings) -> str:
 def _free_version(owner: Any, model_id: str, name: str) -> str:
     same = Behavior.objects.owned_by(owner).for_model(model_id).filter(name=name)
     return next_version(list(same.values_list("version", flat=True)))
-
-
-def _corrector(correction: Correction, behavior: Behavior, fitted: Vector) -> Corrector:
-    if correction.action != "steer":
-        return corrector_of(correction, ())
-    if correction.vector == FITTED:
-        strength = fitted.facts.strength if correction.strength is None else correction.strength
-        use = VectorUse(str(fitted.pk), layer=behavior.read.layer, strength=-abs(strength))
-        return corrector_of(correction, (use,))
-    vector = _library_vector(behavior.owner, correction.vector)
-    use = VectorUse(
-        str(vector.pk),
-        operation=vector.facts.operation,
-        strength=vector.facts.dose if correction.strength is None else correction.strength,
-    )
-    return corrector_of(correction, (use,))
-
-
-def corrector_of(correction: Correction, uses: tuple[VectorUse, ...]) -> Corrector:
-    return Corrector(
-        action=correction.action,
-        uses=uses,
-        dose=correction.dose,
-        span=correction.span,
-        attempts=correction.attempts,
-        reads_prompt=correction.reads_prompt,
-    )
-
-
-def _library_vector(owner: Any, id: str) -> Vector:
-    vector = Vector.objects.visible_to(owner).filter(pk=parse_uuid(id, "vector")).first()
-    if vector is None:
-        raise InvalidRequest("vector_not_found", "That vector is not in your library. Choose another to steer with.")
-    return vector

@@ -16,12 +16,17 @@ from django.db.models import QuerySet
 
 from inference.errors import InvalidRequest, NotFound
 from inference.types import ModelInfo
+from steering import gateway
+from steering.audit.models import AuditEntry
+from steering.audit.trail import record
 from steering.behaviors.corrector import Corrector, check_corrector
 from steering.behaviors.models import AlertRule, Behavior, BehaviorVector
 from steering.naming import MAX_NAME, NAME, VERSION, is_handle_of, nearest
+from steering.naming import next_version as next_version
 from steering.refusals import need, storable
 from steering.vectors.models import Vector
 from steering.vectors.uses import VectorUse, resolve_uses, vectors_of
+from steering.workers.sources import check_feature, steered_layer
 
 SHOWN = 12  # names in a sentence
 MAX_BEHAVIORS = 500  # versions of one person
@@ -126,10 +131,10 @@ def save(behavior: Behavior, corrector: Corrector) -> Behavior:
         "too_long",
         f"The description has {len(behavior.description):,} characters; {MAX_DESCRIPTION:,} is the most. Shorten it.",
     )
-    model = ModelInfo("ready", behavior.model_id)
+    model = _model_of(behavior, corrector)
     resolve_uses(behavior.owner, corrector.uses, model)
     vectors = vectors_of(behavior.owner, corrector.uses)
-    fixed = tuple(_with_layer(use, vectors, behavior.read.layer) for use in corrector.uses)
+    fixed = tuple(_fixed(use, vectors, behavior.read.layer, model) for use in corrector.uses)
     behavior.corrector = dataclasses.replace(corrector, uses=fixed).to_wire()
     _leave_room(behavior)
     try:
@@ -168,8 +173,24 @@ def save_version(old: Behavior, *, version: str, threshold: float, corrector: Co
     return new
 
 
-def _with_layer(use: VectorUse, vectors: dict[str, Vector], read_at: int) -> VectorUse:
+def _model_of(behavior: Behavior, corrector: Corrector) -> ModelInfo:
+    """Features can only be checked while their model is served; vectors at any time."""
+    if any(use.feature for use in corrector.uses):
+        return gateway.model_info(model=behavior.model_id)
+    return ModelInfo("ready", behavior.model_id)
+
+
+def _fixed(use: VectorUse, vectors: dict[str, Vector], read_at: int, model: ModelInfo) -> VectorUse:
     """With its layer written down: none before the probe's, since what is steered by a reading must follow it."""
+    if use.feature is not None:
+        layer = steered_layer(check_feature(model, use.feature))
+        need(
+            layer >= read_at,
+            "steers_before_reading",
+            f"The detector reads layer {read_at}, and features of {use.feature.source} act at layer {layer}, before "
+            "it. Choose features of a later layer, or fit the detector at an earlier one.",
+        )
+        return use
     vector = vectors[str(UUID(use.vector))]
     later = [layer for layer in vector.facts.layers if layer >= read_at]
     layer = use.layer if use.layer is not None else _nearest_layer(vector, later)
@@ -198,3 +219,23 @@ def _leave_room(behavior: Behavior) -> None:
             "too_many_behaviors",
             f"You have {MAX_BEHAVIORS} versions of behaviors, which is the most. Delete some first.",
         )
+
+
+# ---- sharing, deleting ----
+
+
+def share(behavior: Behavior, shared: bool) -> None:
+    """Let everyone here use it, with its owner's vectors; or end that, at once."""
+    if behavior.shared == shared:
+        return
+    behavior.shared = shared
+    behavior.save(update_fields=["shared"])
+    action = AuditEntry.Action.BEHAVIOR_SHARED if shared else AuditEntry.Action.BEHAVIOR_UNSHARED
+    record(action, f"{behavior} of {behavior.owner}")
+
+
+def delete(behavior: Behavior) -> None:
+    """With its counts, alerts and samples. Vectors, datasets and saved runs stay."""
+    said = f"{behavior} of {behavior.owner}"
+    behavior.delete()
+    record(AuditEntry.Action.BEHAVIOR_DELETED, said)

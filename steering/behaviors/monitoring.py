@@ -60,11 +60,9 @@ def _record(who: Principal, source: str, seen: Seen, at: datetime) -> None:
         fired = [firing for firing in seen.fired if firing.name == seen.names[behavior.pk]]
         with transaction.atomic():
             count(behavior, who, day, fired=len(fired))
-            alert = alerts.raise_if_due(behavior, day)
+            alerts.raise_if_due(behavior, day)
             if fired and behavior.keep_samples and behavior.owner_id == who.user.pk:
                 _keep_sample(behavior, source, seen, fired, at)
-        if alert is not None:
-            alerts.mail_soon(alert)
 
 
 def count(behavior: Behavior, who: Principal, day: date, *, fired: int) -> None:
