@@ -14,9 +14,15 @@ from inference.conditions import CompiledCondition, Readout
 from inference.interventions import Bank, Edit, Step
 from inference.masks import attention_masks
 from inference.models.loader import LoadedModel
+from inference.probes import CompiledWatch
 from inference.sampling import RowState, logprobs, record, sample
+from inference.scores import ScoreBank
 
 Detail = tuple[float | None, tuple[tuple[int, float], ...]]  # a token's log-probability, and the likeliest with theirs
+
+
+# Where the tokens begin that were read, and of each token what each of the row's watches read; None: left out.
+Scores = tuple[int, list[list[float | None]]]
 
 
 @dataclass(eq=False)
@@ -26,8 +32,13 @@ class Row:
     tokens: list[int]
     state: RowState
     edits: list[Edit] = field(default_factory=list)
+    watches: list[CompiledWatch] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.edits = [*self.edits, *(e for watch in self.watches for e in watch.edits)]
+        self.scores: list[Scores] = []  # to be taken by the reader
+        self.group_watches: list[CompiledWatch] = []  # those of all who share the prompt, while it is read
+        self.prompt_logits: Tensor | None = None  # kept where the whole answer may be taken back
         self.prompt_length = len(self.tokens)
         for edit in self.edits:
             edit.answer_at = self.prompt_length
@@ -40,8 +51,12 @@ class Row:
         return self.prompt_length + self.state.params.max_tokens
 
     @property
+    def may_be_rewound(self) -> bool:
+        return any(w.source.action == "regenerate" for w in self.watches)
+
+    @property
     def prompt_edits(self) -> list[Edit]:
-        return [e for e in self.edits if e.source.positions.prompt]
+        return [e for e in self.edits if e.on_prompt]
 
     @cached_property
     def reading(self) -> Hashable:
@@ -104,7 +119,7 @@ class Batch:
             by_reading.setdefault(row.reading, []).append(row)
         self._followers = {first: rest for first, *rest in by_reading.values()}
         for same in by_reading.values():
-            _share_readouts(same)
+            _share_readings(same)
         self.rows += self._followers
         self._group_bank = self._make_bank(list(self._followers))
         self._group_start = 0
@@ -125,6 +140,8 @@ class Batch:
         group = self.rows[self.decoding :]
         for row in group:
             row.decide()
+            if row.may_be_rewound:
+                row.prompt_logits = self._group_logits[row].clone()
         self.decoding = len(self.rows)
         return self._choose(group, torch.stack([self._group_logits[r] for r in group]))
 
@@ -148,7 +165,18 @@ class Batch:
                 self._group_logits[row] = logits[i, last.index(row.prompt_length - 1)]
             if row.state.params.prompt_logprobs:
                 row.read += _prompt_details(row, logits[i], start)
+        self._tell_group(group, start)
         self._group_start = stop
+
+    def _tell_group(self, group: list[Row], start: int) -> None:
+        """Hand out what watches read of the prompts, to followers too."""
+        bank = self._group_bank.scores if self._group_bank else None
+        if bank is None:
+            return
+        told = bank.told()
+        for i, row in enumerate(group):
+            for member in (row, *self._followers.get(row, ())):
+                _hand_out(member, start, row.prompt_length, told, i, bank)
 
     def _read(self, group: list[Row], start: int, stop: int) -> tuple[Tensor, list[int]]:
         """One pass over positions start to stop of the group; logits [n, k, vocab] at the k positions returned."""
@@ -173,20 +201,31 @@ class Batch:
         device = self.model.device
         if self._bank is None:
             self._bank = self._make_bank(rows, reading=False)
+        # a row without an answer has been taken back to its prompt's end: its place is filled, and written over later
+        again = [len(r.tokens) == r.prompt_length for r in rows]
+        places = [len(r.tokens) - 1 + back for r, back in zip(rows, again, strict=True)]
         ids = torch.tensor([[r.tokens[-1]] for r in rows], device=device)
-        positions = torch.tensor([[len(r.tokens) - 1] for r in rows], device=device)
-        visible = round_up(max(len(r.tokens) for r in rows))
+        positions = torch.tensor([[place] for place in places], device=device)
+        real = torch.tensor([[not back] for back in again], device=device)
+        visible = round_up(max(places) + 1)
         self.cache.append(len(rows), positions[:, 0], visible)
-        no, yes = torch.zeros_like(ids, dtype=torch.bool), torch.ones_like(ids, dtype=torch.bool)
+        no = torch.zeros_like(ids, dtype=torch.bool)
         decode = self.model.decoder
         if decode is None:
-            logits = self._forward(ids, positions, visible, self._bank, in_prompt=no, real=yes, keep=1)
-            return self._choose(rows, logits[:, 0])
-        if self._bank:
-            self._bank.begin(Step(positions, no, self._special[ids], yes))
-        logits = decode(ids, positions, self.cache, self._bank)
-        if self._bank:
-            self._bank.end()
+            logits = self._forward(ids, positions, visible, self._bank, in_prompt=no, real=real, keep=1)[:, 0]
+        else:
+            if self._bank:
+                self._bank.begin(Step(positions, no, self._special[ids], real))
+            logits = decode(ids, positions, self.cache, self._bank)
+            if self._bank:
+                self._bank.end()
+        if self._bank and (bank := self._bank.scores):
+            told = bank.told()
+            for i, row in enumerate(rows):
+                _hand_out(row, places[i], len(row.tokens), told, i, bank)
+        for i, row in enumerate(rows):
+            if again[i] and row.prompt_logits is not None:
+                logits[i] = row.prompt_logits
         return self._choose(rows, logits)
 
     def _forward(
@@ -240,6 +279,20 @@ class Batch:
             found[i] = (chosen[k], tuple(zip(ids[k, :n].tolist(), values[k, :n].tolist(), strict=True)))
         return found
 
+    def rewind(self, row: Row, n: int) -> None:
+        """Take back the last `n` tokens that a decoding row has generated, up to all of them.
+
+        The next `step` goes on from there as a row would that had never written them; only its generator does not go
+        back, so that a row that draws its tokens draws others. Its penalties forget the tokens; what its edits did to
+        them stays counted.
+        """
+        assert row in self.rows[: self.decoding]
+        assert 0 <= n <= len(row.tokens) - row.prompt_length
+        if n:
+            del row.tokens[-n:]
+        assert len(row.tokens) > row.prompt_length or row.prompt_logits is not None, "only where a watch regenerates"
+        row.state.recount(row.tokens[: row.prompt_length], row.tokens[row.prompt_length :])
+
     @torch.inference_mode()
     def drop(self, row: Row) -> None:
         """Take a row out; the last rows move into its place, so that rows and cache stay without gaps."""
@@ -290,19 +343,33 @@ class Batch:
 
     def _make_bank(self, rows: Sequence[Row], *, reading: bool = True) -> Bank | None:
         edits, readouts = [r.edits for r in rows], [list(r.readouts.values()) for r in rows if reading]
-        if not any(edits) and not any(readouts):
+        watches = [r.group_watches if reading else r.watches for r in rows]
+        if not any(edits) and not any(readouts) and not any(watches):
             return None
-        return Bank(edits, self.model.device, self.model.compute_dtype, readouts)
+        return Bank(edits, self.model.device, self.model.compute_dtype, readouts, watches)
 
 
-def _share_readouts(rows: list[Row]) -> None:
-    """What the conditions of rows with one prompt want of it is read once, by whoever reads it."""
+def _share_readings(rows: list[Row]) -> None:
+    """What conditions and watches of rows with one prompt want of it is read once, by whoever reads it."""
+    watches = list({watch.key: watch for row in rows for watch in row.watches}.values())
     shared: dict[tuple[int, str], Readout] = {}
     for row in rows:
         for condition in row.prompt_conditions:
             layer, pooling = condition.source.layer, condition.source.pooling
             shared.setdefault((layer, pooling), Readout(layer, pooling, row.prompt_length))
-        row.readouts = shared
+        row.readouts, row.group_watches = shared, watches
+
+
+def _hand_out(
+    row: Row, start: int, stop: int, told: list[list[list[float | None]]], place: int, bank: ScoreBank
+) -> None:
+    """Give a row what its watches read at the tokens from `start` on, those before `stop`."""
+    if not row.watches:
+        return
+    slots = [told[bank.slots[place][watch.key]][place] for watch in row.watches]
+    values = [list(column) for column in zip(*slots, strict=True)][: max(stop - start, 0)]
+    if any(v is not None for column in values for v in column):
+        row.scores.append((start, values))
 
 
 def _copy_tallies(source: Row, target: Row) -> None:

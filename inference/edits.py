@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from inference.conditions import CompiledCondition, compile_condition
 from inference.errors import InvalidRequest
+from inference.latents import Latents
 from inference.types import (
     AffineMap,
     AppliedIntervention,
@@ -19,9 +21,12 @@ from inference.types import (
     SteeringVector,
 )
 
+if TYPE_CHECKING:
+    from inference.probes import CompiledWatch
+
 INF = float("inf")
-TALLIES = 7  # tokens touched in the prompt, in the answer, sums of dose, projection before and after, tokens held
-#              back by a condition, sum of what the condition read
+TALLIES = 8  # tokens touched in the prompt, in the answer, sums of dose, projection before and after, tokens held
+#              back by a condition, sum of what the condition read, sum of the activation that a feature's edit read
 
 
 @dataclass
@@ -31,6 +36,7 @@ class Edit:
     Without `second` and `map` it is h + clamp(a + b * (u.h), low, high) * w with u = `read` and w = `write`.
     With `second`, a direction orthogonal to u, h is turned in their plane until it stands at `a` radians from u.
     With `map`, it is h + write.T @ (read @ h + bias), the strength being part of the map's write.
+    With `latent`, an activation takes the place of u.h in the clamp. `gate` is the watch that it waits for.
     """
 
     index: int
@@ -45,6 +51,8 @@ class Edit:
     high: float = INF
     second: np.ndarray | None = None  # float32[d_model], unit norm
     map: AffineMap | None = None
+    latent: Latents | None = None  # one of them
+    gate: CompiledWatch | None = None
     reference: float | None = None
     condition: CompiledCondition | None = None
     answer_at: int = 0  # the position of the row's first generated token
@@ -58,10 +66,18 @@ class Edit:
             arrays += [self.map.read, self.map.write, self.map.bias]
         numbers = self.a, self.b, self.low, self.high, self.source.norm_preserving
         content = tuple(None if x is None else x.tobytes() for x in arrays)
-        return self.index, content, numbers, self.source.positions, self.condition and self.condition.key
+        read = self.source.feature, self.latent and self.latent.key
+        waits = self.condition and self.condition.key, self.gate and self.gate.key
+        return self.index, content, numbers, self.source.positions, read, waits
+
+    @property
+    def on_prompt(self) -> bool:
+        """Whether it may touch tokens of the prompt."""
+        gate = self.gate.source.positions.prompt if self.gate else True
+        return self.source.positions.prompt and gate
 
     def applied(self) -> AppliedIntervention:
-        prompt, generated, dose, before, after, held, value = self.tally
+        prompt, generated, dose, before, after, held, value, activation = self.tally
         n = max(prompt + generated, 1.0)
         return AppliedIntervention(
             vector_id=self.source.vector_id,
@@ -79,6 +95,9 @@ class Edit:
             norm_preserving=self.source.norm_preserving,
             schedule=self.source.schedule,
             condition=self.condition.applied(prompt + generated, held, value) if self.condition else None,
+            feature=self.source.feature,
+            activation=activation / n if self.latent else None,
+            watch=self.gate.source.name if self.gate else None,
         )
 
 
@@ -98,7 +117,7 @@ def compile_intervention(
         directions: tuple[Direction, ...] = source.directions
     else:
         directions = tuple(vector.at(layer) for layer in source.layers)
-    _check_schedule(source)
+    check_schedule(source)
     edits = [_edit(source, vector, direction, n_layers, d_model) for direction in directions]
     if source.condition is not None:
         for edit in edits:
@@ -106,7 +125,7 @@ def compile_intervention(
     return edits
 
 
-def _check_schedule(source: Intervention) -> None:
+def check_schedule(source: Intervention) -> None:
     schedule = source.schedule
     if schedule is None:
         return
@@ -150,7 +169,7 @@ def _edit(
     if source.operation == "add":
         edit.a, edit.write = target, values if source.unit == "raw" else unit
     else:
-        _set_to(edit, target)
+        set_to(edit, target)
     return edit
 
 
@@ -158,6 +177,11 @@ def _target(edit: Edit) -> float:
     source, norm = edit.source, edit.residual_norm
     if source.unit == "raw":
         return source.strength
+    if source.unit == "max":
+        raise InvalidRequest(
+            "bad_unit",
+            "Strength in units of the largest activation is for features; a vector has none. Use raw or relative.",
+        )
     if norm is None:
         raise InvalidRequest(
             "no_residual_norm",
@@ -167,7 +191,8 @@ def _target(edit: Edit) -> float:
     return source.strength * norm
 
 
-def _set_to(edit: Edit, target: float) -> None:
+def set_to(edit: Edit, target: float) -> None:
+    """Clamp, cap or floor what the edit reads to `target`."""
     edit.a, edit.b = target, -1.0
     edit.high = 0.0 if edit.source.operation == "cap" else INF
     edit.low = 0.0 if edit.source.operation == "floor" else -INF
@@ -190,7 +215,7 @@ def _affine(edit: Edit, vector: SteeringVector | None, length: float) -> Edit:
             "direction does not carry. Build the vector again, or use clamp.",
         )
     edit.reference = reference
-    _set_to(edit, reference + edit.source.strength * length)
+    set_to(edit, reference + edit.source.strength * length)
     return edit
 
 

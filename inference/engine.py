@@ -21,9 +21,12 @@ import torch
 
 from inference import errors
 from inference.batch import Batch, Choice, Row
+from inference.detectors import fit_detector
 from inference.evaluation import Find, diverge, score
 from inference.models.loader import LoadedModel
 from inference.prepare import Prepared, prepare
+from inference.probing import read_probes
+from inference.saes.sources import Sources
 from inference.sampling import NO_TOKEN
 from inference.store import Vectors
 from inference.types import (
@@ -37,6 +40,8 @@ from inference.types import (
     Failed,
     Finished,
     FinishReason,
+    Fired,
+    FitDetector,
     Forecast,
     GenerationRequest,
     ImportVector,
@@ -46,9 +51,11 @@ from inference.types import (
     Progress,
     PromptRead,
     PromptToken,
+    ReadProbes,
     Receipt,
     Result,
     Score,
+    Scored,
     Started,
     SteeringVector,
     Token,
@@ -62,6 +69,7 @@ from inference.vectors.extract import check_pairs, create_vector
 from inference.vectors.forecast import forecast
 from inference.vectors.imports import import_vector
 from inference.vectors.optimise.job import FINISH, optimise_vector
+from inference.watching import Guard
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +86,10 @@ STEERED_JOBS: dict[type, Callable[[LoadedModel, Any, Find], Iterator[Progress | 
     Divergence: diverge,
     CombineVectors: combine_vectors,
     CompareVectors: compare_vectors,
+}
+SOURCE_JOBS: dict[type, Callable[[LoadedModel, Any, Sources], Iterator[Progress | Result]]] = {
+    FitDetector: fit_detector,
+    ReadProbes: read_probes,
 }
 
 _OVERFLOW = errors.InvalidRequest(
@@ -105,13 +117,32 @@ class Run:
     read: int = 0  # tokens of the prompt that were told
     started: float = field(default_factory=time.monotonic)
 
+    def __post_init__(self) -> None:
+        row = self.prepared.row
+        self.guard = Guard(row, self.prepared.text) if row.watches else None
+
     @property
     def id(self) -> str:
         return self.prepared.request.id
 
+    @property
+    def written(self) -> int:
+        """Tokens of the answer."""
+        return self.guard.delivered if self.guard else len(self.prepared.row.tokens) - self.prepared.row.prompt_length
+
     def send(self, kind: Callable[..., Event], /, **fields: Any) -> None:
         self.emit(kind(id=self.id, seq=self.seq, **fields))
         self.seq += 1
+
+
+@dataclass(frozen=True, eq=False)
+class Delivery:
+    """A token to be told, and how the row ends with it, if it does."""
+
+    choice: Choice
+    text: str
+    own: dict[str, Any]
+    end: FinishReason | None = None
 
 
 @dataclass(eq=False)
@@ -151,8 +182,17 @@ class Job:
 
 
 class Engine:
-    def __init__(self, load: Callable[[], LoadedModel], vectors: Vectors, *, name: str, limits: Limits = Limits()):
+    def __init__(
+        self,
+        load: Callable[[], LoadedModel],
+        vectors: Vectors,
+        *,
+        name: str,
+        limits: Limits = Limits(),
+        sources: Sources | None = None,
+    ):
         self.vectors = vectors
+        self.sources = sources or Sources()
         self.limits = limits
         self._name = name
         self._load = load
@@ -245,6 +285,7 @@ class Engine:
             waiting=len(self._waiting),
             max_rows=self.limits.max_rows,
             tokens_per_second=self._speed(),
+            sources=self.sources.infos(model),
         )
 
     def _ready_model(self) -> LoadedModel:
@@ -329,9 +370,40 @@ class Engine:
             self._recent.append((time.monotonic(), len(choices)))
         for row in [r for r in self.batch.rows if r.read]:
             self._deliver_prompt(self._running[row])
-        texts = [self._text_of(choice) for choice in choices]
-        for choice, text in zip(choices, texts, strict=True):  # all at once: who listens wakes once, not per row
-            self._deliver(self._running[choice.row], choice, text)
+        chosen = {choice.row: choice for choice in choices}
+        for row in [r for r in self._running if r.scores]:
+            if self._act(self._running[row], chosen.get(row)):
+                chosen.pop(row, None)
+        found = [(self._running[row], self._due(choice)) for row, choice in chosen.items()]
+        for run, deliveries in found:  # all at once: who listens wakes once, not per row
+            for delivery in deliveries:
+                self._deliver(run, delivery)
+
+    def _act(self, run: Run, choice: Choice | None) -> bool:
+        """Let the watches judge what was read of a row; whether they take back what it has just chosen."""
+        guard, row = run.guard, run.prepared.row
+        assert guard is not None
+        try:
+            verdict = guard.judge()
+        except errors.InferenceError as error:
+            self._fail_run(run, error)
+            return True
+        if verdict.action != "go_on":
+            guard.cut(verdict.keep)
+        self._tell_read(run)
+        if verdict.firings:
+            run.send(Fired, firings=verdict.firings)
+        if verdict.action == "stop":
+            for due in guard.due(ended=True):
+                self._deliver(run, self._delivery(run, due))
+            self._finish(run, "watch")
+        elif verdict.action == "regenerate":
+            self.batch.rewind(row, len(row.tokens) - verdict.keep)
+        return verdict.action != "go_on"
+
+    def _tell_read(self, run: Run) -> None:
+        for start, values in run.guard.told() if run.guard else ():
+            run.send(Scored, start=start, values=values)
 
     def _deliver_prompt(self, run: Run) -> None:
         row, pieces = run.prepared.row, run.prepared.prompt_pieces
@@ -348,29 +420,45 @@ class Engine:
         vocabulary = self.batch.model.vocabulary
         return tuple(Alternative(vocabulary.text(i), value, vocabulary.torn(i)) for i, value in top)
 
-    def _text_of(self, choice: Choice) -> str:
-        silent = choice.token == NO_TOKEN or self._ends(choice) or choice.row.state.params.max_tokens == 0
-        return "" if silent else self._running[choice.row].prepared.text.push(choice.token)
-
     def _ends(self, choice: Choice) -> bool:
         return choice.token in self.batch.model.eos_ids and not choice.row.state.params.ignore_eos
 
-    def _deliver(self, run: Run, choice: Choice, text: str) -> None:
+    def _due(self, choice: Choice) -> list[Delivery]:
+        """What is to be told now that a row has chosen a token; of a row that is watched, maybe what it held back."""
+        row, run = choice.row, self._running[choice.row]
+        params, guard = row.state.params, run.guard
+        if choice.token == NO_TOKEN or params.max_tokens == 0:
+            return [Delivery(choice, "", {}, "length")]
+        full = len(row.tokens) - row.prompt_length >= params.max_tokens
+        if guard is None:
+            return [self._delivery(run, choice, full)]
+        silent = self._ends(choice)
+        guard.chose(choice, silent=silent)
+        ended = full or silent or guard.stopped
+        due = guard.due(ended=ended)
+        return [self._delivery(run, one, full and one is choice) for one in due]
+
+    def _delivery(self, run: Run, choice: Choice, full: bool = False) -> Delivery:
+        """`full`: it is the last that the row may write."""
+        ended = self._ends(choice)
+        text = "" if ended else run.prepared.text.push(choice.token)
+        own = self._own_text(run, choice, ended) if choice.row.state.params.logprobs else {}
+        stopped = ended or run.prepared.text.stopped
+        return Delivery(choice, text, own, "stop" if stopped else "length" if full else None)
+
+    def _deliver(self, run: Run, delivery: Delivery) -> None:
+        choice = delivery.choice
         if choice.token == NO_TOKEN:
             self._fail_run(run, _OVERFLOW)
             return
-        params = choice.row.state.params
-        if params.max_tokens == 0:  # only the prompt was to be read
+        if choice.row.state.params.max_tokens == 0:  # only the prompt was to be read
             choice.row.tokens.pop()
             self._finish(run, "length")
             return
-        ended = self._ends(choice)
-        own = self._own_text(run, choice, ended) if params.logprobs else {}
-        run.send(Token, token_id=choice.token, text=text, logprob=choice.logprob, **own)
-        if ended or run.prepared.text.stopped:
-            self._finish(run, "stop")
-        elif len(choice.row.tokens) - choice.row.prompt_length >= params.max_tokens:
-            self._finish(run, "length")
+        run.send(Token, token_id=choice.token, text=delivery.text, logprob=choice.logprob, **delivery.own)
+        self._tell_read(run)
+        if delivery.end:
+            self._finish(run, delivery.end)
 
     def _own_text(self, run: Run, choice: Choice, ended: bool) -> dict[str, Any]:
         token = "" if ended else run.prepared.text.piece
@@ -391,8 +479,15 @@ class Engine:
         run.send(
             Finished,
             reason=reason,
-            usage=Usage(row.prompt_length, len(row.tokens) - row.prompt_length),
-            receipt=Receipt(model.id, model.revision, run.prepared.seed, tuple(e.applied() for e in row.edits)),
+            usage=Usage(row.prompt_length, run.written),
+            receipt=Receipt(
+                model.id,
+                model.revision,
+                run.prepared.seed,
+                tuple(e.applied() for e in row.edits),
+                tuple(run.guard.firings) if run.guard else (),
+                run.guard.fired_total if run.guard else 0,
+            ),
             seconds=time.monotonic() - run.started,
             text=run.prepared.text.flush(),
         )
@@ -419,6 +514,8 @@ class Engine:
         kind = type(job.request)
         if kind in STEERED_JOBS:
             return STEERED_JOBS[kind](self.batch.model, job.request, job.find)
+        if kind in SOURCE_JOBS:
+            return SOURCE_JOBS[kind](self.batch.model, job.request, self.sources)
         return JOBS[kind](self.batch.model, job.request)
 
     def _keep_vector(self, event: Result) -> Result:

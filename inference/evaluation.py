@@ -7,7 +7,7 @@ them; items with different interventions are rows of the same passes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -17,11 +17,12 @@ from torch import Tensor
 
 from inference import sampling
 from inference.batch import Row
+from inference.compiling import Find, edits_of
 from inference.errors import InvalidRequest
 from inference.forced import Forced, Given, batches, groups
 from inference.interventions import Edit
 from inference.models.loader import LoadedModel
-from inference.prepare import MAX_CHARACTERS_PER_TOKEN, edits_of
+from inference.prepare import MAX_CHARACTERS_PER_TOKEN
 from inference.types import (
     Divergence,
     Intervention,
@@ -30,10 +31,7 @@ from inference.types import (
     SamplingParams,
     Score,
     ScoreItem,
-    SteeringVector,
 )
-
-Find = Callable[[str], SteeringVector]
 
 MAX_ITEMS = 4096
 MAX_CONTINUATIONS = 64  # of one item

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from inference import sampling
+from inference import sampling, watching
 from inference.batch import Row
+from inference.compiling import Find, edits_of
 from inference.errors import InvalidRequest, NotFound
-from inference.interventions import Edit, compile_intervention
 from inference.models.loader import LoadedModel
+from inference.probes import checked_watches, compile_watch
 from inference.text import TextStream, prompt_pieces
-from inference.types import GenerationRequest, Intervention, SteeringVector
+from inference.types import GenerationRequest
 
-MAX_INTERVENTIONS = 32
 MAX_CHARACTERS_PER_TOKEN = 12  # a prompt longer than this times the context is refused before it is tokenised
 
 
@@ -29,7 +28,7 @@ class Prepared:
     prompt_pieces: list[str] = field(default_factory=list)  # where the prompt's log-probabilities were asked for
 
 
-def prepare(request: GenerationRequest, model: LoadedModel, find: Callable[[str], SteeringVector]) -> Prepared:
+def prepare(request: GenerationRequest, model: LoadedModel, find: Find) -> Prepared:
     """Check everything and tokenise. Raises InvalidRequest or NotFound; nothing is silently left out."""
     if request.model not in ("", model.id):
         raise NotFound("model_not_served", f"{request.model} is not served here; {model.id} is. Choose that one.")
@@ -37,17 +36,14 @@ def prepare(request: GenerationRequest, model: LoadedModel, find: Callable[[str]
     ids = _token_ids(request, model)
     params = _fit(request, len(ids), model.context_length)
     edits = edits_of(request.interventions, model, find)
+    watching.check(request)
+    watches = [compile_watch(watch, find, model) for watch in checked_watches(request.watches)]
     seed = secrets.randbits(32) if params.seed is None else params.seed
     state = sampling.row_state(params, ids, seed, model.vocab_size)
     pieces = _prompt_pieces(request, ids, model) if params.prompt_logprobs else []
-    return Prepared(request, Row(ids, state, edits), TextStream(model.tokenizer, params.stop, ids), seed, pieces)
-
-
-def edits_of(
-    interventions: tuple[Intervention, ...], model: LoadedModel, find: Callable[[str], SteeringVector]
-) -> list[Edit]:
-    """Check and compile what one row is to be done to. Raises InvalidRequest or NotFound."""
-    return [edit for source in _checked(interventions) for edit in _compile(source, model, find)]
+    return Prepared(
+        request, Row(ids, state, edits, watches), TextStream(model.tokenizer, params.stop, ids), seed, pieces
+    )
 
 
 def _prompt_pieces(request: GenerationRequest, ids: list[int], model: LoadedModel) -> list[str]:
@@ -98,41 +94,3 @@ def _too_long(size: str, context: int) -> InvalidRequest:
     return InvalidRequest(
         "prompt_too_long", f"The prompt has {size}; this model holds {context:,} tokens, answer included. Shorten it."
     )
-
-
-def _checked(interventions: tuple[Intervention, ...]) -> Iterable[Intervention]:
-    if len(interventions) > MAX_INTERVENTIONS:
-        raise InvalidRequest("too_many_interventions", f"At most {MAX_INTERVENTIONS} interventions fit one request.")
-    for i in interventions:
-        if (i.vector_id is None) == (not i.directions):
-            raise InvalidRequest("one_source", "An intervention needs either a vector_id or directions, not both.")
-        if i.vector_id is not None and not i.layers:
-            raise InvalidRequest("no_layer", "Say at which layers the vector is to act, for example layers [9].")
-        window = i.positions
-        if (window.start or 0) < 0 or (window.stop is not None and window.stop <= (window.start or 0)):
-            raise InvalidRequest("bad_window", "A position window needs 0 <= start < stop.")
-        if not (window.prompt or window.generated):
-            raise InvalidRequest("no_positions", "The intervention touches neither prompt nor generated tokens.")
-    return interventions
-
-
-def _compile(source: Intervention, model: LoadedModel, find: Callable[[str], SteeringVector]) -> list[Edit]:
-    vectors = {id: _checked_vector(find(id), model) for id in source.vector_ids}
-    condition = source.condition
-    return compile_intervention(
-        source,
-        vectors[source.vector_id] if source.vector_id is not None else None,
-        model.n_layers,
-        model.d_model,
-        vectors[condition.vector_id] if condition is not None and condition.vector_id is not None else None,
-    )
-
-
-def _checked_vector(vector: SteeringVector, model: LoadedModel) -> SteeringVector:
-    if (vector.model, vector.revision) != (model.id, model.revision):
-        raise InvalidRequest(
-            "vector_model_mismatch",
-            f"This vector was made on {vector.model} (revision {vector.revision}); {model.id} (revision "
-            f"{model.revision}) is served here. Build it again on this model, or pick another vector.",
-        )
-    return vector

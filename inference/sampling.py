@@ -89,9 +89,17 @@ class RowState:
         self.bias_ids = torch.tensor(list(params.logit_bias), dtype=torch.int64)
         self.bias = torch.tensor(list(params.logit_bias.values()), dtype=torch.float64)
         self._slots: dict[int, int] = {}
-        if self.penalised:
-            for token in prompt_ids:
-                self._slot(token)
+        self.recount(prompt_ids, ())
+
+    def recount(self, prompt_ids: Sequence[int], generated: Sequence[int]) -> None:
+        """Let penalties know of these tokens and of no others."""
+        if not self.penalised:
+            return
+        self.ids, self.counts, self._slots = array("q"), array("q"), {}
+        for token in prompt_ids:
+            self._slot(token)
+        for token in generated:
+            self.emitted(token)
 
     def _slot(self, token: int) -> int:
         slot = self._slots.setdefault(token, len(self.ids))

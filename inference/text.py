@@ -6,6 +6,7 @@ before. So a short window of tokens is decoded again with each new one, and what
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import re
@@ -44,6 +45,12 @@ class Detokenizer:
         self._cut = len(self._window) if whole else 0  # tokens up to the last whole character
         self._base = text if whole else ""  # their text
         self._text_before = text
+
+    def fork(self) -> Detokenizer:
+        """Another that goes on from here, apart from this one."""
+        other = copy.copy(self)
+        other._window = list(self._window)
+        return other
 
     def push(self, token_id: int) -> str:
         """The text that is certain now and was not before; may be empty."""
@@ -161,6 +168,12 @@ class TextStream:
     @property
     def stopped(self) -> bool:
         return self._filter.stopped
+
+    def fork(self) -> TextStream:
+        """Another that goes on from here, apart from this one."""
+        other = copy.copy(self)
+        other._detokenizer, other._filter = self._detokenizer.fork(), copy.copy(self._filter)
+        return other
 
     def push(self, token_id: int) -> str:
         if self.stopped:

@@ -204,10 +204,14 @@ class Intervention(Wire):
     Name a stored vector by `vector_id` with the `layers` to use, give `directions` themselves, or name a `feature`.
     Several interventions on one layer act in the order given.
 
-    A feature acts at its SAE's site, with decoder row d and activation a; the SAE's error stays untouched.
+    A feature acts at its SAE's site, with decoder row d and activation a; the SAE's error stays untouched. Where an SAE
+    scales each token that it reads, a change of a is worth as much as that scale makes it.
     add: h + strength * d. clamp: h + (strength - a) * d, floor and cap likewise where a is smaller, or larger.
     ablate: h - strength * a * d. Unit `max` counts in the largest activation that was seen of the feature; `relative`,
     for add alone, in residual norms along d made unit. Other operations are refused.
+    Features of one source that follow one another at a site are set at once: each reads a from the residual as it was
+    before the first of them, as if the latents were set and decoded together. A vector between them, a feature that was
+    named already, and `norm_preserving` begin a new reading.
     """
 
     operation: Operation = "add"
@@ -457,6 +461,9 @@ class AppliedIntervention(Wire):
     norm_preserving: bool = False
     schedule: Schedule | None = None
     condition: AppliedCondition | None = None
+    feature: FeatureRef | None = None
+    activation: float | None = None  # mean over touched tokens before the edit, where the edit read it
+    watch: str | None = None  # the name of the watch that it belongs to
 
 
 @dataclass(frozen=True)
@@ -875,6 +882,8 @@ JobRequest = (
     | ImportVector
     | Score
     | Divergence
+    | FitDetector
+    | ReadProbes
 )
 JOB_REQUESTS: dict[str, type[JobRequest]] = {cls.kind: cls for cls in get_args(JobRequest)}
 
@@ -903,11 +912,22 @@ class Result(Wire):
 
 def named_vectors(request: GenerationRequest | JobRequest) -> list[str]:
     """The ids of stored vectors that a request needs, each once."""
-    own = getattr(request, "interventions", ())
-    items = request.items if isinstance(request, Score) else ()
-    every = (*own, *(i for item in items for i in item.interventions))
     listed = request.vector_ids if isinstance(request, CombineVectors | CompareVectors) else ()
-    return sorted({*listed, *(id for i in every for id in i.vector_ids)})
+    return sorted({*listed, *(id for i in _interventions(request) for id in i.vector_ids)})
+
+
+def named_sources(request: GenerationRequest | JobRequest) -> list[str]:
+    """The ids of the autoencoders whose features a request steers, each once."""
+    return sorted({i.feature.source for i in _interventions(request) if i.feature is not None})
+
+
+def _interventions(request: GenerationRequest | JobRequest) -> list[Intervention]:
+    found = list(getattr(request, "interventions", ()))
+    if isinstance(request, Score):
+        found += [i for item in request.items for i in item.interventions]
+    if isinstance(request, GenerationRequest):
+        found += [i for watch in request.watches for i in watch.interventions]
+    return found
 
 
 def spare_vectors(request: GenerationRequest | JobRequest) -> frozenset[str]:

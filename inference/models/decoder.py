@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from inference.cache import KVCache
@@ -127,10 +128,18 @@ def steer(native: Any, index: int, x: Tensor, delta: Tensor | None, bank: Bank |
             x += delta[: len(x)]
             delta = None
         bank.observe(site, x[:, None])
-    stacked = bank.read, bank.write, bank.numbers, bank.share, bank.before, bank.after, bank.dose
-    forms = bank.forms[site]
-    longer = forms.second, forms.rank, forms.map_read, forms.map_write, forms.map_bias
+    forms, share, edited = bank.forms[site], bank.share, None
+    if forms.whole_rows is not None:  # these rows need a whole encoder; their neighbours keep to the kernel
+        if delta is not None:
+            x += delta[: len(x)]
+            delta = None
+        edited = bank.edit(site, x[:, None])[:, 0]
+        share = torch.where(forms.whole_rows[:, None], 0.0, share)
+    stacked = bank.read, bank.write, bank.numbers, share, bank.before, bank.after, bank.dose, bank.active
+    longer = forms.encoder, forms.second, forms.rank, forms.map_read, forms.map_write, forms.map_bias
     native.steer(site, bank.read.shape[1], *x.shape, x, delta, *stacked, *longer)
+    if edited is not None and forms.whole_rows is not None:
+        x.copy_(torch.where(forms.whole_rows[:, None], edited, x))
     return True
 
 

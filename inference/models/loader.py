@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,9 @@ from inference.models.linear import pack_linears
 from inference.models.reader import PaddedReader, Reader, SharingReader
 from inference.text import Vocabulary
 from inference.types import Message
+
+if TYPE_CHECKING:
+    from inference.saes.sources import Sources
 
 DEFAULT_ID = "SmolLM2-135M-Instruct"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
@@ -60,6 +63,7 @@ class LoadedModel:
         self.cache_bytes_per_token = _cache_bytes_per_token(config, self.n_layers, self.dtype)
         self.load_seconds = 0.0
         self.source = ""  # what from_pretrained takes
+        self.sources: Sources | None = None  # the autoencoders that read it; the engine sets them
 
     @property
     def has_chat_template(self) -> bool:

@@ -13,8 +13,8 @@
 #define KEYS 64        /* keys that one round of attention reads */
 #define MAX_GROUPS 16  /* query heads that share a key head */
 #define MAX_WIDTH 256  /* of a head */
-#define NUMBERS 8      /* those of an edit, and its forms: as in interventions.py */
-enum { PLAIN, ROTATION, MAP };
+#define NUMBERS 12     /* those of an edit, and its forms: as in interventions.py */
+enum { PLAIN, ROTATION, MAP, LATENT };
 #define FEW 4          /* rows below which a second thread costs more than it brings */
 
 static inline float from_float32(float x) { return x; }
@@ -201,19 +201,26 @@ static inline void NAME(map_affinely)(int64_t rank, int64_t width, float *wide, 
     }
 }
 
+/* The activation of a latent whose product with the residual is z; n as the numbers of an edit. */
+static inline float NAME(activation)(float z, const float *n) {
+    float value = n[8] * z + n[9];
+    return z > n[10] && value > 0 ? value : 0;
+}
+
 /* x += delta (unless that is null), then the edits of one site of a bank, as its `apply`: see interventions.py.
    x, delta: [rows, width]; the next are those of the whole bank: read, write [sites, k, rows, width], numbers
-   [sites, k, rows, NUMBERS], and share, before, after, dose [sites, k, rows]; the last are this site's alone: second
-   [k, rows, width], map_read, map_write [k, rows, rank, width], map_bias [k, rows, rank], null where no row has one. */
+   [sites, k, rows, NUMBERS], and share, before, after, dose [sites, k, rows], active likewise or null where nothing is
+   read of an SAE; the last are this site's alone: encoder, second [k, rows, width], map_read, map_write
+   [k, rows, rank, width], map_bias [k, rows, rank], null where no row has one. */
 void NAME(steer)(int64_t site, int64_t k, int64_t rows, int64_t width, T *x, const T *delta, const float *read,
                  const float *write, const float *numbers, const float *share, float *before, float *after, float *dose,
-                 const float *second, int64_t rank, const float *map_read, const float *map_write,
+                 float *active, const float *encoder, const float *second, int64_t rank, const float *map_read, const float *map_write,
                  const float *map_bias) {
 #pragma omp parallel for if (rows > FEW)
     for (int64_t r = 0; r < rows; r++) {
         T *h = x + r * width;
-        float wide[width], was[width];
-        int steered = 0;
+        float wide[width], was[width], entry[encoder ? width : 1]; /* entry: h when the latest reading began */
+        int steered = 0, reading = 0;
         if (delta)
             for (int64_t i = 0; i < width; i++) h[i] = WRITE(READ(h[i]) + READ(delta[r * width + i]));
         for (int64_t e = 0; e < k; e++) {
@@ -222,13 +229,23 @@ void NAME(steer)(int64_t site, int64_t k, int64_t rows, int64_t width, T *x, con
             if (!steered++)
                 for (int64_t i = 0; i < width; i++) wide[i] = READ(h[i]);
             const float *u = read + at * width, *w = write + at * width, *n = numbers + NUMBERS * at;
-            int form = (int)n[6], keep = n[7] != 0, longer = form != PLAIN || keep;
+            int form = (int)n[6], keep = n[7] != 0, longer = form == ROTATION || form == MAP || keep;
+            if (encoder && n[11] != 0 && (int)n[11] != reading) {
+                memcpy(entry, wide, width * sizeof(float));
+                reading = (int)n[11];
+            }
             if (longer) memcpy(was, wide, width * sizeof(float));
             float along = 0;
             for (int64_t i = 0; i < width; i++) along += wide[i] * u[i];
             before[at] = along;
-            if (form == PLAIN) {
-                float factor = n[0] + n[1] * along;
+            if (form == PLAIN || form == LATENT) {
+                float value = along;
+                if (form == LATENT) {
+                    float z = 0;
+                    for (int64_t i = 0; i < width; i++) z += entry[i] * encoder[here * width + i];
+                    value = active[at] = NAME(activation)(z, n);
+                }
+                float factor = n[0] + n[1] * value;
                 factor = factor < n[2] ? n[2] : factor;
                 factor = factor > n[3] ? n[3] : factor;
                 factor *= share[at];

@@ -19,6 +19,7 @@ import torch
 
 from inference.engine import Emit, Engine, Limits
 from inference.models.loader import DEFAULT_ID, load
+from inference.saes.sources import Sources
 from inference.serving.refusals import check_command, draining, not_served, nothing_loaded
 from inference.store import Vectors
 from inference.types import TERMINAL, Command, Event, GenerationRequest, JobRequest, ModelInfo, WorkerState
@@ -39,9 +40,11 @@ class ModelHost:
         cache_dir: Path,
         dtype: str = "auto",
         limits: Limits = Limits(),
+        sources: Sources | None = None,
         drain_seconds: float = DRAIN_SECONDS,
     ):
         self._vectors, self._cache_dir, self._dtype, self._limits = vectors, cache_dir, dtype, limits
+        self._sources = sources or Sources()
         self._drain_seconds = drain_seconds
         self._changed = threading.Condition()  # guards the three below
         self._open = 0  # requests that have not ended
@@ -158,7 +161,11 @@ class ModelHost:
     def _start(self, name: str) -> Engine:
         cache, dtype = self._cache_dir, self._dtype
         return Engine(
-            lambda: load(name, cache_dir=cache, dtype=dtype), self._vectors, name=id_of(name), limits=self._limits
+            lambda: load(name, cache_dir=cache, dtype=dtype),
+            self._vectors,
+            name=id_of(name),
+            limits=self._limits,
+            sources=self._sources,
         )
 
     def _retire(self, seconds: float) -> None:
@@ -173,6 +180,7 @@ class ModelHost:
         with self._changed:
             self._engine = None
         del engine
+        self._sources.clear()
         free_memory()
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from inference.engine import Engine
 from inference.errors import EngineFault, InferenceError
 from inference.logs import cause
+from inference.saes.settings import sources_from
 from inference.serving import link
 from inference.serving.host import DRAIN_SECONDS, ModelHost, memory_bytes
 from inference.serving.leases import Leases
@@ -66,7 +67,9 @@ class Node:
         self._vectors = RedisVectors(self._redis, url)
         self._outbox = Outbox(url, self.id)
         self._leases = Leases(self._redis, self.id)
-        self.host = ModelHost(model, vectors=self._vectors, cache_dir=data_dir / "models", dtype=dtype)
+        self.host = ModelHost(
+            model, vectors=self._vectors, cache_dir=data_dir / "models", dtype=dtype, sources=sources_from(data_dir)
+        )
         self._pulse = Pulse()
         self._started = time.time()
         self._wake = threading.Event()

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 from inference.engine import Engine, Limits
 from inference.errors import InferenceError
+from inference.saes.settings import sources_from
 from inference.serving.host import ModelHost, memory_bytes
 from inference.serving.refusals import as_served, check_command, pick, worker_not_found
 from inference.store import VectorStore
@@ -60,7 +61,14 @@ class InProcess:
 
     def __init__(self, name: str, *, data_dir: Path, dtype: str = "auto", limits: Limits = Limits()):
         self.vectors = VectorStore(data_dir / "vectors")
-        self.host = ModelHost(name, vectors=self.vectors, cache_dir=data_dir / "models", dtype=dtype, limits=limits)
+        self.host = ModelHost(
+            name,
+            vectors=self.vectors,
+            cache_dir=data_dir / "models",
+            dtype=dtype,
+            limits=limits,
+            sources=sources_from(data_dir),
+        )
         self._started = time.time()
         self._couriers: WeakKeyDictionary[asyncio.AbstractEventLoop, Courier] = WeakKeyDictionary()
 

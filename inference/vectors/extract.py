@@ -67,9 +67,9 @@ def create_vector(model: LoadedModel, job: CreateVector) -> Iterator[Progress | 
         for found in measure(job.method, pos, neg):
             done = texts + index + (found is not None)
             yield Progress(job.id, next(seq), done, total, f"Measured layer {layer}", 0.0 if found else None)
-        built.append(_layer(pooler, index, found))
+        built.append(layer_of(pooler, index, found))
 
-    vector = _assemble(model, job, pooler, built)
+    vector = assemble(model, job, pooler, built)
     warnings = [doubt.wire() for doubt in doubts(job.pairs)]
     yield Result(job.id, next(seq), {"vector": summary(vector), "data": dump(vector), "warnings": warnings})
 
@@ -190,7 +190,7 @@ class Layer:
     facts: dict[str, Any]
 
 
-def _layer(pooler: Pooler, index: int, found: Measured | None) -> Layer:
+def layer_of(pooler: Pooler, index: int, found: Measured | None) -> Layer:
     assert found is not None
     layer, values = pooler.layers[index], found.values
     if not values.any():
@@ -213,7 +213,7 @@ def _layer(pooler: Pooler, index: int, found: Measured | None) -> Layer:
     return Layer(Direction(Site(layer), values), stat, float(negatives @ values / norm), found.facts)
 
 
-def _assemble(model: LoadedModel, job: CreateVector, pooler: Pooler, built: Sequence[Layer]) -> SteeringVector:
+def assemble(model: LoadedModel, job: CreateVector, pooler: Pooler, built: Sequence[Layer]) -> SteeringVector:
     measured = tuple(layer.stat for layer in built)
     advice = recommend(measured, model.n_layers, measured=len(job.pairs) >= FEWEST)
     return seal(

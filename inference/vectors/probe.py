@@ -28,15 +28,30 @@ def logistic(pos: np.ndarray, neg: np.ndarray, c: float = 1e-2) -> np.ndarray:
     return (direction * abs(gap @ direction)).astype(np.float32)
 
 
+def reading(pos: np.ndarray, neg: np.ndarray, c: float = 1e-2) -> tuple[np.ndarray, float]:
+    """The same regression as what it reads: (w / sigma, bias), whose score of a raw activation is its log-odds."""
+    both = np.concatenate([pos, neg]).astype(np.float64)
+    mean, sigma = both.mean(axis=0), both.std(axis=0)
+    sigma[sigma == 0] = 1.0
+    w, intercept = fitted((both - mean) / sigma, len(pos), c)
+    return w / sigma, float(intercept - mean @ (w / sigma))
+
+
 def weights(rows: np.ndarray, positives: int, c: float) -> np.ndarray:
-    """float64[d], for rows [n, d] of which the first `positives` are positive. Newton's method.
+    """The weights alone of `fitted`."""
+    return fitted(rows, positives, c)[0]
+
+
+def fitted(rows: np.ndarray, positives: int, c: float) -> tuple[np.ndarray, float]:
+    """Weights float64[d] and intercept, for rows [n, d] of which the first `positives` are positive. Newton's method.
 
     The best weights lie in the span of the rows, so that with fewer rows than dimensions the problem is of their size.
     """
     n, d = rows.shape
     if n < d:
         basis, triangle = np.linalg.qr(rows.T)
-        return basis @ weights(triangle.T, positives, c)
+        inner, intercept = fitted(triangle.T, positives, c)
+        return basis @ inner, intercept
     x = np.column_stack([rows, np.ones(n)])
     sign = np.where(np.arange(n) < positives, 1.0, -1.0)
     penalty = np.append(np.full(d, 1 / c), 1e-12)  # a trace on the intercept keeps the system solvable
@@ -55,7 +70,7 @@ def weights(rows: np.ndarray, positives: int, c: float) -> np.ndarray:
         if loss - after <= TOLERANCE * max(loss, 1e-12):
             break
         loss = after
-    return w[:-1]
+    return w[:-1], float(w[-1])
 
 
 def _loss(w: np.ndarray, x: np.ndarray, sign: np.ndarray, penalty: np.ndarray) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from inference.edits import compile_intervention
+from inference.edits import TALLIES, compile_intervention
 from inference.errors import InvalidRequest
 from inference.interventions import Bank, Step
 from inference.models.decoder import steer
@@ -219,7 +219,7 @@ def test_a_step_of_many_operations_side_by_side_equals_the_formulas(native, keep
         bank.settle()
         results.append((x, [row[0].applied() for row in rows[::2]]))
         for row in rows[::2]:
-            row[0].tally = [0.0] * 7
+            row[0].tally = [0.0] * TALLIES
         assert torch.equal(x[1::2], (start + delta)[1::2]), "rows without steering are what they were, bit for bit"
         for r, ((v, operation, source), applied) in enumerate(zip(made, results[-1][1], strict=True)):
             old = h[2 * r : 2 * r + 1]
