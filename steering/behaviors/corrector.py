@@ -52,4 +52,9 @@ def check_corrector(corrector: Corrector) -> None:
         "What a behavior steers with is switched on by its detector. Remove the other condition, or the switch.",
     )
     need(1 <= corrector.span <= MOST_SPAN, "span", f"1 to {MOST_SPAN} tokens can be written again at a time.")
+    need(
+        corrector.action != "regenerate" or not corrector.reads_prompt,
+        "prompt_not_written",
+        "A prompt cannot be written again. Let it read only what the model writes, or choose another action.",
+    )
     need(1 <= corrector.attempts <= MOST_ATTEMPTS, "attempts", f"A span is tried 1 to {MOST_ATTEMPTS} times.")

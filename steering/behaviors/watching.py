@@ -15,6 +15,26 @@ from steering.refusals import need
 from steering.vectors.uses import resolve_uses
 
 MAX_BEHAVIORS = 8  # in one request
+MAX_FULL_NAME = 200
+
+
+def check_names(names: tuple[str, ...], force: tuple[str, ...], where: str) -> None:
+    """What needs no database and no model; `where` goes into the sentence: "lane C". Raises InvalidRequest."""
+    need(
+        len(names) <= MAX_BEHAVIORS and len(force) <= MAX_BEHAVIORS,
+        "behavior_count",
+        f"{len(names)} behaviors are chosen in {where}; {MAX_BEHAVIORS} is the most. Remove some.",
+    )
+    need(
+        all(0 < len(name) <= MAX_FULL_NAME for name in (*names, *force)),
+        "behavior_name",
+        f"A name in {where} is none of a behavior: it is empty or too long. Pick one from the list.",
+    )
+    need(
+        set(force) <= set(names),
+        "force_unwatched",
+        f"In {where} the steering of a behavior is forced that is not chosen there. Choose it too.",
+    )
 
 
 @dataclass(frozen=True)

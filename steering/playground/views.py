@@ -45,10 +45,13 @@ def welcome(request: HttpRequest) -> HttpResponse:
 def home(request: HttpRequest) -> HttpResponse:
     """An empty playground. ?prompt= is a draft.
 
-    ?vector= puts a vector into lane C, ?preset= a preset into lane B, ?from= takes the lanes of a run.
+    ?vector= puts a vector into lane C, ?preset= a preset into lane B, ?behavior= a behavior, ?from= takes the lanes of a
+    run.
     """
     if "preset" in request.GET:
         return _with_preset(request)
+    if "behavior" in request.GET:
+        return _with_behavior(request)
     like = _named(Run.objects.owned_by(request.user), request.GET.get("from"))
     vector = _named(Vector.objects.visible_to(request.user), request.GET.get("vector"))
     found = served(request, like.settings.get("model", "") if like else vector.model_id if vector else "")

@@ -1,6 +1,7 @@
 // One lane's answer: text that grows by tokens, the marks in it, and the facts at its foot.
 //
 // Tokens wait in a queue and reach the page once per animation frame, each as a text node in a span of its own.
+import { firedClass, firedLine } from './behaviors.js';
 import { diff } from './diff.js';
 import { copy, el, figure, icon, iconButton, laneClass } from './dom.js';
 import { drawReceipt } from './receipt.js';
@@ -10,7 +11,7 @@ import { toast } from '../base.js';
 const STEPS = [-0.5, -1.5, -3, -5]; // nats: the borders of the four tints
 const BURST_MS = 250; // what comes at once after a reload says nothing about the speed of writing
 const ENDS = {
-  stop: 'Stopped by itself', length: 'Reached the most new tokens', cancelled: 'Stopped by you; the text so far is kept',
+  stop: 'Stopped by itself', watch: 'Stopped by a behavior', length: 'Reached the most new tokens', cancelled: 'Stopped by you; the text so far is kept',
 };
 
 export class Answer {
@@ -83,7 +84,7 @@ export class Answer {
     if (event.t === 'started') this.#start(event);
     else if (event.t === 'token') this.#append(event);
     else if (event.t === 'scored') this.#score(event);
-    else if (event.t === 'fired') this.firings.push(...event.firings);
+    else if (event.t === 'fired') this.#fire(event.firings);
     else this.#end(event);
     this.page.changed(this.lane);
   }
@@ -99,6 +100,19 @@ export class Answer {
   #score({ start, values }) {
     values.forEach((scores, i) => { this.scores[start + i] = scores; });
   }
+
+  /** A token fires after it was written, or before it is shown where it was held back. */
+  #fire(firings) {
+    this.firings.push(...firings);
+    for (const { position } of firings) {
+      const index = position - this.prompt_tokens;
+      if (this.#spans[index]) this.#spans[index].className = this.#classOf(index);
+    }
+  }
+
+  firingsAt(index) { return this.firings.filter(firing => firing.position - this.prompt_tokens === index); }
+
+  #classOf(index) { return `t ${tint(this.tokens[index], this.page.colour)}${firedClass(this.firingsAt(index))}`; }
 
   /** What was read at token `index` of the answer: one value per watch, or null while it is not known. */
   scoresOf(index) { return this.scores[this.prompt_tokens + index] ?? null; }
@@ -143,7 +157,7 @@ export class Answer {
   }
 
   #span(token, index) {
-    const span = el('span', { class: `t ${tint(token, this.page.colour)}`, 'data-i': index, tabindex: index === 0 ? '0' : '-1' });
+    const span = el('span', { class: this.#classOf(index), 'data-i': index, tabindex: index === 0 ? '0' : '-1' });
     span.textContent = token.s;
     this.#spans.push(span);
     return span;
@@ -160,7 +174,7 @@ export class Answer {
   // ---- reading ----
 
   recolour() {
-    this.#spans.forEach((span, i) => { span.className = `t ${tint(this.tokens[i], this.page.colour)}`; });
+    this.#spans.forEach((span, i) => { span.className = this.#classOf(i); });
   }
 
   /** Show the words that differ from `reference()`, a text; null shows the plain answer. */
@@ -208,6 +222,7 @@ export class Answer {
     this.out.querySelector('[aria-describedby]')?.removeAttribute('aria-describedby');
     span.setAttribute('aria-describedby', this.strip.id);
     drawStrip(this.strip, this.tokens[index], index + 1);
+    this.strip.append(...firedLine(this.firingsAt(index)));
   }
 
   #walk(event) {
@@ -229,7 +244,8 @@ export class Answer {
   drawReceipt() {
     if (!this.ended?.receipt) return;
     const open = this.receipt.querySelector('details')?.open ?? false;
-    this.receipt.replaceChildren(drawReceipt(this.ended.receipt, { open, name: this.page.nameOf, systemPrompt: this.lane.system_prompt }));
+    this.receipt.replaceChildren(drawReceipt(this.ended.receipt, { open, name: this.page.nameOf, systemPrompt: this.lane.system_prompt, promptTokens: this.prompt_tokens,
+      watched: this.watches.filter(name => this.page.behaviorOf(name)) }));
   }
 
   #drawBar(event) {

@@ -1,7 +1,7 @@
 // The vectors a lane may use, by id and by content, and the presets that may be loaded into one.
 export async function loadLibrary() {
-  const [{ vectors }, { presets, lent }] = await Promise.all([read('/vectors/library.json', 'vectors'), loadPresets()]);
-  return new Library(vectors, presets, lent);
+  const [{ vectors }, { presets, lent }, { behaviors }] = await Promise.all([read('/vectors/library.json', 'vectors'), loadPresets(), read('/behaviors/library.json', 'behaviors')]);
+  return new Library(vectors, presets, lent, behaviors);
 }
 
 /** { presets, lent }: `lent` are vectors of others, which act through their presets and are in nobody else's list. */
@@ -14,9 +14,9 @@ async function read(url, what) {
 }
 
 export class Library {
-  constructor(vectors, presets = [], lent = []) {
+  constructor(vectors, presets = [], lent = [], behaviors = []) {
     const known = [...lent, ...vectors];
-    Object.assign(this, { all: vectors, presets });
+    Object.assign(this, { all: vectors, presets, behaviors });
     this.byId = new Map(known.map(vector => [vector.id, vector]));
     this.byContent = new Map(known.map(vector => [vector.content_id, vector]));
   }

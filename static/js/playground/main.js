@@ -2,6 +2,7 @@
 import { register } from '../shortcuts.js';
 import { toast } from '../base.js';
 import { Banner } from './banner.js';
+import { BehaviorPicker } from './behaviors.js';
 import { Board } from './board.js';
 import { Composer } from './composer.js';
 import { Connection } from './connection.js';
@@ -29,6 +30,7 @@ class Playground {
     this.title = new Title();
     this.picker = new VectorPicker(library.all);
     this.presets = new PresetPicker(library);
+    this.behaviors = new BehaviorPicker(library);
     this.keeper = new SavePreset(library);
     this.choice = new ModelChoice(data, library, model => this.#modelChosen(model));
     this.previews = new Previews(this.connection, (key, preview) => this.#showPreview(key, preview));
@@ -59,6 +61,7 @@ class Playground {
 
   nameOf = contentId => this.library.nameOf(contentId);
   vectorOf = id => this.library.byId.get(id);
+  behaviorOf = name => this.library.behaviors.find(behavior => behavior.name === name);
   isFirst = key => this.settings.lanes[0]?.key === key;
   drawn = lane => this.board?.drawn(lane);
   changed = lane => (typeof lane === 'string' ? this.#laneChanged(lane) : this.board.changed(lane));
@@ -90,6 +93,17 @@ class Playground {
       head.draw();
       this.board.changed(lane);
       this.#preview(key, false);
+    });
+  }
+
+  addBehavior(key) {
+    const { behaviors } = this.board.lane(key);
+    this.behaviors.ask(behavior => {
+      if (!behaviors.includes(behavior.name)) behaviors.push(behavior.name);
+      this.board.heads.get(key).draw();
+      this.changed(key);
+      this.#opener(key).focus();
+      this.#say(`Lane ${key} watches for ${behavior.name}.`);
     });
   }
 
