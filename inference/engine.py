@@ -26,6 +26,10 @@ from inference.evaluation import Find, diverge, score
 from inference.models.loader import LoadedModel
 from inference.prepare import Prepared, prepare
 from inference.probing import read_probes
+from inference.saes.corpus import index_corpus
+from inference.saes.describing import describe_feature
+from inference.saes.reading import read_features
+from inference.saes.searching import search_features
 from inference.saes.sources import Sources
 from inference.sampling import NO_TOKEN
 from inference.store import Vectors
@@ -35,6 +39,7 @@ from inference.types import (
     CombineVectors,
     CompareVectors,
     CreateVector,
+    DescribeFeature,
     Divergence,
     Event,
     Failed,
@@ -45,17 +50,20 @@ from inference.types import (
     Forecast,
     GenerationRequest,
     ImportVector,
+    IndexCorpus,
     JobRequest,
     ModelInfo,
     OptimiseVector,
     Progress,
     PromptRead,
     PromptToken,
+    ReadFeatures,
     ReadProbes,
     Receipt,
     Result,
     Score,
     Scored,
+    SearchFeatures,
     Started,
     SteeringVector,
     Token,
@@ -88,6 +96,10 @@ STEERED_JOBS: dict[type, Callable[[LoadedModel, Any, Find], Iterator[Progress | 
     CompareVectors: compare_vectors,
 }
 SOURCE_JOBS: dict[type, Callable[[LoadedModel, Any, Sources], Iterator[Progress | Result]]] = {
+    ReadFeatures: read_features,
+    DescribeFeature: describe_feature,
+    SearchFeatures: search_features,
+    IndexCorpus: index_corpus,
     FitDetector: fit_detector,
     ReadProbes: read_probes,
 }

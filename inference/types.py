@@ -882,6 +882,10 @@ JobRequest = (
     | ImportVector
     | Score
     | Divergence
+    | ReadFeatures
+    | DescribeFeature
+    | SearchFeatures
+    | IndexCorpus
     | FitDetector
     | ReadProbes
 )

@@ -35,6 +35,7 @@ LIGHT = {
     "inference.choices",
     "inference.interchange",
     "inference.judging",
+    "inference.naming",
     "inference.persona",
     "inference.statistics",
 }

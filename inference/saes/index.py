@@ -22,6 +22,8 @@ from inference.errors import InvalidRequest
 
 INDEX = "corpus.safetensors"
 KEY = "steerboard"
+CONTEXTS = 20  # per feature, fewer where it has very many features
+MOST_SHARES = 2**28  # bytes
 BEFORE, AFTER = 15, 8  # tokens around the largest that are kept
 WINDOW = BEFORE + 1 + AFTER
 LOWEST = -12  # log2 of the first edge of histograms

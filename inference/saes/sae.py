@@ -197,11 +197,15 @@ class Sae:
         """What the SAE does not explain: target - reconstruction. `target` is a transcoder's output site."""
         if target is None and self.transcoder:
             raise ValueError("a transcoder's error needs the activation at its output")
-        wanted = self._centre((h if target is None else target).to(self.dtype), self.target)
+        wanted = self.wanted(h if target is None else target)
         if self.context:
             assert self.whole is not None
             return wanted - self._whole(self.whole, h)
         return wanted - self.decode(self.encode(h), h)
+
+    def wanted(self, target: Tensor) -> Tensor:
+        """The activation at the target's site as the SAE means to reconstruct it."""
+        return self._centre(target.to(self.dtype), self.target)
 
     @property
     def needs_all(self) -> bool:

@@ -46,7 +46,7 @@ def _mail_alone(alert: Alert) -> None:
 
 
 def mail(alert: Alert) -> bool:
-    """Send it, once: whoever marks the alert as mailed sends it. False where that was another, or where no mail could be sent."""
+    """Send it, once: whoever marks the alert as mailed does. False where that was another, or no mail could be sent."""
     if not Alert.objects.filter(pk=alert.pk, mailed_at=None).update(mailed_at=timezone.now()):
         return False
     behavior = alert.behavior

@@ -91,6 +91,7 @@ def _facts(behavior: Behavior, user: Any, model: ModelInfo) -> dict[str, Any]:
     return {
         "id": str(behavior.pk),
         "name": name_for(user, behavior),
+        "full_name": behavior.full_name,
         "title": str(behavior),
         "description": behavior.description,
         "direction": behavior.direction,

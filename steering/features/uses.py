@@ -30,3 +30,8 @@ def _watch(ref: FeatureRef, model: ModelInfo) -> Watch:
 
 def name_of(ref: FeatureRef) -> str:
     return f"{ref.source}/{ref.index}"
+
+
+def layer_in_id(source: str) -> int:
+    """The layer with which every source's id begins."""
+    return int(source.partition("-")[0]) if source.partition("-")[0].isdecimal() else 0

@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from inference.types import SamplingParams
+from inference.types import FeatureRef, SamplingParams
+from steering.behaviors.models import Behavior
+from steering.features.uses import MAX_WATCHED
 from steering.playground.models import LaneOutput, Run
 from steering.playground.schema import (
     LANE_KEYS,
     MAX_CHARS,
     MAX_LANES,
     Lane,
+    Mode,
     RunSettings,
     default_lanes,
     default_sampling,
@@ -21,13 +24,15 @@ from steering.presets.models import Preset
 from steering.presets.sampling import MAX_TOKENS
 from steering.presets.words import example_of
 from steering.vectors.models import Vector
-from steering.vectors.uses import MAX_USES
+from steering.vectors.uses import MAX_USES, VectorUse
 from steering.workers.choice import Served
+from steering.workers.sources import check_feature
 
 LIMITS = {
     "lanes": MAX_LANES,
     "keys": LANE_KEYS,
     "interventions": MAX_USES,
+    "watched": MAX_WATCHED,
     "max_tokens": MAX_TOKENS,
     "chars": MAX_CHARS,
 }
@@ -47,9 +52,39 @@ def preset_page(served: Served, preset: Preset, draft: str) -> dict[str, Any]:
     content = preset.parsed
     base, _, steered = default_lanes()
     lane = Lane("B", preset.name, steered.colour, content.system_prompt, content.uses)
+    lane = dataclasses.replace(
+        lane,
+        behaviors=content.behaviors,
+        auto_correct=content.auto_correct,
+        force_steering=content.force_steering,
+    )
     sampling = SamplingParams.from_wire(default_sampling().to_wire() | content.sampling)
     mode = example_of(preset)[0] if _chats(served) else "completion"
     settings = RunSettings(mode=mode, lanes=(base, lane), sampling=sampling, model=served.name)
+    return _page(served, settings) | {"draft": draft[:MAX_CHARS], "run": None, "turns": []}
+
+
+def feature_page(served: Served, ref: FeatureRef, draft: str) -> dict[str, Any]:
+    """A page on which nothing has run: base, and a feature beside it, which both lanes watch.
+
+    It begins with its own maximum, or with a part of the residual where nobody knows that. Raises as `check_feature`.
+    """
+    indexed = check_feature(served.model, ref).indexed
+    strength, unit = (1.0, "max") if indexed else (0.3, "relative")
+    base, _, steered = default_lanes()
+    use = VectorUse(feature=ref, strength=strength, unit=unit)  # type: ignore[arg-type]
+    lane = Lane("B", "Steered", steered.colour, interventions=(use,))
+    mode: Mode = "chat" if _chats(served) else "completion"
+    settings = RunSettings(mode=mode, lanes=(base, lane), model=served.name, watched=(ref,))
+    return _page(served, settings) | {"draft": draft[:MAX_CHARS], "run": None, "turns": []}
+
+
+def behavior_page(served: Served, behavior: Behavior, name: str, draft: str) -> dict[str, Any]:
+    """A page on which nothing has run: base, and beside it the same model watched for a behavior."""
+    base, _, steered = default_lanes()
+    lane = Lane("B", behavior.name, steered.colour, behaviors=(name,))
+    mode: Mode = "chat" if _chats(served) else "completion"
+    settings = RunSettings(mode=mode, lanes=(base, lane), model=served.name)
     return _page(served, settings) | {"draft": draft[:MAX_CHARS], "run": None, "turns": []}
 
 

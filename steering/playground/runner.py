@@ -282,7 +282,7 @@ async def preview(user: Any, message: PreviewMessage) -> AsyncIterator[str]:
     short = dataclasses.replace(settings.sampling, max_tokens=count, logprobs=False, top_logprobs=0)
     if short.seed is None:
         short = dataclasses.replace(short, temperature=0.0)
-    settings = dataclasses.replace(settings, sampling=short)
+    settings = dataclasses.replace(settings, sampling=short, watched=())
     model = await _describe(client, settings.model)
     await database_sync_to_async(admission.refuse_if_spent)(Principal(user))
     lane = await database_sync_to_async(_plan_preview)(user, message, settings, model)

@@ -11,7 +11,10 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
 from inference.errors import InvalidRequest
+from inference.types import FeatureRef
 from steering import gateway
+from steering.behaviors import library as behaviors
+from steering.behaviors.watching import name_for
 from steering.datasets.models import Dataset
 from steering.playground import pages, runner
 from steering.playground.library import run_delete, run_rename
@@ -45,13 +48,15 @@ def welcome(request: HttpRequest) -> HttpResponse:
 def home(request: HttpRequest) -> HttpResponse:
     """An empty playground. ?prompt= is a draft.
 
-    ?vector= puts a vector into lane C, ?preset= a preset into lane B, ?behavior= a behavior, ?from= takes the lanes of a
-    run.
+    ?vector= puts a vector into lane C, ?preset= a preset into lane B, ?behavior= a behavior, ?feature=<source>/<index> a
+    feature; ?from= takes the lanes of a run.
     """
     if "preset" in request.GET:
         return _with_preset(request)
     if "behavior" in request.GET:
         return _with_behavior(request)
+    if "feature" in request.GET:
+        return _with_feature(request)
     like = _named(Run.objects.owned_by(request.user), request.GET.get("from"))
     vector = _named(Vector.objects.visible_to(request.user), request.GET.get("vector"))
     found = served(request, like.settings.get("model", "") if like else vector.model_id if vector else "")
@@ -64,6 +69,22 @@ def home(request: HttpRequest) -> HttpResponse:
 def _with_preset(request: HttpRequest) -> HttpResponse:
     preset = _named(library.listed(request.user), request.GET["preset"] or "-")
     page = pages.preset_page(served(request, preset.model_id), preset, request.GET.get("prompt", ""))
+    return render(request, "playground/playground.html", {"page": page, "run": None})
+
+
+def _with_feature(request: HttpRequest) -> HttpResponse:
+    source, _, index = request.GET["feature"].rpartition("/")
+    if not source or not index.isdecimal() or len(index) > 9:
+        raise InvalidRequest("bad_feature", "This names no feature. Write ?feature=<source>/<index>, as its page does.")
+    found = served(request)
+    page = pages.feature_page(found, FeatureRef(source, int(index)), request.GET.get("prompt", ""))
+    return render(request, "playground/playground.html", {"page": page, "run": None})
+
+
+def _with_behavior(request: HttpRequest) -> HttpResponse:
+    behavior = _named(behaviors.listed(request.user), request.GET["behavior"] or "-")
+    found, name = served(request, behavior.model_id), name_for(request.user, behavior)
+    page = pages.behavior_page(found, behavior, name, request.GET.get("prompt", ""))
     return render(request, "playground/playground.html", {"page": page, "run": None})
 
 

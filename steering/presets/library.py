@@ -18,12 +18,15 @@ from django.db.models import Q, QuerySet
 
 from inference.errors import InvalidRequest, NotFound
 from inference.types import Intervention, ModelInfo
+from steering.behaviors import library as behaviors
+from steering.behaviors.models import Behavior
 from steering.naming import is_handle_of
 from steering.presets.content import PresetContent, check_content
 from steering.presets.models import Preset, PresetVector
 from steering.presets.names import SEPARATOR, check_name, check_version
 from steering.vectors.models import Vector
 from steering.vectors.uses import UseCondition, VectorUse, condition_layer, resolve_uses, vectors_of
+from steering.workers.sources import check_feature, steered_layer
 
 SHOWN = 12  # names in a sentence
 MAX_PRESETS = 500  # of one person
@@ -166,7 +169,7 @@ def save(
     resolve_uses(owner, content.uses, model)
     vectors = vectors_of(owner, content.uses)
     preset = Preset(owner=owner, name=name, version=version, model_id=model.id, description=description, shared=shared)
-    preset.content = _fixed(content, vectors).to_wire()
+    preset.content = _pinned(preset, _fixed(content, vectors, model)).to_wire()
     _leave_room(preset)
     try:
         with transaction.atomic():
@@ -190,15 +193,49 @@ def _refuse_lent(owner: Any, content: PresetContent) -> None:
         )
 
 
-def _fixed(content: PresetContent, vectors: dict[str, Vector]) -> PresetContent:
+def _fixed(content: PresetContent, vectors: dict[str, Vector], model: ModelInfo) -> PresetContent:
     """With every layer written down, so that what a version does never changes."""
-    uses = tuple(_with_layer(use, vectors) for use in content.uses)
+    uses = tuple(_with_layer(use, vectors, model) for use in content.uses)
     return dataclasses.replace(content, uses=uses)
 
 
-def _with_layer(use: VectorUse, vectors: dict[str, Vector]) -> VectorUse:
+def _pinned(preset: Preset, content: PresetContent) -> PresetContent:
+    """With every behavior named so that it means the same version to everyone. Raises as `behaviors.library.find`."""
+    if not content.behaviors:
+        return content
+    named = {name: behaviors.find(preset.owner, preset.model_id, name) for name in content.behaviors}
+    if preset.shared:
+        _refuse_private(preset, named.values())
+    return dataclasses.replace(
+        content,
+        behaviors=tuple(dict.fromkeys(named[name].full_name for name in content.behaviors)),
+        force_steering=tuple(dict.fromkeys(named[name].full_name for name in content.force_steering)),
+    )
+
+
+def _refuse_private(preset: Preset, used: Iterable[Behavior]) -> None:
+    private = [str(b) for b in used if not (b.shared or b.is_starter)]
+    if private:
+        raise InvalidRequest(
+            "behavior_private",
+            f"{preset} watches for {_some(private)}, which nobody else can use yet, so it would fail for them. Share "
+            "that first on its page.",
+        )
+
+
+def share(preset: Preset, shared: bool) -> None:
+    """Let everyone here use it, or end that, at once. Raises InvalidRequest("behavior_private")."""
+    if shared and preset.parsed.behaviors:
+        names = preset.parsed.behaviors
+        _refuse_private(preset, [behaviors.find(preset.owner, preset.model_id, name) for name in names])
+    preset.shared = shared
+    preset.save(update_fields=["shared"])
+
+
+def _with_layer(use: VectorUse, vectors: dict[str, Vector], model: ModelInfo) -> VectorUse:
     if use.feature is not None:  # it acts at its autoencoder's site, which does not change either
-        return dataclasses.replace(use, condition=_with_reading(use.condition, 0, None, vectors))
+        layer = steered_layer(check_feature(model, use.feature))
+        return dataclasses.replace(use, condition=_with_reading(use.condition, layer, None, vectors))
     vector = vectors[str(UUID(use.vector))]
     layer = vector.facts.layer if use.layer is None else use.layer
     if layer not in vector.facts.layers:
@@ -217,10 +254,8 @@ def _with_reading(
     if condition is None:
         return None
     read = vectors[str(UUID(condition.vector))] if condition.vector else own
-    if read is None or (own is None and condition.layer is None):
-        raise InvalidRequest(
-            "feature_condition", "The condition of a feature must name a vector and the layer at which it is read."
-        )
+    if read is None:
+        raise InvalidRequest("feature_condition", "The condition of a feature must name the vector it is read along.")
     return dataclasses.replace(condition, vector=str(read.pk), layer=condition_layer(condition, layer, read))
 
 

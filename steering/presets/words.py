@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from django.contrib.auth.models import AnonymousUser
+from django.urls import reverse
 
-from inference.types import Positions
+from inference.types import FeatureRef, Positions
 from steering.accounts.models import User
 from steering.datasets import starter_catalog
+from steering.features.labels import best_of_refs
+from steering.features.models import FeatureLabel
+from steering.features.uses import layer_in_id, name_of
 from steering.presets.models import Preset
 from steering.vectors.models import Vector
 from steering.vectors.uses import VectorUse
@@ -24,6 +28,13 @@ ACTS = {
     "floor": "raises the component along it where it is less",
     "affine": "sets the component along it, counted from negative (0) to positive (1)",
     "rotate": "turns the residual towards this angle from it, its length kept",
+}
+FEATURE_ACTS = {
+    "add": "adds its decoder direction",
+    "ablate": "removes its activation",
+    "clamp": "sets its activation",
+    "cap": "limits its activation",
+    "floor": "raises its activation where it is less",
 }
 SAMPLING = {
     "max_tokens": "Most new tokens",
@@ -59,7 +70,26 @@ class UseInWords:
 
 def uses_in_words(preset: Preset, reader: User | AnonymousUser) -> list[UseInWords]:
     vectors = {str(vector.pk): vector for vector in preset.vectors.all()}
-    return [_use(use, vectors, reader) for use in preset.parsed.uses if use.vector in vectors]
+    uses = preset.parsed.uses
+    labels = best_of_refs(reader, preset.model_id, [use.feature for use in uses if use.feature])
+    return [
+        _feature_use(use, use.feature, labels.get(use.feature), vectors) if use.feature else _use(use, vectors, reader)
+        for use in uses
+        if use.feature or use.vector in vectors
+    ]
+
+
+def _feature_use(use: VectorUse, ref: FeatureRef, label: FeatureLabel | None, vectors: dict[str, Vector]) -> UseInWords:
+    return UseInWords(
+        name=f"{label.text} ({name_of(ref)})" if label else f"feature {name_of(ref)}",
+        url=reverse("features:feature", args=[ref.source, ref.index]),
+        layer=layer_in_id(ref.source),
+        operation=use.operation,
+        acts=FEATURE_ACTS[use.operation],
+        strength=f"{use.strength:g}",
+        unit=_unit(use),
+        places=", ".join([places(use.positions), *details(use, vectors)]),
+    )
 
 
 def _use(use: VectorUse, vectors: dict[str, Vector], reader: User | AnonymousUser) -> UseInWords:
@@ -81,7 +111,7 @@ def _unit(use: VectorUse) -> str:
         return "°"
     if use.operation in ("ablate", "affine"):
         return ""
-    return {"relative": "×", "raw": " raw"}[use.unit]
+    return {"relative": "×", "raw": " raw", "max": " of its maximum"}[use.unit]
 
 
 def details(use: VectorUse, vectors: dict[str, Vector]) -> list[str]:

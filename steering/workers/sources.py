@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from inference.errors import InvalidRequest, NotFound
+from inference.errors import InvalidRequest, NotFound, Unavailable
 from inference.types import FeatureRef, ModelInfo, SourceInfo
 
 STEERABLE = ("resid_post", "resid_pre")  # sites of which every operation is exact
 
 
 def source_of(model: ModelInfo, id: str) -> SourceInfo:
-    """Raises NotFound("source_not_found"), InvalidRequest("source_unusable")."""
+    """Raises NotFound("source_not_found"), InvalidRequest("source_unusable"), Unavailable("model_loading")."""
+    if model.state == "loading":
+        raise Unavailable("model_loading", "The model is still loading. Try again in a moment.", retry_after=5)
     found = next((source for source in model.sources if source.id == id), None)
     if found is None:
         known = ", ".join(source.id for source in model.sources if not source.problem)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.guards.world import World
+from tests.steering.features import SOURCE
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 CALLERS = ("anonymous", "key", "stranger", "staff", "owner")  # the owner last: what they do may take the thing away
@@ -236,6 +237,21 @@ RULES: dict[str, Rule] = {
     "experiments:delete": own("experiment", "GET", "POST"),
     # features
     "features:home": page(),
+    "features:read": page("POST"),
+    "features:reading": own("reading"),
+    "features:reading-data": own("reading"),
+    "features:reading-more": own("reading", "POST"),
+    "features:search": page(),
+    "features:example": page("POST"),
+    "features:found": own("found"),
+    "features:go": page(),
+    "features:library": page(),
+    "features:source": page(source=SOURCE),
+    "features:index": for_staff("POST", source=SOURCE),
+    "features:feature": page(source=SOURCE, index="3"),
+    "features:facts": page(source=SOURCE, index="3"),
+    "features:label": page("POST", source=SOURCE, index="3"),
+    "features:propose": page("POST", source=SOURCE, index="3"),
     # behaviors
     "behaviors:list": page(),
     # human rating

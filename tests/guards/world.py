@@ -26,6 +26,8 @@ from steering.datasets.library import dataset_create
 from steering.datasets.models import Dataset, ImportDraft
 from steering.experiments import defaults
 from steering.experiments.models import Experiment, Measurement
+from steering.features import readings
+from steering.features.models import FeatureLabel
 from steering.jobs.models import Job
 from steering.playground.models import LaneOutput, Run
 from steering.presets import library as presets
@@ -36,6 +38,7 @@ from steering.vectors import builds
 from steering.vectors.models import Vector, VectorDraft
 from steering.vectors.uses import VectorUse
 from tests.fake_inference import FakeInference
+from tests.steering.features import SOURCE, a_source, description, reading
 from tests.steering.play import a_run, keep_vector
 from tests.steering.vector_files import file_of, make_vector
 
@@ -44,7 +47,20 @@ PAIRS = [Pair(f"Calm {n}.", f"Angry {n}!", "How are you?") for n in range(6)]
 FORECAST = {"dataset_name": "Moods", "dataset_version": 1, "pairs": 6}
 ASKED = DescribedPairs("", "cheerful").to_wire() | {"name": "Cheerful", "keep_as": "draft"}
 HANDLERS = {csrf: ClientHandler(enforce_csrf_checks=csrf) for csrf in (False, True)}  # middleware is loaded once
-OWNED: list[Any] = [Dataset, Vector, VectorDraft, Job, Run, Preset, Study, ImportDraft, ApiKey, Experiment, Measurement]
+OWNED: list[Any] = [
+    Dataset,
+    Vector,
+    VectorDraft,
+    Job,
+    Run,
+    Preset,
+    Study,
+    ImportDraft,
+    ApiKey,
+    Experiment,
+    Measurement,
+    FeatureLabel,
+]
 
 
 @dataclass(frozen=True)
@@ -72,6 +88,8 @@ class World:
     """Everything of `owner`'s, by the name that the matrix uses for it."""
 
     def __init__(self, fake: FakeInference):
+        fake.sources = (a_source(indexed=True),)
+        fake.payloads = {"read_features": reading(), "describe_feature": description(3)}
         self.owner = User.objects.create_user("owner@example.org", name="Mira")
         self.stranger = User.objects.create_user("stranger@example.org", name="Charlie")
         self.staff = User.objects.create_superuser("staff@example.org")
@@ -116,7 +134,15 @@ class World:
         about = {"vectors": [str(vector.pk)], "name": "x"}
         combination = Job.objects.create(owner=owner, kind="combine_vectors", title="Combine", request=about)
         comparison = Job.objects.create(owner=owner, kind="compare_vectors", title="Compare", request=about)
+        read = {"source": SOURCE, "text": "Hi", "model_id": _model(fake).id, "examples": ["Hi"], "others": []}
+        finished = {"owner": owner, "state": Job.State.SUCCEEDED, "request": read}
+        label = FeatureLabel.objects.create(
+            owner=owner, model_id=_model(fake).id, source=SOURCE, index=3, text="rivers", shared=False
+        )
         return {
+            "reading": Job.objects.create(kind=readings.READ, title="Read", result=reading(), **finished),
+            "found": Job.objects.create(kind=readings.SEARCH, title="Find", result={"found": []}, **finished),
+            "label": label,
             "vector": vector,
             "dataset": dataset,
             "run": run,

@@ -28,6 +28,7 @@ export class Advanced {
   constructor(intervention, vector, others, set) {
     Object.assign(this, { intervention, vector, others, set });
     this.name = vector?.name ?? 'this vector';
+    this.layer = intervention.layer ?? vector?.recommended_layer ?? 0; // of a feature: where its autoencoder reads
     this.said = el('span', { class: 'num' });
     this.rows = el('div', { class: 'more-rows' });
     const mark = icon('right');
@@ -65,17 +66,18 @@ export class Advanced {
   #condition() {
     const { condition } = this.intervention, label = `Condition of ${this.name}`;
     const when = this.#select(label, DECIDED, condition?.decided ?? 'none', value => this.#decide(value, label));
+    if (this.vector?.feature && !this.others.length) return [];
     if (!condition) return [this.#row('Steer', when)];
     const set = change => this.#change({ condition: { ...condition, ...change } });
     const read = this.others.find(v => v.id === condition.vector) ?? this.vector;
-    const layers = (read?.layers ?? []).filter(layer => condition.decided === 'prompt' || layer <= this.intervention.layer);
+    const layers = (read?.layers ?? []).filter(layer => condition.decided === 'prompt' || layer <= (this.intervention.layer ?? this.layer));
     const pooling = this.#select('Of the prompt', { mean: ['mean', 'over its tokens, special ones left out'], last: ['last token', ''] }, condition.pooling, value => set({ pooling: value }));
     return [
       this.#row('Steer', when, ...(condition.decided === 'prompt' ? [pooling] : [])),
       this.#row('has', this.#select('Measure of the condition', MEASURES, condition.measure, value => set({ measure: value, threshold: value === 'cosine' ? Math.min(1, Math.max(-1, condition.threshold)) : condition.threshold })), 'with',
-        this.#select('Vector of the condition', Object.fromEntries([['', ['this vector', '']], ...this.others.filter(v => v.id !== this.intervention.vector).map(v => [v.id, [v.name, '']])]), condition.vector ?? '', value => set({ vector: value, layer: null }))),
+        this.#select('Vector of the condition', Object.fromEntries([...(this.vector?.feature ? [] : [['', ['this vector', '']]]), ...this.others.filter(v => v.id !== this.intervention.vector).map(v => [v.id, [v.name, '']])]), condition.vector ?? '', value => set({ vector: value, layer: null }))),
       this.#row('at',
-        this.#select('Layer of the condition', Object.fromEntries([['', [condition.decided === 'token' ? `L${this.intervention.layer}` : `L${read?.recommended_layer ?? '?'}`, 'the usual one']], ...layers.map(l => [l, [`L${l}`, '']])]), condition.layer ?? '', value => set({ layer: value === '' ? null : Number(value) })),
+        this.#select('Layer of the condition', Object.fromEntries([['', [condition.decided === 'token' ? `L${this.intervention.layer ?? this.layer}` : `L${read?.recommended_layer ?? '?'}`, 'the usual one']], ...layers.map(l => [l, [`L${l}`, '']])]), condition.layer ?? '', value => set({ layer: value === '' ? null : Number(value) })),
         this.#select('Comparison', { above: ['above', ''], below: ['below', ''] }, condition.comparison, value => set({ comparison: value })),
         this.#number('Threshold', condition.threshold, condition.measure === 'cosine' ? { min: -1, max: 1, step: 0.01 } : { step: 'any' }, value => set({ threshold: value }))),
       el('p', { class: 'strength-note' }, condition.decided === 'prompt' ? 'Decided when the prompt has been read; the prompt itself stays unsteered. The receipt says the value.' : 'Decided at every token; the receipt says how many were left alone.'),
@@ -85,7 +87,8 @@ export class Advanced {
   #decide(decided, label) {
     if (decided === 'none') return this.#change({ condition: null }, label);
     const condition = { ...ALWAYS, ...this.intervention.condition, decided };
-    if (decided === 'token' && condition.layer !== null && condition.layer > this.intervention.layer) condition.layer = null;
+    if (this.vector?.feature) condition.vector ||= this.others[0].id;
+    if (decided === 'token' && condition.layer !== null && condition.layer > (this.intervention.layer ?? this.layer)) condition.layer = null;
     const { positions } = this.intervention;
     return this.#change({ condition, ...(decided === 'prompt' && positions.prompt ? { positions: { ...positions, prompt: false, generated: true } } : {}) }, label);
   }

@@ -6,6 +6,7 @@ import { diff } from './diff.js';
 import { copy, el, figure, icon, iconButton, laneClass } from './dom.js';
 import { drawReceipt } from './receipt.js';
 import { drawStrip } from './strip.js';
+import { Traces, watchTint } from './traces.js';
 import { toast } from '../base.js';
 
 const STEPS = [-0.5, -1.5, -3, -5]; // nats: the borders of the four tints
@@ -26,7 +27,7 @@ export class Answer {
   #diffWith = null;
   #diffAt = 0;
 
-  /** `page` offers nameOf(contentId), rerun(key), removeChips(key) and changed(lane). */
+  /** `page` offers nameOf(applied), rerun(key), removeChips(key) and changed(lane). */
   constructor(lane, page) {
     this.lane = lane;
     this.page = page;
@@ -36,9 +37,10 @@ export class Answer {
     this.problem = el('div', { class: 'answer-problem', hidden: true });
     this.strip = el('div', { class: `tokstrip ${laneClass(lane)}`, id: `strip-${lane.key}`, hidden: true });
     this.receipt = el('div');
+    this.traces = new Traces(this, page);
     this.bar = el('div', { class: 'answer-bar', hidden: true });
     this.element = el('article', { class: `answer ${laneClass(lane)}`, 'data-lane': lane.key, 'aria-label': `${lane.name}, answer`, 'aria-busy': 'false' },
-      this.preview, this.out, this.problem, el('div', { class: 'answer-foot stack' }, this.strip, this.receipt, this.bar));
+      this.preview, this.out, this.traces.element, this.problem, el('div', { class: 'answer-foot stack' }, this.strip, this.receipt, this.bar));
     this.out.addEventListener('mouseover', event => this.#point(event.target));
     this.out.addEventListener('focusin', event => this.#point(event.target));
     this.out.addEventListener('keydown', event => this.#walk(event));
@@ -65,6 +67,7 @@ export class Answer {
     this.out.replaceChildren();
     this.out.hidden = false;
     this.hidePreview();
+    this.traces.clear();
     for (const part of [this.problem, this.receipt]) part.replaceChildren();
     for (const part of [this.problem, this.strip, this.bar]) part.hidden = true;
     this.element.setAttribute('aria-busy', 'false');
@@ -98,7 +101,27 @@ export class Answer {
 
   /** What the watches read, by position; a token that is written again is read again. */
   #score({ start, values }) {
-    values.forEach((scores, i) => { this.scores[start + i] = scores; });
+    values.forEach((scores, i) => {
+      this.scores[start + i] = scores;
+      this.#retint(start + i - this.prompt_tokens);
+    });
+    this.traces.changed();
+  }
+
+  #tint(i) {
+    const name = this.page.coloured;
+    if (!name) return tint(this.tokens[i], this.page.colour);
+    return watchTint(this.scoresOf(i), this.watches.indexOf(name), this.page.watchScale(name));
+  }
+
+  #retint(i) {
+    if (this.#spans[i] && this.page.coloured) this.#spans[i].className = this.#classOf(i);
+  }
+
+  /** The largest that a watch has read in this answer. */
+  largest(name) {
+    const column = this.watches.indexOf(name);
+    return column < 0 ? 0 : this.tokens.reduce((most, _, i) => Math.max(most, this.scoresOf(i)?.[column] ?? 0), 0);
   }
 
   /** A token fires after it was written, or before it is shown where it was held back. */
@@ -112,7 +135,7 @@ export class Answer {
 
   firingsAt(index) { return this.firings.filter(firing => firing.position - this.prompt_tokens === index); }
 
-  #classOf(index) { return `t ${tint(this.tokens[index], this.page.colour)}${firedClass(this.firingsAt(index))}`; }
+  #classOf(index) { return `t ${this.#tint(index)}${firedClass(this.firingsAt(index))}`; }
 
   /** What was read at token `index` of the answer: one value per watch, or null while it is not known. */
   scoresOf(index) { return this.scores[this.prompt_tokens + index] ?? null; }
@@ -137,6 +160,8 @@ export class Answer {
     this.element.setAttribute('aria-busy', 'false');
     if (event.error) this.#drawProblem(event.error, event.state);
     if (event.receipt) this.drawReceipt();
+    this.traces.changed();
+    if (this.page.coloured) this.page.rescale();
     this.#drawBar(event);
     if (this.#diffWith !== null) this.#drawDiff();
   }
@@ -175,6 +200,7 @@ export class Answer {
 
   recolour() {
     this.#spans.forEach((span, i) => { span.className = this.#classOf(i); });
+    this.traces.draw();
   }
 
   /** Show the words that differ from `reference()`, a text; null shows the plain answer. */
@@ -221,7 +247,8 @@ export class Answer {
     if (!this.tokens[index]) return;
     this.out.querySelector('[aria-describedby]')?.removeAttribute('aria-describedby');
     span.setAttribute('aria-describedby', this.strip.id);
-    drawStrip(this.strip, this.tokens[index], index + 1);
+    const scores = this.scoresOf(index);
+    drawStrip(this.strip, this.tokens[index], index + 1, this.watches.map((name, column) => [this.page.watchName(name), scores?.[column]]));
     this.strip.append(...firedLine(this.firingsAt(index)));
   }
 
@@ -260,7 +287,7 @@ export class Answer {
 
   #drawProblem(error, state) {
     const title = state === 'interrupted' ? `Lane ${this.lane.key} was interrupted` : `Lane ${this.lane.key} could not ${this.tokens.length ? 'finish' : 'run'}`;
-    const chips = ['vector_not_found', 'vector_model_mismatch', 'not_found'].includes(error.code);
+    const chips = ['vector_not_found', 'vector_model_mismatch', 'source_not_found', 'source_unusable', 'not_found'].includes(error.code);
     this.problem.replaceChildren(el('div', { class: 'error-panel', role: 'alert' }, icon('warn'), el('div', {},
       el('h3', {}, title), el('p', {}, error.message),
       el('div', { class: 'actions' },

@@ -13,7 +13,7 @@ export class LaneHead {
   open = 0;
   panel = null;
 
-  /** `page` offers vectorOf, addVector, loadPreset, savePreset, changed, moved, rerun, canRerun, stop, duplicate, removeLane, rename and isFirst. */
+  /** `page` offers usedBy, library, addVector, addFeature, loadPreset, savePreset, changed, moved, rerun, canRerun, stop, duplicate, removeLane, rename and isFirst. */
   constructor(lane, page) {
     this.lane = lane;
     this.page = page;
@@ -108,17 +108,18 @@ export class LaneHead {
     const chips = lane.interventions.map((intervention, i) => this.#chip(intervention, i));
     const prompt = lane.system_prompt ? [this.#promptChip()] : [];
     const add = el('button', { class: `btn btn-sm chip-add${lane.interventions.length ? ' btn-icon' : ''}`, type: 'button', 'aria-label': `Add intervention to lane ${lane.key}`, onclick: () => this.page.addVector(lane.key) }, icon('plus'), lane.interventions.length ? '' : 'Intervention');
-    this.chips.replaceChildren(...prompt, ...chips, ...this.behaviors.chips(), add);
+    const feature = this.page.library.sources.length ? [el('button', { class: 'btn btn-sm btn-icon chip-add-feature', type: 'button', 'aria-label': `Add a feature to lane ${lane.key}`, title: 'Add a feature', onclick: () => this.page.addFeature(lane.key) }, icon('feature'))] : [];
+    this.chips.replaceChildren(...prompt, ...chips, ...this.behaviors.chips(), add, ...feature);
   }
 
   #chip(intervention, i) {
-    const vector = this.page.vectorOf(intervention.vector);
+    const vector = this.page.usedBy(intervention);
     const name = vector?.name ?? 'missing vector';
-    const reason = !vector ? 'This vector was deleted or is not yours' : vector.usable ? name : `${name} was made on ${vector.model_id} and means nothing in another model`;
+    const reason = !vector ? 'This vector was deleted or is not yours' : vector.usable ? `${name}${vector.feature ? `, feature ${vector.where}` : ''}` : vector.feature ? `The autoencoder ${vector.feature.source} is not there for this model` : `${name} was made on ${vector.model_id} and means nothing in another model`;
     const open = i === this.open;
     return el('span', { class: `chip${open ? ' chip-on' : ''}` },
       el('button', { type: 'button', 'aria-expanded': String(open), title: reason, onclick: () => this.#show(open ? -1 : i) },
-        icon(vector?.usable ? 'vector' : 'warn'), el('b', {}, name), el('span', { class: 'num' }, `L${intervention.layer} · ${strengthText(intervention)}`)),
+        icon(vector?.usable ? (vector.feature ? 'feature' : 'vector') : 'warn'), el('b', {}, name), el('span', { class: 'num' }, `L${intervention.layer ?? vector?.recommended_layer ?? '?'} · ${strengthText(intervention)}`)),
       el('button', { class: 'x', type: 'button', 'aria-label': `Remove ${name} from lane ${this.lane.key}`, onclick: () => this.#remove(i) }, icon('x')));
   }
 
@@ -148,18 +149,19 @@ export class LaneHead {
   #drawBody() {
     const { lane } = this;
     const intervention = lane.interventions[this.open];
-    this.panel = intervention ? new InterventionPanel(intervention, this.page.vectorOf(intervention.vector), live => this.#moved(live), this.page.conditionVectors()) : null;
+    this.panel = intervention ? new InterventionPanel(intervention, this.page.usedBy(intervention), live => this.#moved(live), this.page.conditionVectors()) : null;
     const nothing = !lane.interventions.length && !lane.system_prompt && !lane.behaviors.length;
     this.body.replaceChildren(
       ...(lane.system_prompt ? [this.#promptBox()] : []),
       ...(this.panel ? [this.panel.element] : []),
-      ...(intervention ? this.#foreign(this.page.vectorOf(intervention.vector)) : []),
+      ...(intervention ? this.#foreign(this.page.usedBy(intervention)) : []),
       ...this.behaviors.box(),
       ...(nothing ? [this.#nothing()] : []));
   }
 
   #foreign(vector) {
     if (!vector || vector.usable) return [];
+    if (vector.feature) return [el('p', { class: 'lane-note neg' }, `The autoencoder ${vector.feature.source} is not there for this model, so this lane will be refused. Remove it, or choose its model.`)];
     return [el('p', { class: 'lane-note neg' }, `Made on ${vector.model_id}: in another model it means nothing, so this lane will be refused. Remove it, or choose that model.`)];
   }
 

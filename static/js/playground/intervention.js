@@ -13,6 +13,13 @@ const OPERATIONS = {
   affine: 'sets the component along it, from 0, where negative examples lie, to 1, where positive ones do',
   rotate: 'turns the residual to an angle from it, its length kept',
 };
+const OF_FEATURE = {
+  add: 'adds its decoder direction',
+  clamp: 'sets its activation',
+  floor: 'raises its activation where it is less',
+  cap: 'limits its activation',
+  ablate: 'removes its activation',
+};
 const STARTS = { ablate: 1, affine: 1, rotate: 45 }; // strengths of operations that count in units of their own
 const PLACES = { all: 'all tokens', generated: 'generated only', prompt: 'prompt only', plain: 'no special tokens', window: 'from token … to' };
 const ALL = { prompt: true, generated: true, start: null, stop: null, special: true };
@@ -33,6 +40,7 @@ export class InterventionPanel {
   /** `moved(live)` is called after every change; `live` says that the strength is being dragged. `others`: see Advanced. */
   constructor(intervention, vector, moved, others = []) {
     Object.assign(this, { intervention, vector, moved });
+    this.operations = vector?.feature ? OF_FEATURE : OPERATIONS;
     const name = vector?.name ?? 'this vector';
     const id = `i${++made}`;
     this.strength = new Strength({
@@ -42,15 +50,16 @@ export class InterventionPanel {
     this.strength.range.setAttribute('aria-describedby', this.note.id);
     this.unit = this.#units(id);
     this.layer = select(`Layer of ${name}`, this.#layers(), intervention.layer, value => { this.#set({ layer: Number(value) }); this.advanced.draw(); });
-    this.operation = select(`Operation of ${name}`, Object.keys(OPERATIONS).map(o => [o, o, OPERATIONS[o], this.#lacks(o)]), intervention.operation, value => this.#operate(value));
+    this.operation = select(`Operation of ${name}`, Object.keys(this.operations).map(o => [o, o === 'clamp' && vector?.feature ? 'set' : o, this.operations[o], this.#lacks(o)]), intervention.operation, value => this.#operate(value));
     this.place = select(`Positions of ${name}`, Object.entries(PLACES), placeOf(intervention.positions), value => this.#setPlace(value));
     this.place.classList.add('grow');
     this.window = el('div', { class: 'window' });
     this.advanced = new Advanced(intervention, vector, others, change => this.#adjust(change));
     const on = el('input', { type: 'checkbox', checked: intervention.on, onchange: () => this.#set({ on: on.checked }) });
     this.element = el('div', { class: 'strength' }, this.strength.track,
-      el('div', { class: 'strength-row' }, this.strength.number, this.unit, this.layer, this.operation, this.place, this.window),
+      el('div', { class: 'strength-row' }, this.strength.number, this.unit, ...(vector?.feature ? [] : [this.layer]), this.operation, this.place, this.window),
       el('div', { class: 'strength-foot' }, this.note, el('label', { class: 'check check-on' }, on, 'on')), this.advanced.element);
+    this.#drawUnits();
     this.#draw();
   }
 
@@ -66,8 +75,24 @@ export class InterventionPanel {
     this.#set({ operation });
     if (operation === 'ablate' && had === 'add' && this.intervention.strength > 0 && this.intervention.strength <= 1) return this.advanced.draw();
     if (operation in STARTS) this.strength.set(STARTS[operation]);
-    else if (had in STARTS) this.#setUnit('relative', this.vector?.recommended_strength ?? 0);
+    else if (had in STARTS) this.#setUnit(...(this.vector?.feature ? startOf(this.vector) : ['relative', this.vector?.recommended_strength ?? 0]));
+    else if (this.vector?.feature && this.intervention.unit === 'relative' && operation !== 'add') this.#setUnit(...(this.vector.indexed ? ['max', 1] : ['raw', 1]));
+    this.#drawUnits();
     return this.advanced.draw();
+  }
+
+  /** Of a feature an activation is set, which has no relative unit; without a corpus nobody knows its maximum. */
+  #drawUnits() {
+    if (!this.vector?.feature) return;
+    for (const input of this.unit.querySelectorAll('input')) {
+      input.disabled = (input.value === 'relative' && this.intervention.operation !== 'add') || (input.value === 'max' && !this.vector.indexed);
+    }
+  }
+
+  /** What a unit is worth was found out meanwhile. */
+  learnt() {
+    this.strength.bounds(bounds(this.intervention, this.vector));
+    this.#draw();
   }
 
   /** Why this vector cannot do an operation, or ''. */
@@ -84,7 +109,7 @@ export class InterventionPanel {
     this.#drawWindow();
   }
 
-  #setUnit(unit, strength = convert(this.intervention.strength, this.vector, this.intervention.layer, unit)) {
+  #setUnit(unit, strength = convert(this.intervention.strength, this.vector, this.intervention.layer, unit, this.intervention.unit)) {
     Object.assign(this.intervention, { unit, strength });
     this.strength.bounds(bounds(this.intervention, this.vector));
     this.strength.show(strength);
@@ -127,7 +152,8 @@ export class InterventionPanel {
       el('input', { type: 'radio', name: `${id}-unit`, value, checked: this.intervention.unit === value, onchange: () => this.#setUnit(value) }),
       el('span', { title }, text));
     return el('fieldset', { class: 'seg seg-sm', 'aria-label': 'Unit of strength' },
-      choice('relative', '×', '1.0 is the median residual norm at this site'), choice('raw', 'raw', 'multiples of the vector as it was built'));
+      ...(this.vector?.feature ? [choice('max', 'max', '1.0 is the largest activation that was seen in the indexed corpus')] : []),
+      choice('relative', '×', '1.0 is the median residual norm at this site'), choice('raw', 'raw', this.vector?.feature ? 'activations of the feature, as the autoencoder counts them' : 'multiples of the vector as it was built'));
   }
 
   #layers() {
@@ -135,6 +161,9 @@ export class InterventionPanel {
     return layers.map(layer => [layer, `L${layer}`, layer === this.vector?.recommended_layer ? 'recommended' : '']);
   }
 }
+
+/** The unit and strength with which a feature begins. */
+const startOf = feature => (feature.indexed ? ['max', 1] : ['relative', 0.3]);
 
 function select(label, options, value, changed) {
   const box = el('select', { class: 'form-select form-select-sm', 'aria-label': label },

@@ -6,35 +6,42 @@ import { BehaviorPicker } from './behaviors.js';
 import { Board } from './board.js';
 import { Composer } from './composer.js';
 import { Connection } from './connection.js';
-import { $, count, list, wake } from './dom.js';
-import { Library, loadLibrary, loadPresets } from './library.js';
+import { $, count, el, list, wake } from './dom.js';
+import { FeaturePicker, Watched, nameOfRef } from './features.js';
+import { Library, loadFeatures, loadLibrary, loadPresets } from './library.js';
 import { ModelChoice } from './model.js';
 import { PresetPicker, VectorPicker } from './picker.js';
 import { Previews } from './previews.js';
 import { SavePreset } from './presets.js';
 import { Sampling } from './sampling.js';
 import { strengthText } from './scale.js';
+import { legend } from '../features/tokens.js';
 import { Title } from './title.js';
 import { drawTurn } from './turns.js';
 
-const COLOURS = ['off', 'logprob'];
+const COLOURS = ['off', 'logprob', 'feature'];
 
 class Playground {
   constructor(data, library) {
     Object.assign(this, { data, library, settings: data.settings, run_: data.run, turns: data.turns, colour: 'off' });
     this.loading = this.run_ !== null; // its texts are on their way
-    for (const chip of data.settings.lanes.flatMap(lane => lane.interventions)) chip.layer ??= this.vectorOf(chip.vector)?.recommended_layer ?? 0;
+    for (const chip of data.settings.lanes.flatMap(lane => lane.interventions)) if (!chip.feature) chip.layer ??= library.usedBy(chip)?.recommended_layer ?? 0;
+    data.settings.watched ??= [];
     this.connection = new Connection();
     this.banner = new Banner(this.connection);
     this.banner.model(data.model);
     this.title = new Title();
     this.picker = new VectorPicker(library.all);
+    this.features = new FeaturePicker(library);
     this.presets = new PresetPicker(library);
     this.behaviors = new BehaviorPicker(library);
     this.keeper = new SavePreset(library);
     this.choice = new ModelChoice(data, library, model => this.#modelChosen(model));
     this.previews = new Previews(this.connection, (key, preview) => this.#showPreview(key, preview));
+    this.watched = new Watched(this);
     this.board = new Board(this.settings, this);
+    this.#learn();
+    this.#drawWatches();
     this.sampling = new Sampling(this.settings, data.defaults, () => this.#drawComposer());
     this.composer = new Composer(this);
     this.composer.text = data.draft;
@@ -51,6 +58,7 @@ class Playground {
       radio.addEventListener('change', () => { this.settings.mode = radio.value; this.#drawComposer(); });
     }
     for (const radio of document.querySelectorAll('input[name=colour]')) radio.addEventListener('change', () => this.#setColour(radio.value));
+    $('colour-watch').addEventListener('change', () => this.colourBy($('colour-watch').value));
     $('diff').addEventListener('click', () => this.#compare());
     $('add-lane').addEventListener('click', () => this.addLane());
     $('regenerate').addEventListener('click', () => this.regenerate());
@@ -59,9 +67,9 @@ class Playground {
 
   // ---- what lanes and answers ask of the page ----
 
-  nameOf = contentId => this.library.nameOf(contentId);
-  vectorOf = id => this.library.byId.get(id);
-  behaviorOf = name => this.library.behaviors.find(behavior => behavior.name === name);
+  nameOf = applied => this.library.nameOfApplied(applied);
+  usedBy = intervention => this.library.usedBy(intervention);
+  behaviorOf = name => this.library.behaviors.find(behavior => behavior.name === name || behavior.full_name === name);
   isFirst = key => this.settings.lanes[0]?.key === key;
   drawn = lane => this.board?.drawn(lane);
   changed = lane => (typeof lane === 'string' ? this.#laneChanged(lane) : this.board.changed(lane));
@@ -107,10 +115,32 @@ class Playground {
     });
   }
 
+  addFeature(key) {
+    const lane = this.board.lane(key);
+    if (lane.interventions.length >= this.data.limits.interventions) return toast('This lane is full', `A lane has at most ${this.data.limits.interventions} interventions.`);
+    return this.features.ask(`Add a feature to lane ${key}`, ref => {
+      lane.interventions.push(this.library.featureChip(ref));
+      const head = this.board.heads.get(key);
+      head.open = lane.interventions.length - 1;
+      head.draw();
+      this.board.changed(lane);
+      this.#learn();
+      this.#preview(key, false);
+    });
+  }
+
+  /** Find out what a unit of strength is worth for the features on the board, then say it where they are open. */
+  async #learn() {
+    const refs = [...this.settings.lanes.flatMap(lane => lane.interventions).map(use => use.feature).filter(Boolean), ...this.settings.watched];
+    await Promise.all(refs.map(ref => this.library.learn(ref)));
+    for (const head of this.board.heads.values()) head.panel?.learnt?.();
+    if (this.coloured) this.rescale();
+  }
+
   loadPreset(key) {
     this.presets.ask((preset, withSampling) => {
-      const { uses, system_prompt, sampling } = preset.content;
-      Object.assign(this.board.lane(key), { name: preset.name, system_prompt, interventions: structuredClone(uses) });
+      const { uses, system_prompt, sampling, behaviors = [], auto_correct = true, force_steering = [] } = preset.content;
+      Object.assign(this.board.lane(key), { name: preset.name, system_prompt, interventions: structuredClone(uses), behaviors: [...behaviors], auto_correct, force_steering: [...force_steering] });
       if (withSampling) Object.assign(this.settings.sampling, structuredClone(sampling));
       this.sampling.draw();
       this.#lanesChanged();
@@ -122,7 +152,7 @@ class Playground {
 
   savePreset(key) {
     const lane = this.board.lane(key);
-    if (!lane.system_prompt && !lane.interventions.some(i => i.on)) return toast(`Lane ${key} is the model as it is`, 'A preset needs an intervention or a system prompt. Add one first.');
+    if (!lane.system_prompt && !lane.behaviors.length && !lane.interventions.some(i => i.on)) return toast(`Lane ${key} is the model as it is`, 'A preset needs an intervention or a system prompt. Add one first.');
     this.keeper.ask(lane, this.settings, async saved => {
       this.#opener(key).focus();
       const known = await loadPresets().catch(() => null); // before the word that it is saved, after which it is looked for
@@ -138,8 +168,17 @@ class Playground {
 
   removeChips(key) {
     const lane = this.board.lane(key);
-    lane.interventions = lane.interventions.filter(i => this.vectorOf(i.vector)?.usable);
+    lane.interventions = lane.interventions.filter(i => this.usedBy(i)?.usable);
     this.board.heads.get(key).draw();
+  }
+
+  async #featuresOf(model) {
+    const found = await loadFeatures(model.id).catch(() => null);
+    if (!found) return;
+    this.library.takeFeatures(found);
+    this.board.draw();
+    this.watched.draw();
+    this.#learn();
   }
 
   /** Vectors of other models stay in their lanes, marked, until they are removed. */
@@ -151,8 +190,59 @@ class Playground {
       document.querySelector('input[name=mode][value=completion]').checked = true;
     }
     this.board.draw();
+    this.#featuresOf(model);
     this.#drawComposer();
     this.#drawContext();
+  }
+
+  // ---- watches ----
+
+  /** What a watch is called: a feature's label, or the name that a behavior has. */
+  watchName(name) {
+    const ref = /^(\d+-.+)\/(\d+)$/.exec(name);
+    return ref ? this.library.featureOf({ source: ref[1], index: Number(ref[2]) }).name : name;
+  }
+
+  /** The largest activation that was ever seen of it, or null. */
+  watchMost(name) {
+    const ref = /^(\d+-.+)\/(\d+)$/.exec(name);
+    return ref ? this.library.featureOf({ source: ref[1], index: Number(ref[2]) }).max : null;
+  }
+
+  /** The watch by which tokens are coloured, or ''. */
+  get coloured() { return this.colour === 'feature' ? this.watchChosen ?? '' : ''; }
+
+  /** What the darkest colour stands for: the largest that this page shows, so that lanes can be compared. */
+  watchScale = () => this.scale || 1e-9;
+
+  rescale() {
+    const answers = this.board ? [...this.board.answers.values()] : [];
+    this.scale = Math.max(0, ...answers.map(answer => answer.largest(this.coloured)), (this.watchMost(this.coloured) ?? 0) / 2);
+    if (this.coloured) legend($('legend-watch'), this.scale);
+    this.board?.recolour();
+  }
+
+  colourBy(name) {
+    this.watchChosen = name;
+    this.#drawWatches();
+    this.#setColour('feature');
+  }
+
+  watchesChanged() {
+    this.#drawWatches();
+    this.#learn();
+    for (const lane of this.settings.lanes) this.board.changed(lane);
+  }
+
+  /** The choice of what to colour by: what is watched, and what the shown answers have read. */
+  #drawWatches() {
+    const names = new Set(this.settings.watched.map(nameOfRef));
+    for (const answer of this.board?.answers.values() ?? []) for (const name of answer.watches) names.add(name);
+    if (!names.has(this.watchChosen)) this.watchChosen = [...names][0] ?? '';
+    $('colour-watch').replaceChildren(...[...names].map(name => el('option', { value: name, selected: name === this.watchChosen }, this.watchName(name))));
+    document.querySelector('input[name=colour][value=feature]').disabled = !names.size;
+    if (!names.size && this.colour === 'feature') this.#setColour('off');
+    $('colour-watch').hidden = this.colour !== 'feature';
   }
 
   // ---- lanes ----
@@ -289,7 +379,15 @@ class Playground {
     if (event.t === 'run_finished') return this.#finished(event);
     const wasBusy = this.board.busy;
     this.board.take(event);
+    if (event.t === 'started' && event.watches) this.#drawWatches();
+    if (event.t === 'scored' && this.coloured) this.#scaleUp(event);
     if (this.board.busy !== wasBusy) this.#drawComposer();
+  }
+
+  /** Redraw all colours when something larger was read than the scale holds. */
+  #scaleUp({ lane, values }) {
+    const column = this.board.answers.get(lane)?.watches.indexOf(this.coloured) ?? -1;
+    if (column >= 0 && values.some(scores => (scores[column] ?? 0) > (this.scale ?? 0))) this.rescale();
   }
 
   #finished(event) {
@@ -359,11 +457,15 @@ class Playground {
   #setColour(colour) {
     this.colour = colour;
     document.querySelector(`input[name=colour][value=${colour}]`).checked = true;
-    $('legend').hidden = colour === 'off';
-    this.board.recolour();
+    $('legend').hidden = colour !== 'logprob';
+    $('legend-watch').hidden = $('colour-watch').hidden = colour !== 'feature';
+    this.rescale();
   }
 
-  nextColour = () => this.#setColour(COLOURS[(COLOURS.indexOf(this.colour) + 1) % COLOURS.length]);
+  nextColour = () => {
+    const known = this.watchChosen ? COLOURS : COLOURS.slice(0, 2);
+    this.#setColour(known[(known.indexOf(this.colour) + 1) % known.length]);
+  };
 
   #compare() {
     const on = !this.board.compared;

@@ -2,7 +2,7 @@
 import { firedRows } from './behaviors.js';
 import { count, el, figure, icon } from './dom.js';
 
-/** `name(contentId)` gives a vector's name. The element remembers whether it was open. */
+/** `name(applied)` gives the name of what was applied. The element remembers whether it was open. */
 export function drawReceipt(receipt, { open, name, systemPrompt, watched = [], promptTokens = 0 }) {
   const applied = receipt.applied ?? [];
   const fired = receipt.fired_total ? `, ${count(receipt.fired_total)} fired` : '';
@@ -19,17 +19,20 @@ function chevron() {
 }
 
 const layerOf = a => a.hook_name.match(/\d+/)?.[0] ?? '';
-const unit = a => (a.operation === 'rotate' ? '°' : a.operation === 'ablate' || a.operation === 'affine' ? '' : a.unit === 'relative' ? '×' : ' raw');
-const short = (a, name) => `${name(a.vector_id)} L${layerOf(a)} ${figure(a.strength)}${unit(a)}`;
+const unit = a => (a.operation === 'rotate' ? '°' : a.operation === 'ablate' || a.operation === 'affine' ? '' : a.unit === 'relative' ? '×' : a.unit === 'max' ? ' max' : ' raw');
+const short = (a, name) => `${name(a)} L${layerOf(a)} ${figure(a.strength)}${unit(a)}`;
 const row = (term, ...value) => [el('dt', {}, term), el('dd', {}, ...value)];
 const num = text => el('span', { class: 'num' }, text);
 
 function facts(a, name) {
   const dose = a.residual_norm ? `${figure(a.mean_dose)}, which is ${figure(a.mean_dose / a.residual_norm)}× the median residual norm` : figure(a.mean_dose);
   return [
-    ...row('Applied', `${a.operation} `, el('b', {}, name(a.vector_id)), ` ${figure(a.strength)}${unit(a)} at `, num(a.hook_name)),
+    ...row('Applied', `${a.operation} `, el('b', {}, name(a)), ` ${figure(a.strength)}${unit(a)} at `, num(a.hook_name)),
     ...row('On', `${count(a.prompt_tokens)} prompt and ${count(a.generated_tokens)} generated tokens`),
     ...row('Mean dose', dose),
+    ...(a.feature ? row('Feature', num(`${a.feature.source}/${a.feature.index}`)) : []),
+    ...(a.watch ? row('Because of', a.watch) : []),
+    ...(a.activation == null ? [] : row('Activation', num(figure(a.activation)), ', its mean before the edit')),
     ...row('Projection', num(figure(a.projection_before)), ' before, ', num(figure(a.projection_after)), ' after'),
     ...(a.reference == null ? [] : row('Counted from', num(figure(a.reference)), ', where the negative examples lie')),
     ...(a.norm_preserving ? row('Length', 'kept') : []),

@@ -12,16 +12,36 @@ export function rawPerRelative(vector, layer) {
   return residual && norm ? residual / norm : null;
 }
 
-export function convert(value, vector, layer, to) {
+export function convert(value, vector, layer, to, from = '') {
+  if (vector?.feature) return convertFeature(value, vector, from, to);
   const ratio = rawPerRelative(vector, layer);
   if (!ratio) return value;
   const moved = to === 'raw' ? value * ratio : value / ratio;
   return Number(moved.toPrecision(3));
 }
 
+/** Raw units of a feature that one of `unit` is worth, or null while that is not known. */
+export const rawPerUnit = (feature, unit) => (unit === 'raw' ? 1 : unit === 'max' ? feature.max : feature.residual) || null;
+
+function convertFeature(value, feature, from, to) {
+  const one = rawPerUnit(feature, from), other = rawPerUnit(feature, to);
+  if (!one || !other) return { max: 1, relative: 0.3, raw: 1 }[to];
+  return Number((value * one / other).toPrecision(3));
+}
+
+function boundsOfFeature({ unit }, feature) {
+  if (unit === 'relative') return { min: -RELATIVE_MAX, max: RELATIVE_MAX, step: 0.05, mark: null };
+  if (unit === 'max') return { min: -5, max: 5, step: 0.1, mark: 1 };
+  const most = feature.max ? feature.max * 5 : feature.residual ?? 100;
+  const step = 10 ** Math.floor(Math.log10(most)) / 20;
+  const max = Math.ceil(most / step) * step;
+  return { min: -max, max, step, mark: feature.max };
+}
+
 /** { min, max, step, mark } of the slider for an intervention. */
 export function bounds(intervention, vector) {
   if (intervention.operation === 'ablate') return { min: 0, max: 1, step: 0.05, mark: 1 };
+  if (vector?.feature) return boundsOfFeature(intervention, vector);
   if (intervention.operation === 'affine') return { min: -1, max: 2, step: 0.05, mark: 1 };
   if (intervention.operation === 'rotate') return { min: 0, max: 180, step: 5, mark: null };
   const recommended = vector && intervention.operation === (vector.recommended_operation ?? 'add') ? vector.recommended_strength : null;
@@ -38,13 +58,14 @@ export function strengthText(intervention) {
   if (intervention.operation === 'ablate') return `ablate ${figure(intervention.strength)}`;
   if (intervention.operation === 'affine') return `affine ${figure(intervention.strength)}`;
   if (intervention.operation === 'rotate') return `rotate ${figure(intervention.strength, 0)}°`;
-  const unit = intervention.unit === 'relative' ? '×' : ' raw';
-  const operation = intervention.operation === 'add' ? '' : `${intervention.operation} `;
+  const unit = intervention.unit === 'relative' ? '×' : intervention.unit === 'max' ? ' max' : ' raw';
+  const operation = intervention.operation === 'add' ? '' : `${intervention.feature && intervention.operation === 'clamp' ? 'set' : intervention.operation} `;
   return `${operation}${figure(intervention.strength)}${unit}`;
 }
 
 /** What is written under the slider: [{ text, ok }]. */
 export function notes(intervention, vector) {
+  if (vector?.feature) return notesOfFeature(intervention, vector);
   if (intervention.operation === 'ablate') return [{ text: `Removes ${figure(intervention.strength * 100, 0)} % of the component along this direction` }];
   if (intervention.operation === 'affine') return [affineNote(intervention.strength, vector, intervention.layer)];
   if (intervention.operation === 'rotate') return [{ text: rotateNote(intervention.strength) }];
@@ -63,6 +84,17 @@ export function notes(intervention, vector) {
 export function recommendation(vector) {
   const operation = vector.recommended_operation ?? 'add', dose = figure(vector.recommended_dose ?? vector.recommended_strength);
   return operation === 'affine' ? `affine ${dose}` : `${operation === 'add' ? '' : `${operation} `}${dose}×`;
+}
+
+const DOES = { add: 'Adds', clamp: 'Sets its activation to', floor: 'Raises its activation to at least', cap: 'Limits its activation to' };
+
+function notesOfFeature({ operation, strength, unit }, feature) {
+  if (operation === 'ablate') return [{ text: `Removes ${figure(strength * 100, 0)} % of its activation; the autoencoder’s error stays` }];
+  const raw = rawPerUnit(feature, unit);
+  const lines = [{ text: raw ? `${DOES[operation]} ${figure(strength * raw, 2)} raw${operation === 'add' && feature.residual ? `, ${figure(strength * raw / feature.residual, 2)}× the residual norm` : ''}` : `${DOES[operation]} ${figure(strength)} ${unit === 'max' ? 'of its maximum' : unit === 'relative' ? '× the residual norm' : 'raw'}` }];
+  if (feature.max) lines.push({ text: `Largest seen: ${figure(feature.max, 2)}` });
+  else if (!feature.indexed) lines.push({ text: 'Its maximum is not known: no corpus is indexed' });
+  return lines;
 }
 
 function affineNote(alpha, vector, layer) {

@@ -6,9 +6,9 @@ const visible = text => text.replace(/[\n\t]/g, c => BREAKS[c]);
 const share = logprob => Math.exp(logprob);
 const percent = p => p.toFixed(2).replace(/^0/, '');
 
-/** `token` is { s, id, lp, top }, `place` counts from 1. */
-export function drawStrip(box, token, place) {
-  box.replaceChildren(line(token, place), ...(token.top.length ? [alternatives(token.top)] : []));
+/** `token` is { s, id, lp, top }, `place` counts from 1; `watched` is [[name, value], ...] of what was read there. */
+export function drawStrip(box, token, place, watched = []) {
+  box.replaceChildren(line(token, place), ...(watched.length ? [readings(watched)] : []), ...(token.top.length ? [alternatives(token.top)] : []));
   box.hidden = false;
 }
 
@@ -18,6 +18,10 @@ function line(token, place) {
     ? [el('span', { class: 'faint' }, 'no probability was recorded')]
     : [el('b', { class: 'num' }, `${figure(token.lp)} nats`), el('span', {}, 'p ', el('b', { class: 'num' }, share(token.lp).toFixed(2)))];
   return el('p', { class: 'line' }, el('span', {}, `Token ${place} `, shown), ...facts);
+}
+
+function readings(watched) {
+  return el('p', { class: 'line' }, ...watched.map(([name, value]) => el('span', {}, `${name} `, value == null ? el('span', { class: 'faint' }, 'not read') : el('b', { class: 'num' }, figure(value, 3)))));
 }
 
 function alternatives(top) {

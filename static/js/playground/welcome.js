@@ -46,7 +46,7 @@ class Guide {
 
   // ---- what answers ask of the page ----
 
-  nameOf = contentId => this.library.nameOf(contentId);
+  nameOf = applied => this.library.nameOfApplied(applied);
   changed = () => {};
   drawn = () => this.#fork();
   rerun = () => this.run();

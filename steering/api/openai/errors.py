@@ -27,6 +27,9 @@ STEERING = {"vector_not_found", "vector_model_mismatch", "layer_not_in_vector", 
             "schedule", "bad_schedule", "threshold", "bad_threshold", "condition_on_prompt",
             "condition_after_edit"}  # fmt: skip
 
+BEHAVIORS = {"behavior_not_found", "behavior_ambiguous", "behavior_model_mismatch", "behavior_count", "cannot_force",
+             "force_unwatched", "nothing_else_to_write"}  # fmt: skip
+
 
 class ApiError(Exception):
     """`retry` False tells clients that trying again is in vain, where the status alone would have them do it."""
@@ -77,6 +80,8 @@ def of_inference(error: InferenceError) -> ApiError:
         code = "model_not_found"
     elif code in STEERING:
         param = "steering"
+    elif code in BEHAVIORS:
+        param = "behavior_names"
     elif code.startswith("bad_") and param is None:
         param = code.removeprefix("bad_")
     headers = {} if error.retry_after is None else {"Retry-After": str(max(1, math.ceil(error.retry_after)))}

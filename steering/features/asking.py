@@ -1,0 +1,62 @@
+"""Small questions about features that a page waits for: asked of the engine as jobs without a row of their own."""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+
+from django.core.cache import cache
+
+from inference.errors import EngineFault, from_wire
+from inference.types import DescribeFeature, Failed, FeatureRef, ModelInfo, ReadFeatures, Result
+from steering import gateway
+from steering.access import admission
+from steering.access.principal import Principal
+from steering.workers.sources import check_feature, source_of
+
+PATIENCE_SECONDS = 60.0
+KEPT_SECONDS = 3600
+
+
+def ask(who: Principal, request: Any) -> dict[str, Any]:
+    """The result's payload. Raises what the engine refuses with, Denied, and Unavailable where nothing answers."""
+    if request.model:
+        who.require_model(request.model)
+    admission.refuse_if_spent(who)
+    return gateway.call(_result(replace(request, id=f"ask-{uuid.uuid4()}")), PATIENCE_SECONDS)
+
+
+async def _result(request: Any) -> dict[str, Any]:
+    client = await gateway.opened()
+    async with aclosing(client.run(request)) as events:  # type: ignore[type-var]
+        async for event in events:
+            if isinstance(event, Failed):
+                raise from_wire(event.to_wire())
+            if isinstance(event, Result):
+                return event.payload
+    raise EngineFault("no_result", "The model side stopped without a result. Try again.")
+
+
+def describe(who: Principal, model: ModelInfo, ref: FeatureRef, *, contexts: int = 20) -> dict[str, Any]:
+    """What `DescribeFeature` finds. Remembered for an hour, until the source or its index changes."""
+    source = check_feature(model, ref)
+    # An index that was made anew says so in its facts; bytes and origin tell one source from the next.
+    mark = hash_of(model.id, model.revision, source.id, source.origin, source.bytes, source.indexed, source.facts)
+    key = f"feature:{mark}:{ref.index}:{contexts}"
+    known = cache.get(key)
+    if known is None:
+        known = ask(who, DescribeFeature("", ref.source, ref.index, contexts=contexts, model=model.id))
+        cache.set(key, known, KEPT_SECONDS)
+    return dict(known)
+
+
+def hash_of(*parts: Any) -> str:
+    return uuid.uuid5(uuid.NAMESPACE_OID, repr(parts)).hex
+
+
+def read_again(who: Principal, model: ModelInfo, request: ReadFeatures) -> dict[str, Any]:
+    """What else there is in a text that was read: values of chosen features, or features sorted by chosen tokens."""
+    source_of(model, request.source)
+    return ask(who, request)
