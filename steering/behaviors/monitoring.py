@@ -68,7 +68,7 @@ def _record(who: Principal, source: str, seen: Seen, at: datetime) -> None:
 def count(behavior: Behavior, who: Principal, day: date, *, fired: int) -> None:
     """One more run of a day, in which `fired` tokens fired: one statement, whoever else counts at the same moment."""
     columns = ("behavior", "user", "key", "day", "watched", "fired", "tokens")
-    fields = [BehaviorCount._meta.get_field(name) for name in columns]
+    fields: list[Any] = [BehaviorCount._meta.get_field(name) for name in columns]
     values = (behavior.pk, who.user.pk, str(who.key.pk) if who.key else "", day, 1, int(fired > 0), fired)
     table = BehaviorCount._meta.db_table
     names = ", ".join(f.column for f in fields)

@@ -28,7 +28,6 @@ from steering.behaviors.models import Behavior
 from steering.behaviors.monitoring import figures
 from steering.behaviors.watching import name_for
 from steering.behaviors.words import action_in_words, uses_in_words
-from steering.datasets.columns import kind_of
 from steering.datasets.forms import SourceForm
 from steering.datasets.importing import read_import
 from steering.datasets.library import dataset_create
@@ -185,7 +184,7 @@ class _Pairs:
             name=f"Pairs of {form.cleaned_data['name']}",
             description=form.cleaned_data["description"][:2000],
             rows=rows,
-            kind=self.uploaded.kind if self.uploaded else kind_of(rows),
+            kind=self.uploaded.kind if self.uploaded else Dataset.Kind.PAIRS,
         )
 
 

@@ -48,8 +48,8 @@ def welcome(request: HttpRequest) -> HttpResponse:
 def home(request: HttpRequest) -> HttpResponse:
     """An empty playground. ?prompt= is a draft.
 
-    ?vector= puts a vector into lane C, ?preset= a preset into lane B, ?behavior= a behavior, ?feature=<source>/<index> a
-    feature; ?from= takes the lanes of a run.
+    ?vector= puts a vector into lane C, ?preset= a preset into lane B, ?behavior= a behavior there,
+    ?feature=<source>/<index> a feature; ?from= takes the lanes of a run.
     """
     if "preset" in request.GET:
         return _with_preset(request)

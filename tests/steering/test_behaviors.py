@@ -99,13 +99,14 @@ class TestFitting:
         self, person: User, fake_inference: FakeInference
     ) -> None:
         theirs = keep_vector(User.objects.create_user("else@example.org"))
-        for code, settings in {
+        refusals: dict[str, dict[str, Any]] = {
             "behavior_name": {"name": "Not A Name"},
             "false_positive_rate": {"false_positive_rate": 0.9},
             "no_source": {"on": "features"},
             "vector_not_found": {"correction": Correction(steer_with=str(theirs.pk))},
             "no_correction": {"correction": Correction(steer_with="features")},
-        }.items():
+        }
+        for code, settings in refusals.items():
             with pytest.raises(InvalidRequest) as refused:
                 self.fit(person, fake_inference, **settings)
             assert refused.value.code == code
