@@ -29,6 +29,8 @@ def reading_start(
     messages: tuple[Message, ...] = (),
     top: int = TOP,
     overall: int = OVERALL,
+    features: tuple[int, ...] = (),
+    sort_by: tuple[int, ...] = (),
     who: Principal | None = None,
     by: str = "features",
 ) -> Job:
@@ -36,7 +38,15 @@ def reading_start(
     source_of(model, source)
     said = [message.content for message in messages] or [text]
     request = ReadFeatures(
-        "", source, text=None if messages else text, messages=messages or None, top=top, overall=overall, model=model.id
+        "",
+        source,
+        text=None if messages else text,
+        messages=messages or None,
+        top=top,
+        overall=overall,
+        features=features,
+        sort_by=sort_by,
+        model=model.id,
     )
     title = f"Features of “{_first_words(said[-1])}”"
     about = {"model_id": model.id}

@@ -93,8 +93,18 @@ def corpus_of(text: str, dataset: Dataset | None) -> tuple[str, ...]:
         )
     else:
         texts = paragraphs(text)
+    return check_corpus(texts)
+
+
+def check_corpus(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Raises InvalidRequest for texts that are none, or too many."""
+    for text in texts:
         storable(text, "The corpus")
-    need(bool(texts), "empty_corpus", "There is no text to read. Paste some, or choose a dataset that has pairs.")
+    need(
+        any(text.strip() for text in texts),
+        "empty_corpus",
+        "There is no text to read. Paste some, or choose a dataset that has pairs.",
+    )
     size = sum(map(len, texts))
     need(
         size <= MAX_CORPUS_CHARS and len(texts) <= MAX_CORPUS_TEXTS,

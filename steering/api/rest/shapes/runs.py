@@ -7,7 +7,8 @@ from typing import Any
 from rest_framework import serializers
 
 from steering.api.rest.shapes.fields import Choice, Flag, Id, Page, PageQuery, Strict, Text, Title
-from steering.api.rest.shapes.steering import RunSamplingShape, UseShape, use_to_wire
+from steering.api.rest.shapes.steering import FeatureInUse, RunSamplingShape, UseShape, use_to_wire
+from steering.features.uses import MAX_WATCHED
 from steering.playground.models import TITLE_LENGTH, LaneOutput, Run
 from steering.playground.schema import LANE_KEYS, MAX_CHARS, MAX_LANES, MAX_MODEL_NAME, default_sampling
 from steering.vectors.uses import MAX_USES
@@ -54,6 +55,12 @@ class RunCreate(Strict):
         max_length=MAX_MODEL_NAME,
         help_text="A served model; the default one, if empty.",
     )
+    watched = FeatureInUse(
+        many=True,
+        required=False,
+        max_length=MAX_WATCHED,
+        help_text="Features that every lane reads at each token, without doing anything.",
+    )
     parent = Id(required=False, allow_null=True, help_text="The run that this one continues as a talk.")
     version_of = Id(required=False, allow_null=True, help_text="The run that is done again.")
     only = serializers.ListField(
@@ -78,7 +85,8 @@ def run_settings(asked: dict[str, Any], model: str) -> dict[str, Any]:
     sampling = default_sampling().to_wire() | asked.get("sampling", {})
     lanes = [_lane(lane, place) for place, lane in enumerate(asked["lanes"])]
     same = {name: asked[name] for name in ("mode", "input", "seed_lock")}
-    return {**same, "sampling": sampling, "lanes": lanes, "model": model}
+    watched = [dict(feature) for feature in asked.get("watched", ())]
+    return {**same, "sampling": sampling, "lanes": lanes, "model": model, "watched": watched}
 
 
 def _lane(lane: dict[str, Any], place: int) -> dict[str, Any]:
@@ -115,6 +123,11 @@ class AppliedConditionShape(serializers.Serializer):
     held_tokens = serializers.IntegerField(help_text="Left alone because the condition did not hold.")
 
 
+class AppliedFeatureShape(serializers.Serializer):
+    source = serializers.CharField()
+    index = serializers.IntegerField()
+
+
 class AppliedShape(serializers.Serializer):
     """Proof that an intervention acted, measured at the site itself."""
 
@@ -135,6 +148,22 @@ class AppliedShape(serializers.Serializer):
     norm_preserving = serializers.BooleanField(required=False)
     schedule = AppliedScheduleShape(allow_null=True, required=False)
     condition = AppliedConditionShape(allow_null=True, required=False)
+    feature = AppliedFeatureShape(allow_null=True, required=False, help_text="In place of a vector.")
+    activation = serializers.FloatField(
+        allow_null=True, required=False, help_text="The feature's mean over touched tokens before the edit."
+    )
+    watch = serializers.CharField(allow_null=True, required=False, help_text="The watch that it belongs to.")
+
+
+class FiringShape(serializers.Serializer):
+    """A watch went off at a token."""
+
+    name = serializers.CharField()
+    position = serializers.IntegerField()
+    token_id = serializers.IntegerField()
+    score = serializers.FloatField()
+    action = serializers.CharField()
+    dose = serializers.FloatField(help_text="The share of its interventions that acted.")
 
 
 class ReceiptShape(serializers.Serializer):
@@ -142,6 +171,8 @@ class ReceiptShape(serializers.Serializer):
     revision = serializers.CharField(allow_blank=True)
     seed = serializers.IntegerField()
     applied = AppliedShape(many=True)
+    fired = FiringShape(many=True, required=False, help_text="The first 1,000.")
+    fired_total = serializers.IntegerField(required=False)
 
 
 class LaneErrorShape(serializers.Serializer):

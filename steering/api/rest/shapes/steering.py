@@ -56,11 +56,24 @@ class ConditionShape(Strict):
     pooling = Choice(choices=["mean", "last"], default="mean", help_text="Of the prompt's tokens.")
 
 
-class UseShape(Strict):
-    """A vector of the library, in use."""
+class FeatureInUse(Strict):
+    """A latent of an autoencoder."""
 
-    vector = Id()
-    layer = Whole(allow_null=True, default=None, max_value=9999, help_text="The one it recommends, if left out.")
+    source = Text(max_length=120, help_text="The autoencoder's id, such as 9-res-4k.")
+    index = Whole(max_value=2**31 - 1)
+
+
+class UseShape(Strict):
+    """A vector of the library, or a feature, in use. Give one of the two."""
+
+    vector = Id(required=False, allow_null=True)
+    feature = FeatureInUse(required=False, allow_null=True)
+    layer = Whole(
+        allow_null=True,
+        default=None,
+        max_value=9999,
+        help_text="The one that the vector recommends, if left out. A feature acts at its autoencoder's.",
+    )
     operation = Choice(choices=list(get_args(Operation)), default="add")
     strength = Number(
         default=0.0,
@@ -68,11 +81,20 @@ class UseShape(Strict):
         max_value=MAX_STRENGTH,
         help_text="In `unit`; the share removed (ablate), 0 negative to 1 positive (affine), degrees (rotate).",
     )
-    unit = Choice(choices=["raw", "relative"], default="relative")
+    unit = Choice(
+        choices=["raw", "relative", "max"],
+        default="relative",
+        help_text="max, of features alone: the largest activation in the indexed corpus.",
+    )
     positions = PositionsShape(required=False)
     norm_preserving = Flag(default=False, help_text="Give the residual its old length back after the edit.")
     schedule = ScheduleShape(required=False, allow_null=True)
     condition = ConditionShape(required=False, allow_null=True)
+
+    def validate(self, data: dict[str, Any]) -> dict[str, Any]:
+        if bool(data.get("vector")) == bool(data.get("feature")):
+            raise serializers.ValidationError({"vector": "Give either a vector or a feature."})
+        return data
 
 
 class SamplingShape(Strict):
@@ -96,7 +118,9 @@ class RunSamplingShape(SamplingShape):
 
 
 def use_to_wire(use: dict[str, Any], *, on: bool = True) -> dict[str, Any]:
-    wire = {**use, "vector": str(use["vector"]), "positions": dict(use.get("positions") or {}), "on": on}
+    wire = {**use, "vector": str(use.get("vector") or ""), "positions": dict(use.get("positions") or {}), "on": on}
+    if feature := use.get("feature"):
+        wire["feature"] = dict(feature)
     if schedule := use.get("schedule"):
         wire["schedule"] = dict(schedule)
     if condition := use.get("condition"):
@@ -109,4 +133,5 @@ def use_to_json(use: Any) -> dict[str, Any]:
     found = asdict(use)
     if condition := found["condition"]:
         condition["vector"] = condition["vector"] or None
+    found["vector"] = found["vector"] or None
     return {name: value for name, value in found.items() if name != "on"}
