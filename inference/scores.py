@@ -63,7 +63,7 @@ class ScoreBank:
         n = max(map(len, found), default=0)
         window = np.zeros((n, len(rows), WINDOW), dtype=np.int64)
         numbers = np.zeros((5, n, len(rows), 1))  # threshold, scale, whether proportional, whether forced, bias
-        numbers[:2] = np.inf, 1.0
+        numbers[0], numbers[1] = np.inf, 1.0
         by_site: dict[int, list[tuple[int, int, CompiledWatch]]] = {}
         for r, watches in enumerate(found):
             for slot, watch in enumerate(watches.values()):
@@ -140,5 +140,7 @@ class ScoreBank:
 
     def told(self) -> list[list[list[float | None]]]:
         """[slots][rows][tokens] of the last pass; None where a watch leaves the token out."""
-        shown = torch.where(self._mask & self.values.isfinite(), self.values, torch.nan).tolist()
-        return [[[None if v != v else v for v in row] for row in slot] for slot in shown]
+        found = zip(self.values.tolist(), self._mask.tolist(), strict=True)
+        return [
+            [[v if m else None for v, m in zip(*row, strict=True)] for row in zip(*slot, strict=True)] for slot in found
+        ]
