@@ -20,8 +20,11 @@ function setUpThreshold(panel) {
   const reset = find('threshold-reset'), mark = find('roc-mark');
   const base = save?.getAttribute('href');
 
-  /** The rates at a threshold are those of the nearest point of the curve that is not less strict. */
-  const placeOf = value => points.findLastIndex(point => point.threshold >= value);
+  /** What fires above a threshold is what fires above the next lower score there was. */
+  const placeOf = value => {
+    const at = points.findIndex(point => point.threshold <= value);
+    return at < 0 ? points.length - 1 : at;
+  };
 
   const show = (value, point) => {
     for (const name of ['recall', 'fpr', 'precision']) {
@@ -44,7 +47,7 @@ function setUpThreshold(panel) {
   };
   const choose = value => {
     const at = placeOf(value);
-    slider.value = Math.max(at, 0);
+    slider.value = at;
     show(value, points[at]);
   };
 

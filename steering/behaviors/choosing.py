@@ -29,6 +29,7 @@ class Correction(Wire):
     steer_with: str = FITTED
     strength: float | None = None
     features: tuple[FeatureRef, ...] = ()
+    uses: tuple[VectorUse, ...] = ()  # in place of all that, as they are
     operation: Operation = "ablate"
     unit: Unit = "raw"
     dose: Literal["fixed", "proportional"] = "fixed"
@@ -40,7 +41,7 @@ class Correction(Wire):
 def check_correction(owner: Any, correction: Correction) -> None:
     """Whether it can be made once the fit's own vector is there. Raises InvalidRequest."""
     need(abs(correction.strength or 0) <= MAX_STRENGTH, "strength", f"Strengths go up to {MAX_STRENGTH:,}.")
-    if correction.action == "steer" and correction.steer_with == FITTED:
+    if correction.action == "steer" and correction.steer_with == FITTED and not correction.uses:
         return
     check_corrector(corrector_of(owner, correction, None, 0))
 
@@ -59,6 +60,10 @@ def corrector_of(owner: Any, correction: Correction, fitted: Vector | None, laye
 
 def _uses(owner: Any, correction: Correction, fitted: Vector | None, layer: int) -> tuple[VectorUse, ...]:
     strength = correction.strength
+    if correction.uses:
+        for id in (id for use in correction.uses for id in use.vectors):
+            _of_library(owner, id)
+        return correction.uses
     if correction.steer_with == FEATURES:
         return tuple(
             VectorUse(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -38,13 +38,17 @@ class Detector:
 
     @property
     def auroc(self) -> float:
-        return _estimate(self.facts["auroc"])
+        return float(self.facts["auroc"])
 
     @property
     def auroc_interval(self) -> Interval | None:
-        """Where the fit gives one."""
-        value = self.facts["auroc"]
-        return Interval(*map(float, value)) if isinstance(value, list) else None
+        found = self.facts.get("auroc_interval")
+        return Interval(*map(float, found)) if found else None
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the fit doubted, a sentence each."""
+        return [str(doubt["message"]) for doubt in self.facts.get("warnings") or ()]
 
     @property
     def few(self) -> bool:
@@ -68,16 +72,12 @@ class Detector:
         return [self._rates(*map(float, point)) for point in points]
 
     def at(self, threshold: float) -> Rates:
-        """The rates at a threshold: those of the nearest point of the curve that is not stricter."""
-        strict = [rates for rates in self.thresholds if rates.threshold >= threshold]
-        return strict[-1] if strict else self._rates(0.0, 0.0, threshold)
+        """The rates at a threshold: what fires above it is what fires above the next lower score there was."""
+        found = next((rates for rates in self.thresholds if rates.threshold <= threshold), self.thresholds[-1])
+        return replace(found, threshold=threshold)
 
     def _rates(self, fpr: float, tpr: float, threshold: float) -> Rates:
         n = max(self.held_out, 1)
         false, true = round(fpr * n), round(tpr * n)
         precision = wilson(true, true + false) if true + false else None
         return Rates(threshold, wilson(false, n), wilson(true, n), precision)
-
-
-def _estimate(value: Any) -> float:
-    return float(value[0] if isinstance(value, list) else value)

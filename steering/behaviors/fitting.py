@@ -40,7 +40,6 @@ class FitSettings(Wire):
     source: str = ""
     layers: tuple[int, ...] = ()
     max_features: int = 16
-    pooling: Literal["max", "mean"] = "max"
     false_positive_rate: float = 0.05
     held_out: float = 0.3
     seed: int = 0
@@ -91,7 +90,6 @@ def behavior_fit(
         source=settings.source if settings.on == "features" else "",
         layers=settings.layers,
         max_features=settings.max_features,
-        pooling=settings.pooling,
         false_positive_rate=settings.false_positive_rate,
         held_out=settings.held_out,
         seed=settings.seed,
@@ -167,9 +165,7 @@ def keep_fit(job: Job, payload: dict[str, Any]) -> None:
 
 def _recipe(settings: FitSettings) -> dict[str, Any]:
     wire = settings.to_wire()
-    return {
-        name: wire[name] for name in ("on", "source", "max_features", "pooling", "false_positive_rate", "seed", "chat")
-    }
+    return {name: wire[name] for name in ("on", "source", "max_features", "false_positive_rate", "seed", "chat")}
 
 
 def _vector_name(settings: FitSettings) -> str:

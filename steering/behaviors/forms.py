@@ -106,7 +106,6 @@ class FitForm(CorrectionForm):
     source = forms.CharField(required=False, max_length=120)
     layers = forms.CharField(required=False, max_length=400)
     max_features = _whole(1, 256, "Features to read", required=False)
-    pooling = forms.ChoiceField(choices=[("max", "max"), ("mean", "mean")], required=False)
     false_positive_rate = _number(0.1, 50, "The rate of false alarms, in percent,")
     chat = forms.BooleanField(required=False)
 
@@ -114,7 +113,6 @@ class FitForm(CorrectionForm):
         "how": "dataset",
         "direction": "suppress",
         "on": "residual",
-        "pooling": "max",
         "false_positive_rate": 5,
         "max_features": 16,
         "chat": True,
@@ -163,7 +161,6 @@ class FitForm(CorrectionForm):
             source=data["source"] if data["on"] == "features" else "",
             layers=data["layers"] if data["on"] == "residual" else (),
             max_features=data["max_features"] or 16,
-            pooling=data["pooling"] or "max",
             false_positive_rate=data["false_positive_rate"] / 100,
             chat=data["chat"],
             correction=self.correction(),

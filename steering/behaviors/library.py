@@ -125,12 +125,7 @@ def save(behavior: Behavior, corrector: Corrector) -> Behavior:
     check_name(behavior.name)
     check_version(behavior.version)
     check_corrector(corrector)
-    storable(behavior.description, "The description")
-    need(
-        len(behavior.description) <= MAX_DESCRIPTION,
-        "too_long",
-        f"The description has {len(behavior.description):,} characters; {MAX_DESCRIPTION:,} is the most. Shorten it.",
-    )
+    _check_description(behavior.description)
     model = _model_of(behavior, corrector)
     resolve_uses(behavior.owner, corrector.uses, model)
     vectors = vectors_of(behavior.owner, corrector.uses)
@@ -171,6 +166,15 @@ def save_version(old: Behavior, *, version: str, threshold: float, corrector: Co
         if rule := AlertRule.objects.filter(behavior=old).first():
             AlertRule.objects.create(behavior=new, percent=rule.percent, runs=rule.runs, email=rule.email)
     return new
+
+
+def _check_description(text: str) -> None:
+    storable(text, "The description")
+    need(
+        len(text) <= MAX_DESCRIPTION,
+        "too_long",
+        f"The description has {len(text):,} characters; {MAX_DESCRIPTION:,} is the most. Shorten it.",
+    )
 
 
 def _model_of(behavior: Behavior, corrector: Corrector) -> ModelInfo:
@@ -221,7 +225,14 @@ def _leave_room(behavior: Behavior) -> None:
         )
 
 
-# ---- sharing, deleting ----
+# ---- describing, sharing, deleting ----
+
+
+def describe(behavior: Behavior, description: str) -> None:
+    """Its words, which may change. Raises InvalidRequest."""
+    _check_description(description)
+    behavior.description = description
+    behavior.save(update_fields=["description"])
 
 
 def share(behavior: Behavior, shared: bool) -> None:

@@ -22,6 +22,8 @@ from django.utils import timezone
 from inference.types import Firing
 from steering.access.models import ApiKey
 from steering.access.principal import Principal
+from steering.audit.models import AuditEntry
+from steering.audit.trail import record as record_deed
 from steering.behaviors import alerts
 from steering.behaviors.models import Behavior, BehaviorCount, FiredSample
 
@@ -122,9 +124,15 @@ def samples_of(behavior: Behavior) -> list[FiredSample]:
     return list(FiredSample.objects.current().filter(behavior=behavior))
 
 
-def samples_delete(behavior: Behavior) -> int:
-    deleted, _ = FiredSample.objects.filter(behavior=behavior).delete()
-    return deleted
+def samples_switch(behavior: Behavior, keep: bool) -> int:
+    """Begin to keep samples; or end it, and delete those there are. Returns how many went."""
+    if behavior.keep_samples == keep:
+        return 0
+    behavior.keep_samples = keep
+    behavior.save(update_fields=["keep_samples"])
+    gone = 0 if keep else FiredSample.objects.filter(behavior=behavior).delete()[0]
+    record_deed(AuditEntry.Action.BEHAVIOR_SAMPLES, f"{behavior} of {behavior.owner}", keep=keep, deleted=gone)
+    return gone
 
 
 # ---- looking ----
@@ -163,6 +171,13 @@ def figures(user: Any, behavior: Behavior, span: int) -> Figures:
     by_day = {row["day"]: row for row in _sums(rows, "day")}
     days = [_line(day, by_day.get(day)) for day in (first + timedelta(days=i) for i in range(span))]
     return Figures(_line("all", rows.aggregate(**SUMS)), days, _by_key(user, rows))
+
+
+def sums_of(behavior: Behavior, span: int) -> tuple[int, int]:
+    """Runs watched and fired of the last `span` days, everybody's together; for those who look after the server."""
+    first = timezone.now().astimezone(UTC).date() - timedelta(days=span - 1)
+    found = BehaviorCount.objects.filter(behavior=behavior, day__gte=first).aggregate(**SUMS)
+    return found["watched"] or 0, found["fired"] or 0
 
 
 SUMS = {name: Sum(name) for name in ("watched", "fired", "tokens")}

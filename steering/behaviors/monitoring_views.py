@@ -13,8 +13,6 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from steering.access.chart import stacked
-from steering.audit.models import AuditEntry
-from steering.audit.trail import record
 from steering.behaviors import alerts, library, monitoring
 from steering.behaviors.forms import RuleForm
 from steering.behaviors.models import Alert, AlertRule, Behavior
@@ -120,14 +118,10 @@ def alerts_seen(request: HttpRequest, pk: UUID) -> HttpResponse:
 def samples_set(request: HttpRequest, pk: UUID) -> HttpResponse:
     """keep=1 begins to keep samples; anything else ends that and deletes those there are."""
     behavior = _own(request, pk)
-    behavior.keep_samples = request.POST.get("keep") == "1"
-    behavior.save(update_fields=["keep_samples"])
+    gone = monitoring.samples_switch(behavior, request.POST.get("keep") == "1")
     if behavior.keep_samples:
-        record(AuditEntry.Action.BEHAVIOR_SAMPLES, f"{behavior} of {behavior.owner}", keep=True)
         messages.success(request, "Samples of your own runs are kept from now on.")
     else:
-        gone = monitoring.samples_delete(behavior)
-        record(AuditEntry.Action.BEHAVIOR_SAMPLES, f"{behavior} of {behavior.owner}", keep=False, deleted=gone)
         messages.success(request, f"No samples are kept any more; {gone} deleted.")
     return redirect("behaviors:monitoring", behavior.pk)
 

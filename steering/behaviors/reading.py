@@ -8,7 +8,7 @@ from inference.types import Message, ReadProbes
 from steering.access.estimate import tokens_in
 from steering.access.principal import Principal
 from steering.behaviors.models import Behavior
-from steering.jobs.models import Job
+from steering.jobs.models import Job, JobQuerySet
 from steering.jobs.runner import job_start
 from steering.refusals import need, storable
 
@@ -47,6 +47,11 @@ def reading_start(
         source=source,
         tokens=tokens_in((prompt + text,)),
     )
+
+
+def readings_of(user: Any, behavior: Behavior) -> JobQuerySet:
+    """The readings with this behavior that a person has started."""
+    return Job.objects.owned_by(user).filter(kind=KIND, request__behavior=str(behavior.pk))
 
 
 def reading_of(job: Job, behavior: Behavior) -> dict[str, Any] | None:

@@ -212,7 +212,6 @@ def _again(job: Job, settings: fitting.FitSettings) -> str:
         "source": settings.source,
         "layers": ", ".join(map(str, settings.layers)),
         "max_features": settings.max_features,
-        "pooling": settings.pooling,
         "false_positive_rate": f"{settings.false_positive_rate * 100:g}",
         "chat": "on" if settings.chat else "",
         "action": correction.action,
@@ -410,8 +409,7 @@ def behavior_read(request: HttpRequest, pk: UUID) -> JsonResponse:
 def behavior_reading(request: HttpRequest, pk: UUID, job: UUID) -> JsonResponse:
     """How the reading is doing, and what was read once it is there."""
     behavior = _listed(request, pk)
-    rows = Job.objects.owned_by(request.user).filter(kind=reading.KIND, request__behavior=str(behavior.pk))
-    found = get_object_or_404(rows, pk=job)
+    found = get_object_or_404(reading.readings_of(request.user, behavior), pk=job)
     return JsonResponse(found.status() | {"read": reading.reading_of(found, behavior)})
 
 

@@ -29,7 +29,8 @@ def a_fit(**changes: Any) -> dict[str, Any]:
         "precision": [0.9474, 0.75, 0.99],
         "recall": [0.9, 0.7, 0.97],
         "false_positive_rate": [0.05, 0.01, 0.24],
-        "roc": [[0.0, 0.5, 1.5], [0.05, 0.9, 0.5], [0.2, 0.95, 0.0], [1.0, 1.0, -2.0]],
+        "auroc_interval": [0.94, 0.86, 0.99],
+        "roc": [[0.0, 0.0, 2.5], [0.0, 0.5, 1.5], [0.05, 0.9, 0.5], [0.2, 0.95, 0.0], [1.0, 1.0, -2.0]],
         "layers": [[1, 0.81], [2, 0.94], [3, 0.9]],
         "n_train": 44,
         "n_held_out": HELD_OUT,
@@ -59,7 +60,7 @@ def keep_behavior(
         vector = vector or keep_vector(owner)
         corrector = corrector_of(owner, Correction(), vector, 2)
     detector = {name: value for name, value in a_fit().items() if name != "vector"}
-    detector |= {"fit": {"on": "residual", "pooling": "max", "chat": True}, "vector": str(vector.pk) if vector else ""}
+    detector |= {"fit": {"on": "residual", "chat": True}, "vector": str(vector.pk) if vector else ""}
     behavior = Behavior(
         owner=owner,
         name=name,

@@ -121,7 +121,8 @@ def test_rates_at_a_threshold_are_those_of_the_curve() -> None:
     assert here.recall.estimate == 0.9 and here.false_positive_rate.estimate == 0.05
     assert here.recall.low < 0.9 < here.recall.high
     assert here.precision is not None and here.precision.estimate == pytest.approx(18 / 19)
-    assert detector.at(0.7).recall.estimate == 0.5  # no point in between: the stricter one is certain
+    assert detector.at(0.7).recall.estimate == 0.9  # no score lies between
+    assert detector.at(-9.0).recall.estimate == 1.0
     assert detector.at(9.0).precision is None
 
 
