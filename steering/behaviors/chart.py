@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from steering.behaviors.detector import Detector
 
-SIZE, LEFT, TOP, RIGHT, BOTTOM = 320, 40, 10, 12, 34
+SIZE, LEFT, TOP, RIGHT, BOTTOM = 320, 42, 10, 20, 36
 
 
 @dataclass(frozen=True)

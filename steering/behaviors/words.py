@@ -25,10 +25,7 @@ class UseInWords:
 def action_in_words(corrector: Corrector) -> str:
     match corrector.action:
         case "steer":
-            many = f"{len(corrector.uses)} edits" if len(corrector.uses) != 1 else "1 edit"
-            return f"steers, {many}, " + (
-                "more the higher it reads" if corrector.dose == "proportional" else "all of it"
-            )
+            return "steers, the more the higher it reads" if corrector.dose == "proportional" else "steers"
         case "stop":
             return "stops the answer"
         case "regenerate":
