@@ -1050,6 +1050,8 @@ class MapModel(Wire):
     id: str
     model: str = ""
     kind: Literal["map_model"] = "map_model"
+
+
 @dataclass(frozen=True)
 class TrainSae(Wire):
     """Train a sparse autoencoder on `resid_post` of `layer`, with sae-lens, and keep it as the source `<layer>-<name>`.

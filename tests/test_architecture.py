@@ -22,6 +22,7 @@ APPS = [
     "datasets",
     "vectors",
     "features",
+    "behaviors",
     "presets",
     "playground",
     "experiments",
