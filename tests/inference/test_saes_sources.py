@@ -130,6 +130,22 @@ def test_an_sae_still_read_with_counts_until_it_is_let_go_of(model, tmp_path):
     assert sources.get("1-b", model).bytes == sources.bytes
 
 
+def test_one_that_went_while_it_was_read_with_comes_back_without_being_loaded_again(model, tmp_path):
+    for name in "ab":
+        saes.save("standard", tmp_path / f"1-{name}")
+    one = by_id(Sources([tmp_path]), model)["1-a"].bytes
+    sources = Sources([tmp_path], budget_bytes=2 * one)
+    held = sources.get("1-a", model)
+    sources.get("1-b", model)
+    with sources._lock:
+        sources._drop("1-a")
+    assert sources.bytes == held.bytes + sources.get("1-b", model).bytes
+    assert sources.get("1-a", model) is held
+    sources.clear()  # as when the model is exchanged: what is held then is not what the next one asks for
+    assert sources.bytes == held.bytes
+    assert sources.get("1-a", model) is not held
+
+
 def test_the_weights_are_given_back_at_once(model, tmp_path):
     """sae-lens's modules hold themselves in cycles, which would keep the weights until a collection."""
     import weakref
