@@ -16,7 +16,7 @@ from torch import nn
 
 from inference.errors import EngineFault, InferenceError, InvalidRequest, Unavailable
 from inference.saes.found import Found, fits
-from inference.saes.places import Place, place_of
+from inference.saes.places import EMBEDS, Place, place_of
 from inference.saes.sae import Kind, Sae, Scaling
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DTYPES = ("auto", "float32", "bfloat16", "float64")
 KINDS: dict[str, Kind] = {
     "standard": "relu",
     "transcoder": "relu",
@@ -39,18 +38,6 @@ KINDS: dict[str, Kind] = {
     "matching_pursuit": "whole",
 }
 SCALINGS: tuple[Scaling, ...] = ("none", "constant_norm_rescale", "layer_norm")
-
-
-def dtype_of(name: str, model: LoadedModel) -> str:
-    """ "auto" is float32, and float64 in a float64 model: an SAE that is stored in less is read in float32.
-
-    Raises InvalidRequest("bad_dtype").
-    """
-    if name not in DTYPES:
-        raise InvalidRequest("bad_dtype", f"STEERBOARD_SAES_DTYPE={name!r} is not known. Use {', '.join(DTYPES)}.")
-    if name == "auto":
-        return "float64" if model.dtype == torch.float64 else "float32"
-    return name
 
 
 def load(found: Found, model: LoadedModel, dtype: str) -> Sae:
@@ -112,6 +99,12 @@ def _sae(found: Found, module: Any, model: LoadedModel) -> Sae:
     found = _placed(found, config) if found.folder is None else found
     if problem := fits(found, model_id=model.id, d_model=model.d_model, n_layers=model.n_layers):
         raise InvalidRequest("wrong_source", problem)
+    if found.hook_name in EMBEDS and hasattr(getattr(model.hf, "transformer", None), "wpe"):
+        raise InvalidRequest(
+            "unknown_hook",
+            f"{found.origin} reads tokens before their positions are added, which {model.id} does at once. Choose an "
+            "SAE of resid_pre of layer 0.",
+        )
     assert found.place is not None
     assert found.target is not None
     scaling, factor = _scaling(found, module)
