@@ -40,7 +40,6 @@ from inference.types import (
 )
 
 FILES = Path(__file__).resolve().parent / "data"
-LAYERS = (8, 9, 10, 11)
 JUDGE_LAYER = 20  # of the probe that says how much is left
 RATE = 0.1  # of texts without the behaviour that may fire
 TOKENS = 48
@@ -69,7 +68,7 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Behaviour:
-    """`judge` with its own threshold says at which tokens the behaviour is left."""
+    """`judge` says of a whole text, by its mean over tokens, whether the behaviour is there."""
 
     name: str
     detector: dict[str, Any]  # payload of FitDetector
@@ -96,8 +95,8 @@ def make(studio: Studio, name: str) -> Behaviour:
     texts = [r for r in rows(f"{name}-test") if not r["hard"]]
     shown, absent = ([r["text"] for r in texts if r["shows"] is side] for side in (True, False))
     others = tuple(Pair(a, b, "They wrote:\n") for a, b in zip(shown, absent, strict=True))
-    fit = FitDetector("detector", pairs, layers=LAYERS, false_positive_rate=RATE)
-    judge = replace(fit, id="judge", pairs=others, layers=(JUDGE_LAYER,))
+    fit = FitDetector("detector", pairs, false_positive_rate=RATE)
+    judge = replace(fit, id="judge", pairs=others, layers=(JUDGE_LAYER,), pooling="mean")
     return Behaviour(name, studio.run(fit), studio.run(judge))
 
 
@@ -157,12 +156,12 @@ def measured(studio: Studio, made: Behaviour, written: Sequence[Completion]) -> 
     texts = [c.text for c in written if c.text.strip()]
     words = sum(len(re.findall(r"[A-Za-z'’]+", text)) for text in texts)
     listed_words = sum(len(re.findall(rf"\b({WORDS[made.name]})\b", text, re.IGNORECASE)) for text in texts)
-    tokens = [s for text in _scores(studio, Probe.from_wire(made.judge["probe"]), texts) for s in text]
+    means = [np.mean(text) for text in _scores(studio, Probe.from_wire(made.judge["probe"]), texts)]
     plain = studio.run(Divergence("surprise", tuple(t for t in texts if len(t) > 8), ()))["texts"]
     read = sum(t["tokens"] for t in plain)
     return {
         "words": 100 * listed_words / max(words, 1),
-        "judged": float(np.mean(np.array(tokens) > made.judge["token_threshold"])),
+        "judged": float(np.mean(np.array(means) > made.judge["threshold"])),
         "surprise": sum(t["nll_base"] * t["tokens"] for t in plain) / read,
         "distinct": distinct_n(texts, 2),
         "answering": len(texts) / len(written),
@@ -264,7 +263,7 @@ def report(name: str, facts: dict[str, Any]) -> bool:
                 f"(limit {LIMITS['left']:.0%})",
             ),
             (
-                "tokens that another probe finds",
+                "answers in which another probe finds it",
                 f"{base['judged']:.1%} to {found['judged']:.1%}: {writing['left']['judged']:.0%} left   "
                 f"(limit {LIMITS['left']:.0%})",
             ),
