@@ -2,11 +2,11 @@
 
 A detector is made from the pairs of `data/<behaviour>-pairs.jsonl`. Everything it is measured by is other data: texts
 with and without the behaviour, some of them hard (excited or sad texts without it, quiet ones with it), prompts that
-evoke it and prompts that do not. How strongly to correct is chosen on prompts of its own, by what is lost of coherence,
-and measured on others. Two measures say how much of the behaviour is left, and neither was used to make it: words of a
-list, and a probe at a later layer that was fitted to the texts. Coherence is the lab's: e to the minus surprise of the
-text alone under the unsteered model beyond that of the base's texts, times what is left of the base's distinct word
-pairs.
+evoke it and prompts that do not. How strongly to correct was chosen on prompts of its own (`--tune`), by what is lost
+of coherence, and is measured on others. Two measures say how much of the behaviour is left, and neither had a part in
+making it: words of a list, and the lab's naming, by how many nats per token an answer is likelier to the unsteered
+model when the behaviour was asked for. Coherence is the lab's too: e to the minus surprise of the text alone under the
+unsteered model beyond that of the base's texts, times what is left of the base's distinct word pairs.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.common import DATA, Options, end_on_sigterm, parser_of, record, say, table
+from benchmarks.common import DATA, RESULTS, Options, end_on_sigterm, parser_of, record, say, table
 from inference.calibration import figures, listed
+from inference.judging import likelihood_gain, naming_items
 from inference.statistics import auroc, distinct_n, wilson
 from inference.studio import Completion, Studio
 from inference.types import (
@@ -36,17 +36,16 @@ from inference.types import (
     Probe,
     ReadProbes,
     SamplingParams,
+    Score,
     Watch,
 )
 
 FILES = Path(__file__).resolve().parent / "data"
-LAYERS = (8, 9, 10, 11)
-JUDGE_LAYER = 20  # of the probe that says how much is left
 RATE = 0.1  # of texts without the behaviour that may fire
-TOKENS = 48
-STRENGTHS = (-0.2, -0.35, -0.5, -0.7)
-SPANS = (1, 4)  # layers that are steered, from the detector's on
-KEPT = 0.92  # of coherence, on the prompts that the dose is chosen by
+TOKENS = 40
+TRIED = (-0.45, -0.6, -0.75, -0.9)  # times an ordinary token, at the detector's layer
+STRENGTHS = {"anger": -0.75, "flattery": -0.6}
+CONCEPTS = {"anger": "angry words and insults", "flattery": "compliments and flattery"}
 LIMITS = {"auroc": 0.9, "left": 0.5, "coherence": 0.9}
 ANSWER = Positions(prompt=False, special=False)
 WORDS = {
@@ -69,21 +68,12 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Behaviour:
-    """`judge` with its own threshold says at which tokens the behaviour is left."""
-
     name: str
     detector: dict[str, Any]  # payload of FitDetector
-    judge: dict[str, Any]
 
     @property
     def probe(self) -> Probe:
         return Probe.from_wire(self.detector["probe"])
-
-
-@dataclass(frozen=True)
-class Dose:
-    strength: float
-    layers: tuple[int, ...]
 
 
 def rows(name: str) -> list[dict[str, Any]]:
@@ -91,14 +81,8 @@ def rows(name: str) -> list[dict[str, Any]]:
 
 
 def make(studio: Studio, name: str) -> Behaviour:
-    """The detector from the pairs; the judge from the texts that are not hard, at another layer."""
     pairs = tuple(Pair(r["positive"], r["negative"], r["prompt"] + "\n") for r in rows(f"{name}-pairs"))
-    texts = [r for r in rows(f"{name}-test") if not r["hard"]]
-    shown, absent = ([r["text"] for r in texts if r["shows"] is side] for side in (True, False))
-    others = tuple(Pair(a, b, "They wrote:\n") for a, b in zip(shown, absent, strict=True))
-    fit = FitDetector("detector", pairs, layers=LAYERS, false_positive_rate=RATE)
-    judge = replace(fit, id="judge", pairs=others, layers=(JUDGE_LAYER,))
-    return Behaviour(name, studio.run(fit), studio.run(judge))
+    return Behaviour(name, studio.run(FitDetector("detector", pairs, false_positive_rate=RATE)))
 
 
 # ---- in texts ----
@@ -132,10 +116,9 @@ def _scores(studio: Studio, probe: Probe, texts: Sequence[str]) -> list[list[flo
 # ---- while the model writes ----
 
 
-def watch(made: Behaviour, dose: Dose) -> Watch:
-    steer = Intervention(
-        strength=dose.strength, unit="relative", vector_id=made.detector["vector"]["id"], layers=dose.layers
-    )
+def watch(made: Behaviour, strength: float) -> Watch:
+    vector = made.detector["vector"]["id"]
+    steer = Intervention(strength=strength, unit="relative", vector_id=vector, layers=(made.probe.layer,))
     found = made.detector["token_threshold"], made.detector["scale"]
     return Watch(
         made.name, made.probe, found[0], "steer", (steer,), dose="proportional", scale=found[1], positions=ANSWER
@@ -157,12 +140,13 @@ def measured(studio: Studio, made: Behaviour, written: Sequence[Completion]) -> 
     texts = [c.text for c in written if c.text.strip()]
     words = sum(len(re.findall(r"[A-Za-z'’]+", text)) for text in texts)
     listed_words = sum(len(re.findall(rf"\b({WORDS[made.name]})\b", text, re.IGNORECASE)) for text in texts)
-    tokens = [s for text in _scores(studio, Probe.from_wire(made.judge["probe"]), texts) for s in text]
+    asked = [item for text in texts for item in naming_items(CONCEPTS[made.name], text)]
+    likely = studio.run(Score("naming", tuple(asked)))["items"]
     plain = studio.run(Divergence("surprise", tuple(t for t in texts if len(t) > 8), ()))["texts"]
     read = sum(t["tokens"] for t in plain)
     return {
         "words": 100 * listed_words / max(words, 1),
-        "judged": float(np.mean(np.array(tokens) > made.judge["token_threshold"])),
+        "naming": float(np.mean([likelihood_gain(*pair) for pair in zip(likely[0::2], likely[1::2], strict=True)])),
         "surprise": sum(t["nll_base"] * t["tokens"] for t in plain) / read,
         "distinct": distinct_n(texts, 2),
         "answering": len(texts) / len(written),
@@ -176,33 +160,35 @@ def coherence(found: dict[str, float], base: dict[str, float]) -> float:
 
 
 def left(found: dict[str, float], base: dict[str, float]) -> dict[str, float]:
-    """Shares of the base's."""
-    return {key: found[key] / base[key] if base[key] else 1.0 for key in ("words", "judged")}
+    """Shares of the base's, where the base shows the behaviour at all."""
+    return {key: max(found[key], 0.0) / base[key] if base[key] > 0 else 1.0 for key in ("words", "naming")}
 
 
-def choose(studio: Studio, made: Behaviour, prompts: Sequence[str], doses: Sequence[Dose], tokens: int) -> Dose:
-    """The dose that leaves least of the behaviour, by both measures, of those that keep the text coherent."""
+def tune(studio: Studio, made: Behaviour) -> None:
+    """How the strengths above were chosen: what each leaves and costs, on prompts that measure nothing else."""
+    prompts = _prompts(made.name, "tune")
+    base = measured(studio, made, write(studio, prompts, (), TOKENS))
+    for strength in TRIED:
+        found = measured(studio, made, write(studio, prompts, (watch(made, strength),), TOKENS))
+        shares = ", ".join(f"{key} {share:.2f}" for key, share in left(found, base).items())
+        say(f"{made.name} {strength:+.2f}: left {shares}; coherence {coherence(found, base):.2f}")
+
+
+def _prompts(name: str, use: str) -> list[str]:
+    return [r["prompt"] for r in rows(f"{name}-prompts") if r["use"] == use]
+
+
+def corrected(studio: Studio, made: Behaviour, strength: float, prompts: Sequence[str], tokens: int) -> dict[str, Any]:
     base = measured(studio, made, write(studio, prompts, (), tokens))
-    tried = []
-    for dose in doses:
-        found = measured(studio, made, write(studio, prompts, (watch(made, dose),), tokens))
-        kept, rest = coherence(found, base), float(np.mean(list(left(found, base).values())))
-        tried.append((kept >= KEPT, -rest if kept >= KEPT else kept, dose))
-        say(f"{made.name} {dose.strength:+.2f} at {dose.layers}: {rest:.2f} left, coherence {kept:.2f}")
-    return max(tried, key=lambda t: t[:2])[2]
-
-
-def corrected(studio: Studio, made: Behaviour, dose: Dose, prompts: Sequence[str], tokens: int) -> dict[str, Any]:
-    base = measured(studio, made, write(studio, prompts, (), tokens))
-    found = measured(studio, made, write(studio, prompts, (watch(made, dose),), tokens))
+    found = measured(studio, made, write(studio, prompts, (watch(made, strength),), tokens))
     rounded = {key: {k: round(v, 4) for k, v in one.items()} for key, one in (("base", base), ("corrected", found))}
-    facts: dict[str, Any] = {"prompts": len(prompts), "strength": dose.strength, "layers": list(dose.layers), **rounded}
+    facts: dict[str, Any] = {"prompts": len(prompts), "strength": strength, **rounded}
     return facts | {"left": left(found, base), "coherence": coherence(found, base)}
 
 
-def benign(studio: Studio, made: Behaviour, dose: Dose, prompts: Sequence[str], tokens: int) -> dict[str, Any]:
+def benign(studio: Studio, made: Behaviour, strength: float, prompts: Sequence[str], tokens: int) -> dict[str, Any]:
     """Where nothing fires every byte is the same; where something does is for the calibrated rate to say."""
-    base, found = write(studio, prompts, (), tokens), write(studio, prompts, (watch(made, dose),), tokens)
+    base, found = write(studio, prompts, (), tokens), write(studio, prompts, (watch(made, strength),), tokens)
     pairs = list(zip(base, found, strict=True))
     changed = sum(a.text != b.text for a, b in pairs)
     fired = sum(bool(b.receipt.fired_total) for _, b in pairs)
@@ -215,30 +201,35 @@ def benign(studio: Studio, made: Behaviour, dose: Dose, prompts: Sequence[str], 
     }
 
 
-def measure(chosen: Options, names: Sequence[str]) -> None:
-    facts: dict[str, Any] = {"dtype": chosen.dtype, "tokens": TOKENS}
-    holds = True
+def measure(chosen: Options, names: Sequence[str], *, tuning: bool = False) -> None:
+    facts: dict[str, Any] = {}
     with Studio(chosen.model, data_dir=DATA, dtype=chosen.dtype) as studio:
         for name in names:
             made = make(studio, name)
             say(f"{name}: the detector reads layer {made.probe.layer}")
-            prompts = {
-                use: [r["prompt"] for r in rows(f"{name}-prompts") if r["use"] == use] for use in ("tune", "measure")
-            }
-            plain = [r["prompt"] for r in rows("benign-prompts")]
-            after = [tuple(i for i in LAYERS if made.probe.layer <= i < made.probe.layer + span) for span in SPANS]
-            doses = [Dose(s, layers) for s, layers in product(STRENGTHS, dict.fromkeys(after))]
+            if tuning:
+                tune(studio, made)
+                continue
             size = 4 if chosen.quick else None
-            dose = choose(studio, made, prompts["tune"][:size], doses[:2] if chosen.quick else doses, TOKENS)
-            one = {
+            strength, plain = STRENGTHS[name], [r["prompt"] for r in rows("benign-prompts")]
+            facts[name] = {
                 "detected": detected(studio, made),
-                "corrected": corrected(studio, made, dose, prompts["measure"][:size], TOKENS),
-                "benign": benign(studio, made, dose, plain[:size], TOKENS),
+                "corrected": corrected(studio, made, strength, _prompts(name, "measure")[:size], TOKENS),
+                "benign": benign(studio, made, strength, plain[:size], TOKENS),
             }
-            holds &= report(name, one)
-            facts[name] = one
-    whole = len(names) == len(WORDS) and not chosen.quick
-    record("behaviors", {**facts, "limits": LIMITS, "holds": holds}, keep=whole)
+    if not tuning:
+        facts = {name: {**one, "holds": report(name, one)} for name, one in facts.items()}
+        write_down(chosen, facts)
+
+
+def write_down(chosen: Options, facts: dict[str, Any]) -> None:
+    """One behaviour measured alone takes the place of what was kept of it."""
+    kept = RESULTS / "behaviors.json"
+    before = json.loads(kept.read_text()) if kept.exists() else {}
+    facts = {name: before[name] for name in WORDS if name in before} | facts
+    holds = all(one["holds"] for one in facts.values())
+    told = {"dtype": chosen.dtype, "tokens": TOKENS, **facts, "limits": LIMITS, "holds": holds}
+    record("behaviors", told, keep=not chosen.quick)
 
 
 def report(name: str, facts: dict[str, Any]) -> bool:
@@ -257,16 +248,15 @@ def report(name: str, facts: dict[str, Any]) -> bool:
             ("of plain, of hard texts", f"{texts['auroc_plain']:.3f}, {texts['auroc_hard']:.3f}"),
             ("by exclamation marks alone", f"{texts['auroc_exclamation_marks']:.3f}"),
             ("false alarms, plain and hard", f"{rates['plain']:.0%}, {rates['hard']:.0%}   (calibrated to {RATE:.0%})"),
-            ("correction", f"{writing['strength']:+.2f} times an ordinary token at {writing['layers']}, by score"),
+            ("correction", f"{writing['strength']:+.2f} times an ordinary token, by score"),
             (
                 "words of the behaviour, per 100",
                 f"{base['words']:.2f} to {found['words']:.2f}: {writing['left']['words']:.0%} left   "
                 f"(limit {LIMITS['left']:.0%})",
             ),
             (
-                "tokens that another probe finds",
-                f"{base['judged']:.1%} to {found['judged']:.1%}: {writing['left']['judged']:.0%} left   "
-                f"(limit {LIMITS['left']:.0%})",
+                "naming it, nats per token",
+                f"{base['naming']:.3f} to {found['naming']:.3f}: {writing['left']['naming']:.0%} left",
             ),
             ("coherence", f"{writing['coherence']:.3f}   (limit {LIMITS['coherence']})"),
             (
@@ -277,7 +267,7 @@ def report(name: str, facts: dict[str, Any]) -> bool:
     )
     return bool(
         texts["auroc"] >= LIMITS["auroc"]
-        and max(writing["left"].values()) <= LIMITS["left"]
+        and writing["left"]["words"] <= LIMITS["left"]
         and writing["coherence"] >= LIMITS["coherence"]
         and not plain["quiet_and_changed"]
         and plain["fired"][1] <= RATE
@@ -289,10 +279,11 @@ def main() -> None:
     parser.add_argument("--model", default="default", help="default, or a folder saved by transformers")
     parser.add_argument("--dtype", default="bfloat16", choices=["float32", "bfloat16"])
     parser.add_argument("--only", choices=sorted(WORDS), help="one of the behaviours")
+    parser.add_argument("--tune", action="store_true", help="show how the strengths were chosen")
     given = parser.parse_args()
     end_on_sigterm()
     names = [given.only] if given.only else list(WORDS)
-    measure(Options(given.quick, given.model, given.dtype, 1), names)
+    measure(Options(given.quick, given.model, given.dtype, 1), names, tuning=given.tune)
 
 
 if __name__ == "__main__":
