@@ -26,6 +26,10 @@ from inference.batch import Batch, Choice, Row
 from inference.evaluation import Find, diverge, score
 from inference.models.loader import LoadedModel
 from inference.prepare import Prepared, prepare
+from inference.saes.corpus import index_corpus
+from inference.saes.describing import describe_feature
+from inference.saes.reading import read_features
+from inference.saes.searching import search_features
 from inference.saes.sources import Sources
 from inference.sampling import NO_TOKEN
 from inference.store import Vectors
@@ -35,6 +39,7 @@ from inference.types import (
     CombineVectors,
     CompareVectors,
     CreateVector,
+    DescribeFeature,
     Divergence,
     Event,
     Failed,
@@ -43,15 +48,18 @@ from inference.types import (
     Forecast,
     GenerationRequest,
     ImportVector,
+    IndexCorpus,
     JobRequest,
     ModelInfo,
     OptimiseVector,
     Progress,
     PromptRead,
     PromptToken,
+    ReadFeatures,
     Receipt,
     Result,
     Score,
+    SearchFeatures,
     Started,
     SteeringVector,
     Token,
@@ -84,6 +92,10 @@ STEERED_JOBS: dict[type, Callable[[LoadedModel, Any, Find], Iterator[Progress | 
     CompareVectors: compare_vectors,
 }
 SOURCE_JOBS: dict[type, Callable[[LoadedModel, Any, Sources], Iterator[Progress | Result]]] = {
+    ReadFeatures: read_features,
+    DescribeFeature: describe_feature,
+    SearchFeatures: search_features,
+    IndexCorpus: index_corpus,
     **ATTRIBUTION_SOURCE_JOBS,
 }
 

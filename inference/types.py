@@ -1055,6 +1055,10 @@ JobRequest = (
     | ImportVector
     | Score
     | Divergence
+    | ReadFeatures
+    | DescribeFeature
+    | SearchFeatures
+    | IndexCorpus
     | Attribute
     | PatchExactly
     | AttributeFeatures

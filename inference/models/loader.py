@@ -111,10 +111,10 @@ class LoadedModel:
         """resid_post of layers 0 to `last`, [n, t, d_model] each; what comes after them is not run."""
         positions = torch.arange(input_ids.shape[1], device=self.device)[None].expand_as(input_ids)
         self.hooks.taken = []
-        end = self.layers[last].register_forward_hook(_enough)  # called after the hook that takes
+        end = self.layers[last].register_forward_hook(enough)  # called after the hook that takes
         try:
             self.hf(input_ids.to(self.device), position_ids=positions, use_cache=False, logits_to_keep=1)
-        except _Enough:
+        except Enough:
             return self.hooks.taken
         finally:
             self.hooks.taken = None
@@ -122,12 +122,12 @@ class LoadedModel:
         raise AssertionError("the last layer was never reached")
 
 
-class _Enough(Exception):
+class Enough(Exception):
     """Leaves a forward pass."""
 
 
-def _enough(*_: object) -> None:
-    raise _Enough
+def enough(*_: object) -> None:
+    raise Enough
 
 
 def find_blocks(hf: nn.Module) -> nn.ModuleList:
