@@ -35,9 +35,9 @@ SITES = ("resid_pre", "attn_out", "mlp_out", "z", "q", "k")
 METHODS: dict[str, dict[str, Any]] = {
     "one gradient": {},
     "query/key fix": {"sites": ("q", "k"), "qk_fix": True},
-    "integrated, 8 steps": {"steps": 8},
+    "integrated, 5 steps": {"steps": 5},
 }
-EACH, QUICK_EACH = 32, 4
+EACH, QUICK_EACH = 10, 4
 Points = dict[str, dict[str, list[float]]]  # by site, then by method or "actual"
 
 
