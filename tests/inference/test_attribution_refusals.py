@@ -202,6 +202,7 @@ def test_features_are_refused_where_there_is_no_such_source_or_one_prompt_too_ma
         ({"baseline": "zero", "steps": 2}, "options_do_not_mix"),
         ({}, "empty_prompt"),
         ({"top": 0}, "out_of_range"),
+        ({"baseline": "zero", "metric": "kl"}, "flat_metric"),
     ):
         with pytest.raises(InvalidRequest) as caught:
             run(**options)
