@@ -19,6 +19,7 @@ from inference.errors import Busy, InferenceError, InvalidRequest, NotFound
 from inference.saes import directory
 from inference.saes.found import CONFIG, FACTS, WEIGHTS, Found, below, fits, in_folder
 from inference.saes.index import INDEX, CorpusIndex
+from inference.saes.precision import precision
 from inference.types import SourceInfo
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Sources:
     ):
         """`folders` are SAEs or hold some; `releases` are "release" or "release:id" of SAELens's directory, the id a
         shell pattern. `include` and `exclude` are shell patterns over ids (`<layer>-<set>`) and origins. `store` is
-        where indexes of SAEs go that lie where nothing should be written. `dtype` as of `loading.dtype_of`.
+        where indexes of SAEs go that lie where nothing should be written. `dtype` as of `precision`.
         """
         self.folders, self.budget_bytes, self._dtype = tuple(folders), budget_bytes, dtype
         self._include, self._exclude, self._store = tuple(include), tuple(exclude), store
@@ -62,8 +63,9 @@ class Sources:
         self._seen: dict[Path, tuple[int, ...]] = {}
         self._found: dict[str, Found] = {}
         self._loaded: OrderedDict[str, Sae] = OrderedDict()  # least recently used first
-        self._gone: weakref.WeakSet[Sae] = weakref.WeakSet()  # no longer ours, but still read with
-        self._problems: dict[str, str] = {}  # that loading met, until the files change
+        self._gone: weakref.WeakSet[Sae] = weakref.WeakSet()  # no longer ours, but still read with by others
+        self._stale: weakref.WeakSet[Sae] = weakref.WeakSet()  # likewise, and no longer what the files say
+        self._problems: dict[str, InferenceError] = {}  # that loading met, until the files change
         self._indexes: dict[str, tuple[tuple[int, ...], CorpusIndex]] = {}
 
     # ---- what there is ----
@@ -90,8 +92,8 @@ class Sources:
 
     def _info(self, found: Found, model: LoadedModel) -> SourceInfo:
         with self._lock:
-            loaded, problem = self._loaded.get(found.id), self._problems.get(found.id, "")
-        problem = problem or fits(found, model_id=model.id, d_model=model.d_model, n_layers=model.n_layers)
+            loaded, met = self._loaded.get(found.id), self._problems.get(found.id)
+        problem = met.message if met else fits(found, model_id=model.id, d_model=model.d_model, n_layers=model.n_layers)
         size = loaded.bytes if loaded else found.bytes(self._precision(model))
         return SourceInfo(
             id=found.id,
@@ -113,7 +115,9 @@ class Sources:
             if not now and time.monotonic() - self._looked < LOOK_SECONDS:
                 return self._found
             seen = {path: stamp(path) for folder in self.folders for path in below(folder)}
-            missing = [folder for folder in self.folders if not folder.is_dir() and folder != self._store]
+            missing = [
+                folder for folder in self.folders if not folder.is_dir() and folder not in (self._store, SHIPPED)
+            ]
             if seen != self._seen or not self._found:
                 changed = {path for path, when in seen.items() if self._seen.get(path) != when}
                 gone = self._seen.keys() - seen.keys()
@@ -147,7 +151,8 @@ class Sources:
     def _forget(self, ids: set[str]) -> None:
         for id in ids:
             self._problems.pop(id, None)
-            self._drop(id)
+            self._stale.update([sae for sae in (self._drop(id), *self._gone) if sae is not None and sae.id == id])
+            self._gone.difference_update(list(self._stale))
 
     # ---- loading ----
 
@@ -164,9 +169,9 @@ class Sources:
             if sae := self._ready(id):
                 return sae
             if problem := fits(found, model_id=model.id, d_model=model.d_model, n_layers=model.n_layers):
-                raise InvalidRequest("wrong_source", problem)
-            if problem := self._problems.get(id, ""):
-                raise InvalidRequest("broken_source", problem)
+                raise InvalidRequest("broken_source" if found.problem else "wrong_source", problem)
+            if id in self._problems:
+                raise self._problems[id]
             return self._load(found, model)
 
     def opening(self, id: str, model: LoadedModel) -> Iterator[Sae | None]:
@@ -195,17 +200,18 @@ class Sources:
     def bytes(self) -> int:
         """What is held in memory now, by us and by those who still read with what we let go of."""
         with self._lock:
-            return sum(sae.bytes for sae in {*self._loaded.values(), *self._gone})
+            return sum(sae.bytes for sae in {*self._loaded.values(), *self._gone, *self._stale})
 
     def clear(self) -> None:
         """Let go of everything, as when the model is exchanged."""
         with self._lock:
-            for id in list(self._loaded):
-                self._drop(id)
-            self._problems.clear()
+            self._forget({*self._loaded, *self._problems, *(sae.id for sae in self._gone)})
 
     def _ready(self, id: str) -> Sae | None:
         with self._lock:
+            if held := next((sae for sae in self._gone if sae.id == id), None):
+                self._gone.discard(held)
+                self._loaded[id] = held
             if id in self._loaded:
                 self._loaded.move_to_end(id)
             return self._loaded.get(id)
@@ -213,14 +219,14 @@ class Sources:
     def _load(self, found: Found, model: LoadedModel) -> Sae:
         from inference.saes.loading import load
 
-        precision = self._precision(model)
+        dtype = self._precision(model)
         started = time.monotonic()
-        self._make_room(found, found.bytes(precision))
+        self._make_room(found, found.bytes(dtype))
         try:
-            sae = load(found, model, precision)
+            sae = load(found, model, dtype)
         except InvalidRequest as error:
             with self._lock:
-                self._problems[found.id] = error.message
+                self._problems[found.id] = error
             raise
         self._make_room(found, sae.bytes)  # of a release the size is known only now
         if index := self.index(found.id):
@@ -247,10 +253,11 @@ class Sources:
                 retry_after=5.0,
             )
 
-    def _drop(self, id: str) -> None:
+    def _drop(self, id: str) -> Sae | None:
         if (sae := self._loaded.pop(id, None)) is not None:
             self._gone.add(sae)
             log.info("%s was let go of", id)
+        return sae
 
     def _too_large(self, found: Found, size: int) -> InferenceError:
         return InvalidRequest(
@@ -260,9 +267,7 @@ class Sources:
         )
 
     def _precision(self, model: LoadedModel) -> str:
-        from inference.saes.loading import dtype_of
-
-        return dtype_of(self._dtype, model)
+        return precision(self._dtype, str(model.dtype).removeprefix("torch."))
 
     # ---- the corpus index of a source ----
 
