@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ def save(folder: Path, training: Training, restored: Restored) -> None:
         tensors |= {f"optimizer.{i}.{k}": v for k, v in moments.items()}
     state = {
         "version": VERSION,
+        "steps": training.job.steps,
         "counts": {name: getattr(trainer, name) for name in COUNTS},
         "groups": trainer.optimizer.state_dict()["param_groups"],
         "lr_scheduler": trainer.lr_scheduler.state_dict(),
@@ -104,7 +106,13 @@ def _restore(training: Training, state: dict[str, Any], tensors: dict[str, torch
         _, index, name = key.split(".", 2)
         moments.setdefault(int(index), {})[name] = tensors[key]
     trainer.optimizer.load_state_dict({"state": moments, "param_groups": state["groups"]})
-    trainer.lr_scheduler.load_state_dict(state["lr_scheduler"])
+    if state["steps"] == training.job.steps:
+        trainer.lr_scheduler.load_state_dict(state["lr_scheduler"])
+    else:  # more steps or fewer than it began with: the schedule of those, at this step
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch takes the optimiser's steps for not taken
+            for _ in range(trainer.n_training_steps):
+                trainer.lr_scheduler.step()
     for name, saved in state["coefficients"].items():
         trainer.coefficient_schedulers[name].load_state_dict(saved)
     trainer.activation_scaler.scaling_factor = state["scaling_factor"]

@@ -111,8 +111,8 @@ class Work:
 
 
 def key_of(model: LoadedModel, job: TrainSae) -> str:
-    """Of everything that decides what a training gives; equal requests go on where one was cut off."""
-    same = replace(job, id="", fresh=False, model="")
+    """Of what decides how a training goes, its length left out; equal requests go on where one was cut off."""
+    same = replace(job, id="", fresh=False, model="", steps=1)
     told = TrainSae.from_wire(same.to_wire()).to_wire() | {"of": [model.id, model.revision, str(model.dtype)]}
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:24]
 
