@@ -36,6 +36,7 @@ class Restored:
     place: Place
     curve: list[list[float]]
     seconds: float  # trained for, all sittings together
+    asked: list[int]  # steps, each time that another number of them was asked for
 
 
 def save(folder: Path, training: Training, restored: Restored) -> None:
@@ -50,7 +51,6 @@ def save(folder: Path, training: Training, restored: Restored) -> None:
         tensors |= {f"optimizer.{i}.{k}": v for k, v in moments.items()}
     state = {
         "version": VERSION,
-        "steps": training.job.steps,
         "counts": {name: getattr(trainer, name) for name in COUNTS},
         "groups": trainer.optimizer.state_dict()["param_groups"],
         "lr_scheduler": trainer.lr_scheduler.state_dict(),
@@ -106,7 +106,7 @@ def _restore(training: Training, state: dict[str, Any], tensors: dict[str, torch
         _, index, name = key.split(".", 2)
         moments.setdefault(int(index), {})[name] = tensors[key]
     trainer.optimizer.load_state_dict({"state": moments, "param_groups": state["groups"]})
-    if state["steps"] == training.job.steps:
+    if state["asked"][-1] == training.job.steps:
         trainer.lr_scheduler.load_state_dict(state["lr_scheduler"])
     else:  # more steps or fewer than it began with: the schedule of those, at this step
         with warnings.catch_warnings():
@@ -116,7 +116,7 @@ def _restore(training: Training, state: dict[str, Any], tensors: dict[str, torch
     for name, saved in state["coefficients"].items():
         trainer.coefficient_schedulers[name].load_state_dict(saved)
     trainer.activation_scaler.scaling_factor = state["scaling_factor"]
-    return Restored(Place(**state["place"]), state["curve"], state["seconds"])
+    return Restored(Place(**state["place"]), state["curve"], state["seconds"], state["asked"])
 
 
 def _flush(file: Path) -> None:
