@@ -19,6 +19,7 @@ from inference.errors import Busy, InferenceError, InvalidRequest, NotFound
 from inference.saes import directory
 from inference.saes.found import CONFIG, FACTS, WEIGHTS, Found, below, fits, in_folder
 from inference.saes.index import INDEX, CorpusIndex
+from inference.saes.precision import precision
 from inference.types import SourceInfo
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Sources:
     ):
         """`folders` are SAEs or hold some; `releases` are "release" or "release:id" of SAELens's directory, the id a
         shell pattern. `include` and `exclude` are shell patterns over ids (`<layer>-<set>`) and origins. `store` is
-        where indexes of SAEs go that lie where nothing should be written. `dtype` as of `loading.dtype_of`.
+        where indexes of SAEs go that lie where nothing should be written. `dtype` as of `precision`.
         """
         self.folders, self.budget_bytes, self._dtype = tuple(folders), budget_bytes, dtype
         self._include, self._exclude, self._store = tuple(include), tuple(exclude), store
@@ -218,11 +219,11 @@ class Sources:
     def _load(self, found: Found, model: LoadedModel) -> Sae:
         from inference.saes.loading import load
 
-        precision = self._precision(model)
+        dtype = self._precision(model)
         started = time.monotonic()
-        self._make_room(found, found.bytes(precision))
+        self._make_room(found, found.bytes(dtype))
         try:
-            sae = load(found, model, precision)
+            sae = load(found, model, dtype)
         except InvalidRequest as error:
             with self._lock:
                 self._problems[found.id] = error.message
@@ -265,9 +266,7 @@ class Sources:
         )
 
     def _precision(self, model: LoadedModel) -> str:
-        from inference.saes.loading import dtype_of
-
-        return dtype_of(self._dtype, model)
+        return precision(self._dtype, str(model.dtype).removeprefix("torch."))
 
     # ---- the corpus index of a source ----
 
