@@ -119,7 +119,7 @@ def training(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
         "job": job,
         "facts": facts,
         "from_step": facts.get("step") or found.trained.get("steps", 0),
-        "figures": figures_of(found.facts) if job and job.state == Job.State.SUCCEEDED else [],
+        "figures": figures_of(found.facts),
         "recipe": recipe_of(found),
         "there": any(source.id == found.source for source in served(request).model.sources),
     }

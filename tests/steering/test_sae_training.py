@@ -119,7 +119,7 @@ def test_conversations_are_written_once_and_kept_for_going_on(fake: FakeInferenc
     assert len(first.conversations) == 3
     assert all(chat[0].role == "user" and chat[1].content for chat in first.conversations)
     written = len(fake.requests)
-    assert "Go on from step 5" in browser.get(training.get_absolute_url()).content.decode()
+    assert "Go on from about step 5" in browser.get(training.get_absolute_url()).content.decode()
     browser.post(f"{training.get_absolute_url()}go-on/")
     again = ended(training)
     assert again.job != training.job
@@ -134,10 +134,12 @@ def test_a_training_that_failed_says_why_and_can_be_gone_on_with(fake: FakeInfer
     Job.objects.filter(pk=training.job.pk).update(
         state=Job.State.FAILED, error_code="disk_full", error_message="Free space.", facts={"step": 41}
     )
+    kept = browser.get(training.get_absolute_url()).content.decode()
+    assert "87.0%" in kept  # what an earlier sitting kept is there still
     Training.objects.update(facts={})
     page = browser.get(training.get_absolute_url()).content.decode()
     assert "Free space." in page
-    assert "Go on from step 41" in page
+    assert "Go on from about step 41" in page
 
 
 def test_what_cannot_be_trained_is_refused_with_a_cure(fake: FakeInference, browser: Client) -> None:
