@@ -64,7 +64,7 @@ class Sources:
         self._found: dict[str, Found] = {}
         self._loaded: OrderedDict[str, Sae] = OrderedDict()  # least recently used first
         self._gone: weakref.WeakSet[Sae] = weakref.WeakSet()  # no longer ours, but still read with
-        self._problems: dict[str, str] = {}  # that loading met, until the files change
+        self._problems: dict[str, InferenceError] = {}  # that loading met, until the files change
         self._indexes: dict[str, tuple[tuple[int, ...], CorpusIndex]] = {}
 
     @property
@@ -96,8 +96,8 @@ class Sources:
 
     def _info(self, found: Found, model: LoadedModel) -> SourceInfo:
         with self._lock:
-            loaded, problem = self._loaded.get(found.id), self._problems.get(found.id, "")
-        problem = problem or fits(found, model_id=model.id, d_model=model.d_model, n_layers=model.n_layers)
+            loaded, met = self._loaded.get(found.id), self._problems.get(found.id)
+        problem = met.message if met else fits(found, model_id=model.id, d_model=model.d_model, n_layers=model.n_layers)
         size = loaded.bytes if loaded else found.bytes(self._precision(model))
         return SourceInfo(
             id=found.id,
@@ -119,7 +119,9 @@ class Sources:
             if not now and time.monotonic() - self._looked < LOOK_SECONDS:
                 return self._found
             seen = {path: stamp(path) for folder in self.folders for path in below(folder)}
-            missing = [folder for folder in self.folders if not folder.is_dir() and folder != self._store]
+            missing = [
+                folder for folder in self.folders if not folder.is_dir() and folder not in (self._store, SHIPPED)
+            ]
             if seen != self._seen or not self._found:
                 changed = {path for path, when in seen.items() if self._seen.get(path) != when}
                 gone = self._seen.keys() - seen.keys()
@@ -170,9 +172,9 @@ class Sources:
             if sae := self._ready(id):
                 return sae
             if problem := fits(found, model_id=model.id, d_model=model.d_model, n_layers=model.n_layers):
-                raise InvalidRequest("wrong_source", problem)
-            if problem := self._problems.get(id, ""):
-                raise InvalidRequest("broken_source", problem)
+                raise InvalidRequest("broken_source" if found.problem else "wrong_source", problem)
+            if id in self._problems:
+                raise self._problems[id]
             return self._load(found, model)
 
     def opening(self, id: str, model: LoadedModel) -> Iterator[Sae | None]:
@@ -226,7 +228,7 @@ class Sources:
             sae = load(found, model, dtype)
         except InvalidRequest as error:
             with self._lock:
-                self._problems[found.id] = error.message
+                self._problems[found.id] = error
             raise
         self._make_room(found, sae.bytes)  # of a release the size is known only now
         if index := self.index(found.id):

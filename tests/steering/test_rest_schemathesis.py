@@ -107,8 +107,8 @@ class World:
             return labels.label_set(self.owner, MODEL, FeatureRef(SOURCE, 3), "rivers")
         kind, found = (readings.READ, reading()) if noun == "readings" else (readings.SEARCH, {"found": []})
         asked = {"source": SOURCE, "model_id": MODEL, "text": "Hi"}
-        made = {"title": "Features", "state": "succeeded", "request": asked, "result": found}
-        return Job.objects.get_or_create(owner=self.owner, kind=kind, defaults=made)[0]
+        made = {"owner": self.owner, "kind": kind, "title": "Features", "state": "succeeded"}
+        return Job.objects.filter(**made).first() or Job.objects.create(**made, request=asked, result=found)
 
     def experiments(self) -> Any:
         if found := Experiment.objects.exclude(state__in=Experiment.ACTIVE).first():
