@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db import transaction
 
-from inference.errors import Busy
+from inference.errors import Busy, InvalidRequest
 from inference.types import (
     Attribute,
     AttributeFeatures,
@@ -118,10 +118,9 @@ def verify(
 
 def strongest_of_each(attribution: Attribution, top: int) -> tuple[Component, ...]:
     """The `top` predicted largest of every site. Raises InvalidRequest where nothing is predicted yet."""
-    part = attribution.newest().get(Part.Kind.ATTRIBUTE)
-    need(part is not None and part.succeeded, "nothing_predicted", "There are no predictions yet. Wait for the maps.")
-    assert part is not None
-    assert part.findings is not None
+    part = attribution.found().get(Part.Kind.ATTRIBUTE)
+    if part is None or part.findings is None:
+        raise InvalidRequest("nothing_predicted", "There are no predictions yet. Wait for the heat maps.")
     by_position = attribution.settings.get("by_position", True)
     found: list[Component] = []
     for site in part.findings["sites"]:

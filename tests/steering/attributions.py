@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from inference.types import Attribute, ModelInfo
@@ -145,3 +145,14 @@ def wait_until(holds: Callable[[], Any]) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"it did not come about within {SECONDS} s")
         time.sleep(0.02)
+
+
+def worded(payload: Any, texts: Iterator[str]) -> Any:
+    """A payload whose tokens, [id, text...] each, have other texts."""
+    if isinstance(payload, dict):
+        return {name: worded(value, texts) for name, value in payload.items()}
+    if isinstance(payload, list):
+        if len(payload) > 1 and isinstance(payload[0], int) and isinstance(payload[1], str):
+            return [payload[0], next(texts), *payload[2:]]
+        return [worded(value, texts) for value in payload]
+    return payload
