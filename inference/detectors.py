@@ -21,8 +21,9 @@ import numpy as np
 from inference import calibration
 from inference.errors import InvalidRequest
 from inference.fitting import Fitted, fit_dense, fit_sparse, read_latents
+from inference.probes import MAX_FEATURES
 from inference.probing import open_source, read_tokens
-from inference.reading import MAX_FEATURES, compile_read
+from inference.reading import compile_read
 from inference.store import dump, seal, summary
 from inference.types import CreateVector, FitDetector, Progress, Result, SteeringVector
 from inference.vectors import stats
@@ -41,7 +42,7 @@ Split = tuple[np.ndarray, np.ndarray]  # rows of pairs to learn from, and those 
 
 
 def fit_detector(model: LoadedModel, job: FitDetector, sources: Sources | None = None) -> Iterator[Progress | Result]:
-    """See `FitDetector`. Progress counts texts, read twice, and layers. Raises InvalidRequest or NotFound."""
+    """See `FitDetector`. Progress counts texts, each time that they are read, and layers. Raises InvalidRequest or NotFound."""
     extraction = _extraction(job)
     layers = check_job(model, extraction, fewest=2 * FEWEST)
     _check_settings(job)
@@ -51,13 +52,14 @@ def fit_detector(model: LoadedModel, job: FitDetector, sources: Sources | None =
     elif not job.layers:
         layers = tuple(i for i in layers if WINDOW[0] <= i / model.n_layers <= WINDOW[1]) or layers
     seq, texts = count(), 2 * len(job.pairs)
-    total = 2 * texts + len(layers)
+    fitting = texts if sae is None else 2 * texts  # what has been read when fitting begins
+    total = fitting + len(layers) + texts
     kept, held = split(len(job.pairs), job.held_out, job.seed)
     readings = yield from read_pairs(model, extraction, range(len(job.pairs)), seq, total)
     pooler = yield from read_residuals(model, job.id, readings, layers, seq, total)
     features = pooler.features
     if sae is not None:
-        features = (yield from read_latents(model, job, readings, sae, layers[0], seq, total))[None]
+        features = (yield from read_latents(model, job, readings, sae, layers[0], seq, texts, total))[None]
 
     fitted: list[Fitted] = []
     for index, layer in enumerate(layers):
@@ -65,10 +67,12 @@ def fit_detector(model: LoadedModel, job: FitDetector, sources: Sources | None =
         for found in steps:
             if found is not None:
                 fitted.append(found)
-            yield Progress(job.id, next(seq), texts + index + (found is not None), total, f"Fitted layer {layer}", None)
+            yield Progress(
+                job.id, next(seq), fitting + index + (found is not None), total, f"Fitted layer {layer}", None
+            )
 
-    probes = [[compile_read(p, sources, model) for p in (f.probe, *f.folds)] for f in fitted]
-    after = texts + len(layers)
+    probes = [[compile_read(p, model) for p in (f.probe, *f.folds)] for f in fitted]
+    after = fitting + len(layers)
     tokens = yield from read_tokens(model, job.id, readings, dict(zip(layers, probes, strict=True)), seq, after, total)
     at, areas = _best_layer(tokens, layers, kept, job.pooling)
     yield from _finish(model, job, fitted[at], areas, tokens, layers[at], pooler, held, seq)

@@ -70,6 +70,7 @@ from inference.types import (
     SteeringVector,
     Token,
     Usage,
+    named_sources,
     named_vectors,
     spare_vectors,
 )
@@ -247,7 +248,9 @@ class Engine:
 
     def start_job(self, request: JobRequest, emit: Emit) -> None:
         """Queue a job. Progress..., then one of Result and Failed go to `emit`. Raises Unavailable or NotFound."""
-        self._ready_model()
+        model = self._ready_model()
+        for id in named_sources(request):  # loaded on the caller's thread, so that no slice of the job waits for it
+            self.sources.get(id, model)
         vectors = {id: self.vectors.get(id) for id in named_vectors(request)}
         for id in spare_vectors(request):
             with suppress(errors.NotFound):
@@ -321,6 +324,7 @@ class Engine:
     def _run(self) -> None:
         try:
             model = self._load()
+            model.sources = self.sources
             self.batch = Batch(model)
             self._cache_tokens = self.limits.cache_bytes // model.cache_bytes_per_token
             self._model = model

@@ -129,6 +129,7 @@ def read_latents(
     sae: Sae,
     layer: int,
     seq: Iterator[int],
+    done: int,
     total: int,
 ) -> Generator[Progress, None, np.ndarray]:
     """float32[texts, width]: each latent's largest over the answer tokens, or its mean, as `job.pooling` says."""
@@ -145,5 +146,5 @@ def read_latents(
             value: Tensor = some.amax(0) if job.pooling == "max" else some.mean(0)
             pooled[part.text] = value.cpu().numpy()
         read += len(slice_)
-        yield Progress(job.id, next(seq), read, total, f"Encoded {read} of {len(readings)} texts", None)
+        yield Progress(job.id, next(seq), done + read, total, f"Encoded {read} of {len(readings)} texts", None)
     return pooled

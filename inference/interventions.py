@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from inference.conditions import Readout
 from inference.edits import TALLIES, Edit, compile_intervention
-from inference.latents import activation
+from inference.latents import activation, ask
 from inference.saes.sae import scales
 from inference.scores import WINDOW, ScoreBank, inside, window_of
 
@@ -345,7 +345,7 @@ class Bank:
             mine = [q for q in questions if q.sae is sae]
             rows, indices = sorted({q.row for q in mine}), sorted({q.index for q in mine})
             h = entry[rows]
-            latents = sae.latents(h, indices).to(self._dtype)
+            latents = ask(sae, h, indices)
             unscale = scales(h, sae.scaling, sae.centred)[1]
             for q in mine:
                 i = rows.index(q.row)

@@ -8,7 +8,7 @@ reads it, has low and floor at minus infinity.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,6 +38,7 @@ class Latents:
         return asked, self.encoder.tobytes(), self.numbers.tobytes()
 
 
+AT_ONCE = 2**24  # activations of whole encoders that are held at a time
 AS_IT_IS = (1.0, 0.0, -np.inf, -np.inf)  # the numbers of a product alone
 
 
@@ -46,3 +47,9 @@ def activation(product: Tensor, numbers: Tensor) -> Tensor:
     slope, offset, floor, low = numbers.unbind(-1)
     value = torch.addcmul(offset, slope, product)
     return torch.where(product > floor, torch.maximum(value, low), 0.0)
+
+
+def ask(sae: Sae, h: Tensor, indices: Sequence[int]) -> Tensor:
+    """[rows, tokens, d_model] -> [rows, tokens, len(indices)] in the dtype of `h`, a few tokens at a time."""
+    tokens = max(1, AT_ONCE // (len(h) * sae.width))
+    return torch.cat([sae.latents(part, indices) for part in h.split(tokens, dim=1)], dim=1).to(h.dtype)

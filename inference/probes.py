@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,7 +36,7 @@ class CompiledProbe:
     weights: np.ndarray  # float32[n]
     bias: float
 
-    @property
+    @cached_property
     def key(self) -> Hashable:
         """Equal for probes that read the same."""
         return self.index, self.latents.key, self.weights.tobytes(), self.bias
@@ -49,7 +50,7 @@ class CompiledWatch:
     probe: CompiledProbe
     edits: list[Edit] = field(default_factory=list)
 
-    @property
+    @cached_property
     def key(self) -> Hashable:
         """Equal for watches that read the same of the same tokens and give the same doses."""
         w = self.source

@@ -32,9 +32,13 @@ def read_probes(model: LoadedModel, job: ReadProbes, sources: Sources | None = N
     _check_reading(job, total)
     for source in dict.fromkeys(f.source for p in job.probes for f in p.features):
         yield from open_source(model, source, sources, job.id, seq, total)
-    reads = [compile_read(probe, sources, model) for probe in job.probes]
+    reads = [compile_read(probe, model) for probe in job.probes]
     by_layer: dict[int, list[Read]] = {}
     for read in reads:
+        if read.layer < 0:
+            raise InvalidRequest(
+                "probe_site", "A probe on the embedding is read while text is written only. Use one behind a block."
+            )
         by_layer.setdefault(read.layer, []).append(read)
     by_layer = {layer: by_layer[layer] for layer in sorted(by_layer)}
     readings = []

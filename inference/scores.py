@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inference.latents import NUMBERS, activation
+from inference.latents import NUMBERS, activation, ask
 from inference.types import Positions
 
 if TYPE_CHECKING:
     from inference.interventions import Step
-    from inference.probes import CompiledWatch
+    from inference.probes import CompiledProbe, CompiledWatch
     from inference.saes.sae import Sae
 
 OPEN_END = 2**31 - 1
@@ -36,6 +36,16 @@ def inside(window: Tensor, step: Step) -> Tensor:
 
 
 @dataclass
+class Whole:
+    """An SAE that has to be asked whole, once for all that is read of it."""
+
+    sae: Sae
+    rows: list[int]
+    indices: list[int]
+    weights: Tensor  # [slots, its rows, 1, indices]
+
+
+@dataclass
 class Site:
     """What is read after one block. u counts the latents that are read of one row."""
 
@@ -43,7 +53,7 @@ class Site:
     numbers: Tensor  # [u, rows, 1, NUMBERS]
     weights: Tensor  # [slots, u, rows, 1]: what a latent adds to the score of a slot
     here: Tensor  # bool [slots, rows, 1]: whether the slot is read at this site
-    whole: list[tuple[Sae, int, int, list[int], Tensor]]  # SAE, row, slot, indices, weights
+    whole: list[Whole]
 
 
 class ScoreBank:
@@ -63,7 +73,7 @@ class ScoreBank:
         n = max(map(len, found), default=0)
         window = np.zeros((n, len(rows), WINDOW), dtype=np.int64)
         numbers = np.zeros((5, n, len(rows), 1))  # threshold, scale, whether proportional, whether forced, bias
-        numbers[:2] = np.inf, 1.0
+        numbers[0], numbers[1] = np.inf, 1.0
         by_site: dict[int, list[tuple[int, int, CompiledWatch]]] = {}
         for r, watches in enumerate(found):
             for slot, watch in enumerate(watches.values()):
@@ -80,15 +90,14 @@ class ScoreBank:
     def _stack(self, places: list[tuple[int, int, CompiledWatch]], n: int, rows: int) -> Site:
         used = [0] * rows
         units: list[tuple[int, int, int, CompiledWatch, int]] = []  # u, row, slot, watch, which of its latents
-        whole: list[tuple[Sae, int, int, list[int], Tensor]] = []
+        whole: dict[str, list[tuple[int, int, CompiledProbe]]] = {}
         here = np.zeros((n, rows, 1), dtype=bool)
         for r, slot, watch in places:
             here[slot, r] = True
-            read, weights = watch.probe.latents, watch.probe.weights
-            if read.whole is not None:
-                whole.append((read.whole, r, slot, list(read.indices), self._tensor(weights)))
+            if (sae := watch.probe.latents.whole) is not None:
+                whole.setdefault(sae.id, []).append((r, slot, watch.probe))
                 continue
-            for i in range(len(weights)):
+            for i in range(len(watch.probe.weights)):
                 units.append((used[r], r, slot, watch, i))
                 used[r] += 1
         width = max((w.probe.latents.encoder.shape[1] for _, _, w in places), default=0)
@@ -100,7 +109,19 @@ class ScoreBank:
             numbers[u, r, 0] = watch.probe.latents.numbers[i]
             weights[slot, u, r] = watch.probe.weights[i]
         at = torch.from_numpy(here).to(self._device)
-        return Site(self._tensor(encoder), self._tensor(numbers), self._tensor(weights), at, whole)
+        asked = [self._stack_whole(found, n) for found in whole.values()]
+        return Site(self._tensor(encoder), self._tensor(numbers), self._tensor(weights), at, asked)
+
+    def _stack_whole(self, found: list[tuple[int, int, CompiledProbe]], n: int) -> Whole:
+        rows = sorted({r for r, _, _ in found})
+        indices = sorted({i for _, _, probe in found for i in probe.latents.indices})
+        weights = np.zeros((n, len(rows), 1, len(indices)))
+        for r, slot, probe in found:
+            for index, weight in zip(probe.latents.indices, probe.weights, strict=True):
+                weights[slot, rows.index(r), 0, indices.index(index)] += weight
+        sae = found[0][2].latents.whole
+        assert sae is not None
+        return Whole(sae, rows, indices, self._tensor(weights))
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(np.asarray(values)).to(self._device, self._dtype)
@@ -119,9 +140,8 @@ class ScoreBank:
         """`h` [rows, tokens, d_model] in the bank's dtype, before any edit there."""
         at = self._sites[site]
         total = self._read_units(at, h) + self._bias
-        for sae, r, slot, indices, weights in at.whole:
-            latents = sae.latents(h[r], indices).to(self._dtype)
-            total[slot, r] += (latents * weights).sum(-1)
+        for one in at.whole:
+            total[:, one.rows] += (ask(one.sae, h[one.rows], one.indices) * one.weights).sum(-1)
         self.values = torch.where(at.here, total, self.values)
         dose = (total > self._threshold).to(self._dtype)
         grown = ((total - self._threshold) / self._scale).clamp(0, 1)
@@ -140,5 +160,7 @@ class ScoreBank:
 
     def told(self) -> list[list[list[float | None]]]:
         """[slots][rows][tokens] of the last pass; None where a watch leaves the token out."""
-        shown = torch.where(self._mask & self.values.isfinite(), self.values, torch.nan).tolist()
-        return [[[None if v != v else v for v in row] for row in slot] for slot in shown]
+        found = zip(self.values.tolist(), self._mask.tolist(), strict=True)
+        return [
+            [[v if m else None for v, m in zip(*row, strict=True)] for row in zip(*slot, strict=True)] for slot in found
+        ]

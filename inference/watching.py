@@ -1,8 +1,8 @@
 """What becomes of a row that is watched: which tokens may be delivered, which are taken back, and what is told of both.
 
-A token is read on the pass after the one that chose it. So a row that a watch may stop holds its newest token back until
-that has been read, and one that may be written again holds back the longest span that a watch takes back: what was
-delivered stays.
+A token is read on the pass after the one that chose it. So a row that a watch may stop holds its newest token back
+until that has been read, and one that may be written again holds back the longest span that a watch takes back: what
+was delivered stays.
 """
 
 from __future__ import annotations
@@ -50,12 +50,14 @@ def _check_regenerate(request: GenerationRequest, watch: Watch) -> None:
     if watch.positions.prompt:
         raise InvalidRequest(
             "prompt_not_written",
-            f"The watch {watch.name!r} reads the prompt too, which nobody can write again. Set positions.prompt to false.",
+            f"The watch {watch.name!r} reads the prompt too, which nobody can write again. Set its "
+            "positions.prompt to false.",
         )
     if request.sampling.temperature == 0:
         raise InvalidRequest(
             "nothing_else_to_write",
-            "At temperature 0 the model writes the same words again. Raise the temperature, or let the watch stop or steer.",
+            "At temperature 0 the model writes the same words again. Raise the temperature, or let the watch stop or "
+            "steer.",
         )
 
 

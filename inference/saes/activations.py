@@ -191,5 +191,5 @@ def _normalised(norm: Any, h: Tensor) -> Tensor:
     if isinstance(norm, nn.LayerNorm):
         x = x - x.mean(dim=-1, keepdim=True)
         return x / (x.pow(2).mean(dim=-1, keepdim=True) + norm.eps).sqrt()
-    epsilon = float(getattr(norm, "eps", None) or getattr(norm, "variance_epsilon", 1e-6))
+    epsilon: float = norm.eps if hasattr(norm, "eps") else norm.variance_epsilon
     return x * (x.pow(2).mean(dim=-1, keepdim=True) + epsilon).rsqrt()

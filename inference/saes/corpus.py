@@ -93,6 +93,7 @@ class Gathered:
         self.counts = torch.zeros(width * BINS, dtype=torch.long, device=device)
         self.top = torch.zeros(width, self.most, device=device)
         self.at = torch.full((width, self.most), -1, dtype=torch.long, device=device)
+        self.scale = torch.zeros(width, self.most, device=device)  # the largest in the window, 255 of its shares
         self.shares = torch.zeros(width, self.most, WINDOW, dtype=torch.uint8, device=device)
         self._norms: list[Tensor] = []
         self._residual = sae.place.residual is not None
@@ -137,9 +138,11 @@ class Gathered:
         around = centre[:, None] + torch.arange(-BEFORE, AFTER + 1, device=centre.device)
         inside = (around >= 0) & (around < len(latents))
         found = latents[around.clamp(0, len(latents) - 1), columns[row][:, None]] * inside
-        peak = self.top[columns[row], slot].clamp(min=1e-30)
-        shares[row, slot] = (found / peak[:, None] * 255).round().clamp(0, 255).to(torch.uint8)
-        self.shares[columns] = shares
+        largest = found.amax(dim=1)
+        shares[row, slot] = (found / largest[:, None].clamp(min=1e-30) * 255).round().to(torch.uint8)
+        scale = self.scale[columns].gather(1, old)
+        scale[row, slot] = largest
+        self.shares[columns], self.scale[columns] = shares, scale
 
     def result(self, passages: Sequence[Sequence[int]], facts: dict[str, Any]) -> tuple[dict[str, np.ndarray], dict]:
         """Tensors and facts as `index.save` takes them."""
@@ -155,6 +158,7 @@ class Gathered:
             "histogram": self.counts.view(-1, BINS).to(torch.int32).cpu().numpy(),
             "top_at": at.to(torch.int32).cpu().numpy(),
             "top_value": self.top.cpu().numpy(),
+            "top_scale": self.scale.cpu().numpy(),
             "top_shares": self.shares.cpu().numpy(),
         }
         usual = float(norms.median()) if self._residual and len(norms) else None

@@ -32,14 +32,16 @@ def listed(name: str) -> list[Found]:
     entry = releases().get(release)
     if entry is None:
         if "/" in release and wanted:
-            return [in_release(release, wanted, release, "", None)]
+            return [in_release(release, wanted, release, "")]
         problem = (
             f"SAELens lists no release {release!r}. Correct STEERBOARD_SAES: a folder, a release, or release:id; "
             "`python -m inference.saes.catalog` lists them."
         )
         return [Found(id=f"0-{release[:60]}", origin=name, problem=problem)]
+    loaded_as = (entry.get("config_overrides") or {}).get("model_from_pretrained_kwargs") or {}
+    centred = bool(loaded_as.get("center_writing_weights"))
     found = [
-        in_release(release, str(sae["id"]), entry["repo_id"], entry["model"], sae.get("neuronpedia"))
+        in_release(release, str(sae["id"]), entry["repo_id"], entry["model"], sae.get("neuronpedia"), centred=centred)
         for sae in entry["saes"]
         if fnmatch.fnmatchcase(str(sae["id"]), wanted or "*")
     ]

@@ -68,7 +68,9 @@ def in_folder(folder: Path, *, origin: str = "") -> Found:
         return replace(bare, problem=error.message)
 
 
-def in_release(release: str, sae_id: str, repo: str, model: str, neuronpedia: str | None) -> Found:
+def in_release(
+    release: str, sae_id: str, repo: str, model: str, neuronpedia: str | None = None, *, centred: bool = False
+) -> Found:
     """An SAE of SAELens's directory; its place is known when it has been fetched, its layer from its name."""
     match = re.search(r"(?:layer_?|blocks\.|^l)(\d+)", sae_id)
     layer = int(match[1]) if match else 0
@@ -79,8 +81,9 @@ def in_release(release: str, sae_id: str, repo: str, model: str, neuronpedia: st
         origin=f"{release} {sae_id}",
         release=release,
         sae_id=sae_id,
-        place=Place(layer, layer, "resid_post"),
+        place=Place(layer, layer - ("hook_resid_pre" in sae_id), "resid_post"),
         model_name=model,
+        centred=centred,
         facts={"repository": repo},
     )
 

@@ -1,7 +1,7 @@
 """What a corpus showed of each feature, in one safetensors file: read row by row, so that a page opens at once.
 
 For every feature: mean and maximum over tokens, share of tokens on which it fires, a histogram over half octaves, and
-the tokens of the corpus where it was largest, with its values around them in 1/255 of that largest one.
+the tokens of the corpus where it was largest, with its values around them in 1/255 of the largest there.
 """
 
 from __future__ import annotations
@@ -81,18 +81,19 @@ class CorpusIndex:
         with safe_open(self.path, framework="numpy") as file:
             at = file.get_slice("top_at")[feature][:limit]
             values = file.get_slice("top_value")[feature][:limit]
+            scales = file.get_slice("top_scale")[feature][:limit]
             shares = file.get_slice("top_shares")[feature][:limit]
             tokens = file.get_slice("tokens")
             passages = file.get_tensor("passages")
             found = []
-            for place, value, share in zip(at.tolist(), values.tolist(), shares, strict=True):
+            for place, value, scale, share in zip(at.tolist(), values.tolist(), scales.tolist(), shares, strict=True):
                 if place < 0:
                     break
                 passage = int(np.searchsorted(passages, place, side="right")) - 1
                 start = max(place - BEFORE, int(passages[passage]))
                 stop = min(place + AFTER + 1, int(passages[passage + 1]))
                 offset = start - (place - BEFORE)
-                around = share[offset : offset + stop - start].astype(np.float32) * (value / 255)
+                around = share[offset : offset + stop - start].astype(np.float32) * (scale / 255)
                 around[place - start] = value
                 found.append((tokens[start:stop].tolist(), [_short(v) for v in around], place - start))
         return found

@@ -56,7 +56,8 @@ def dtype_of(name: str, model: LoadedModel) -> str:
 def load(found: Found, model: LoadedModel, dtype: str) -> Sae:
     """Load and check. Raises InvalidRequest, or Unavailable where it has to be fetched and cannot be."""
     try:
-        module = _module(found, model, dtype)
+        with torch.inference_mode(False):  # gradients may be asked of these tensors later
+            module = _module(found, model, dtype)
     except InferenceError:
         raise
     except MemoryError as error:
@@ -68,7 +69,8 @@ def load(found: Found, model: LoadedModel, dtype: str) -> Sae:
             "broken_source",
             f"The SAE in {found.folder.name} cannot be loaded: {_first_line(error)}. Save it again with sae-lens.",
         ) from error
-    return _sae(found, module, model)
+    with torch.inference_mode(False), torch.no_grad():
+        return _sae(found, module, model)
 
 
 def _module(found: Found, model: LoadedModel, dtype: str) -> Any:
@@ -226,7 +228,7 @@ def _placed(found: Found, config: Any) -> Found:
         d_in=config.d_in,
         d_out=getattr(config, "d_out", config.d_in),
         width=config.d_sae,
-        centred=bool(kwargs.get("center_writing_weights")),
+        centred=found.centred or bool(kwargs.get("center_writing_weights")),
     )
 
 

@@ -128,7 +128,7 @@ class Sae:
 
     # ---- reading ----
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, h: Tensor) -> Tensor:
         """[..., d_in], as the model has it, -> latents [..., width] in the SAE's dtype. sae-lens's own numbers."""
         if self.whole is not None:
@@ -144,7 +144,7 @@ class Sae:
             return torch.relu(pre) * (pre > self.threshold).to(self.dtype)
         return self._ranked(pre) if self.kind in ("topk", "abstopk") else torch.relu(pre)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def latents(self, h: Tensor, indices: Sequence[int]) -> Tensor:
         """[..., d_in] -> [..., len(indices)]: only those are encoded, where the architecture allows."""
         chosen = self.checked(indices).to(self.W_dec.device)
@@ -161,7 +161,7 @@ class Sae:
             return torch.relu(pre) * (pre > self.threshold[chosen]).to(self.dtype)
         return torch.relu(pre)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def decode(self, latents: Tensor, h: Tensor | None = None) -> Tensor:
         """[..., width] -> [..., d_out], of the target as the SAE sees it: centred where `centred`.
 
@@ -180,7 +180,7 @@ class Sae:
             out = out + h.to(self.dtype) @ self.W_skip.T
         return out
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def reconstruct(self, h: Tensor) -> Tensor:
         """What takes the target's place when the SAE is spliced in: the mean that centring took off is put back."""
         if self.context:
@@ -192,7 +192,7 @@ class Sae:
             return out
         return out + (h.to(self.dtype) - self._centre(h.to(self.dtype)))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def error(self, h: Tensor, target: Tensor | None = None) -> Tensor:
         """What the SAE does not explain: target - reconstruction. `target` is a transcoder's output site."""
         if target is None and self.transcoder:

@@ -15,7 +15,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "abstopk": {"k": 6},
     "temporal": {"n_heads": 2, "n_attn_layers": 1, "bottleneck_factor": 4, "kval_topk": 6},
     "matching_pursuit": {"max_iterations": 5},
-    **dict.fromkeys(TRANSCODERS, {"d_out": D_IN, "apply_b_dec_to_input": False}),
+    **{name: {"d_out": D_IN, "apply_b_dec_to_input": False} for name in TRANSCODERS},
 }
 
 
