@@ -31,6 +31,7 @@ class Anatomy:
         self.head_dim: int = getattr(config, "head_dim", None) or self.d_model // self.heads
         self.normed_after = hasattr(view.blocks[0], NORMS_AFTER[1])
         self.parallel = bool(getattr(config, "use_parallel_residual", False))
+        self.experts = hasattr(config, "num_local_experts") or hasattr(config, "num_experts")
         self.softcap: float | None = getattr(config, "final_logit_softcapping", None)
 
     def attention(self, layer: int) -> nn.Module:

@@ -62,7 +62,7 @@ def attributed(
     payload |= _scores_payload(walker, job, plan, scores) | {
         "passes": walker.passes,
         "seconds": round(time.monotonic() - began, 3),
-        "notes": _notes(job, prompts),
+        "notes": _notes(walker, job, prompts),
     }
     return Attributed(runs, prompts, scores, payload)
 
@@ -85,7 +85,7 @@ def number(value: float, digits: int = 6) -> float:
     return float(f"{value:.{digits}g}")
 
 
-def _notes(job: Attribute, prompts: Prompts) -> list[str]:
+def _notes(walker: Walker, job: Attribute, prompts: Prompts) -> list[str]:
     notes = []
     assert prompts.alignment
     assert prompts.corrupted
@@ -101,4 +101,9 @@ def _notes(job: Attribute, prompts: Prompts) -> list[str]:
         notes.append("A log-probability bends where a logit difference is straight: expect estimates to be worse.")
     if not job.steps and {"resid_pre", "resid_post"} & {*job.sites}:
         notes.append("One gradient is at its worst for early residual sites; check them by patching, or take steps.")
+    if walker.anatomy.experts:
+        notes.append(
+            "This model sends each token to some of its experts. Where patching changes which, its answer jumps, and "
+            "no gradient foretells it; integrated gradients need not sum to the difference either."
+        )
     return notes

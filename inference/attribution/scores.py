@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from inference.attribution.taps import Scoring
 from inference.attribution.walk import Trace
-
-EXPONENT = 60.0  # beyond it a probability is one
 
 
 @dataclass(frozen=True)
@@ -64,17 +63,32 @@ def attention(runs: Contrasted, site: str, layer: int, gradient_z: Tensor) -> Te
     heads, kv_heads = q.shape[2], k.shape[2]
     values = v.repeat_interleave(heads // kv_heads, dim=2)[0]
     gradient = torch.einsum("nihd,jhd->nhij", gradient_z.double(), values)
-    before = scoring.scores(q, k)
-    pattern = scoring.probabilities(before)
     if site == "q":
-        moved = scoring.probabilities(scoring.scores(new, k)) - pattern
+        moved = scoring.probabilities(scoring.scores(new, k)) - scoring.probabilities(scoring.scores(q, k))
         return (moved * gradient).sum(dim=-1).transpose(1, 2)
-    # Only column j of the scores changes with key j, so each row's softmax is known in closed form.
-    growth = torch.expm1((scoring.scores(q, new) - before).clamp(max=EXPONENT))
-    weight = pattern * growth / (1 + pattern * growth)
-    mean = (pattern * gradient).sum(dim=-1, keepdim=True)
-    by_query = (weight * (gradient - mean)).sum(dim=-2).transpose(1, 2)  # [n, j, heads]
+    by_query = _one_score_changed(scoring, scoring.scores(q, k), scoring.scores(q, new), gradient)
+    by_query = by_query.sum(dim=-2).transpose(1, 2)  # [n, j, heads]
     return by_query.reshape(*by_query.shape[:2], kv_heads, heads // kv_heads).sum(dim=-1)
+
+
+def _one_score_changed(scoring: Scoring, before: Tensor, after: Tensor, gradient: Tensor) -> Tensor:
+    """What each row's softmax . gradient changes by when score j alone becomes `after`: [n, heads, i, j] of the same.
+
+    A softmax against the others is a sigmoid. What the others sum to is what is left of all, which says nothing where j
+    has nearly everything; that happens to one j of a row, whose others are summed without it.
+    """
+    logits, gradient = scoring.with_sink(before), nn.functional.pad(gradient, (0, int(scoring.sinks is not None)))
+    pattern = logits.softmax(dim=-1)
+    top = logits.argmax(dim=-1, keepdim=True)
+    rest = logits.scatter(-1, top, -torch.inf)
+    rest_mean = (rest.softmax(dim=-1).nan_to_num() * gradient).sum(dim=-1, keepdim=True)
+    alone = torch.zeros_like(pattern, dtype=torch.bool).scatter(-1, top, True) & (pattern > 0.5)
+    left = 1 - pattern
+    mean = ((pattern * gradient).sum(dim=-1, keepdim=True) - pattern * gradient) / left
+    others = torch.where(alone, rest.logsumexp(-1, keepdim=True), logits.logsumexp(-1, keepdim=True) + left.log())
+    mean, t = torch.where(alone, rest_mean, mean), before.shape[-1]
+    new = torch.sigmoid(after - others[..., :t])
+    return (new - pattern[..., :t]) * (gradient - mean)[..., :t]
 
 
 def listed(scores: Tensor, digits: int = 6) -> Any:

@@ -41,11 +41,15 @@ class Scoring:
 
     def probabilities(self, scores: Tensor) -> Tensor:
         """[n, heads, t, t]; with a sink they do not sum to 1."""
+        return self.with_sink(scores).softmax(dim=-1)[..., : scores.shape[-1]]
+
+    def with_sink(self, scores: Tensor) -> Tensor:
+        """[..., t, t + 1] where there are sinks, which take a share of attention and give nothing."""
         wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
         if self.sinks is None:
-            return wide.softmax(dim=-1)
+            return wide
         sinks = self.sinks.to(wide)[None, :, None, None].expand(*wide.shape[:-1], 1)
-        return torch.cat([wide, sinks], dim=-1).softmax(dim=-1)[..., :-1]
+        return torch.cat([wide, sinks], dim=-1)
 
 
 @dataclass

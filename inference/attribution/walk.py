@@ -157,7 +157,7 @@ class Walker:
             leaf = final[rows].detach().requires_grad_()
             with torch.enable_grad():
                 value = measure(self.logits(leaf))
-            (slope,) = torch.autograd.grad(value.sum(), leaf)
+                (slope,) = torch.autograd.grad(value.sum(), leaf)
             values.append(value.detach())
             slopes.append(slope)
             yield
@@ -222,6 +222,6 @@ class Walker:
         self.passes += h.shape[0] * (stop - first + 1)
         ids = torch.zeros(h.shape[:2], dtype=torch.long)
         with tapped(self.anatomy, first, taps):
-            reached = self.view.run(ids, layer=first - 1, start=h, until=stop)[2]
+            reached = self.view.run(ids, layer=first - 1, start=h.contiguous(), until=stop)[2]
         assert reached is not None
         return reached
