@@ -58,6 +58,7 @@ class PlaceMap extends Heat {
     const ours = place?.site === this.site && y >= 0;
     this.kept = place && !ours && place.position !== undefined ? { column: place.position } : null; // a token that is followed
     this.mark(this.kept, ours ? [y, this.placed ? place.position ?? 0 : 0] : null);
+    if (place?.position !== undefined) this.reveal(place.position);
   }
 }
 

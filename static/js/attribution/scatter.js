@@ -43,7 +43,7 @@ export function drawScatter(root, page) {
     const range = [low - room, high + room];
     const axis = { fixedrange: true, zeroline: true, zerolinecolor: ink.strong, color: ink.faint, gridcolor: ink.line, tickfont: { size: 11 }, range };
     window.Plotly.react(plot, lines, {
-      height: 340, margin: { l: 52, r: 12, t: 8, b: 40 }, showlegend: sites.length > 1, legend: { orientation: 'h', y: 1.08, font: { size: 11, color: ink.text } }, dragmode: false, hovermode: 'closest',
+      height: 370, margin: { l: 52, r: 12, t: sites.length > 1 ? 46 : 8, b: 40 }, showlegend: sites.length > 1, legend: { orientation: 'h', y: 1.02, yanchor: 'bottom', x: 0, font: { size: 11, color: ink.text } }, dragmode: false, hovermode: 'closest',
       paper_bgcolor: 'transparent', plot_bgcolor: 'transparent', font: { family: ink.font, size: 11, color: ink.faint },
       hoverlabel: { bgcolor: ink.over, bordercolor: ink.strong, font: { family: ink.font, color: ink.text } },
       xaxis: { ...axis, title: { text: `predicted, ${page.metric}`, font: { size: 11 }, standoff: 6 } }, yaxis: { ...axis, title: { text: `actual, ${page.metric}`, font: { size: 11 }, standoff: 4 } },
