@@ -32,6 +32,7 @@ from steering.refusals import need
 MOST_VERIFIED = 200  # components patched in one click
 CONTRAST = tuple(field.name for field in dataclasses.fields(Contrast) if field.name not in ("id", "model"))
 OWN = ("id", "model", "kind")
+REPEATED = ("sites", "sums", "top")  # of an exact patching's payload: large, and found by the heat maps already
 TITLES = {
     Part.Kind.ATTRIBUTE: "Attribute",
     Part.Kind.EXACT: "Patch the top of",
@@ -230,7 +231,9 @@ def _keep(job: Job, payload: dict[str, Any]) -> None:
     part = Part.objects.select_related("attribution").filter(job=job).first()
     if part is None:
         return  # deleted while it ran
-    part.findings, part.succeeded = payload, True
+    repeated = REPEATED if part.kind == Part.Kind.EXACT else ()
+    part.findings = {name: value for name, value in payload.items() if name not in repeated}
+    part.succeeded = True
     part.save(update_fields=["findings", "succeeded"])
     Job.objects.filter(pk=job.pk).update(result={"attribution": str(part.attribution_id)})  # once is enough
     job.result_url = part.attribution.get_absolute_url()

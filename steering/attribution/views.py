@@ -36,9 +36,7 @@ STANDARD = {"metric": "logit_difference", "method": "patching", "steps": DEFAULT
 def attribution_list(request: HttpRequest) -> HttpResponse:
     mine = Attribution.objects.owned_by(request.user)
     page = Paginator(mine, PAGE).get_page(request.GET.get("page"))
-    rows = [
-        {"attribution": row, "question": running.question_of(row), "parts": row.newest(whole=False)} for row in page
-    ]
+    rows = [{"attribution": row, "question": row.settings, "parts": row.newest(whole=False)} for row in page]
     return render(request, "attribution/list.html", {"page": page, "rows": rows, "examples": EXAMPLES})
 
 

@@ -116,6 +116,12 @@ PAYLOADS: dict[str, Any] = {
 }  # fmt: skip
 
 
+def found_by(kind: str) -> Any:
+    """What is kept of such a part: an exact patching does without the heat maps, which are there already."""
+    left_out = running.REPEATED if kind == "patch_exactly" else ()
+    return {name: value for name, value in PAYLOADS[kind].items() if name not in left_out}
+
+
 def asked(owner: User, **changes: Any) -> Attribution:
     """An attribution whose heat maps are being found."""
     model = gateway.call(gateway.inference().describe())
@@ -128,7 +134,7 @@ def kept(owner: User, *kinds: str, model: ModelInfo | None = None, **changes: An
     fields = {"name": "Who?", "settings": running.stored(QUESTION)} | named | changes
     attribution = Attribution.objects.create(owner=owner, **fields)
     for kind in kinds or ("attribute",):
-        Part.objects.create(attribution=attribution, kind=kind, succeeded=True, findings=PAYLOADS[kind])
+        Part.objects.create(attribution=attribution, kind=kind, succeeded=True, findings=found_by(kind))
     return attribution
 
 
