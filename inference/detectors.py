@@ -2,8 +2,8 @@
 
 What is read is what serving reads: `resid_post` at each token, before anything is steered. A detector learns from the
 mean over a text's answer tokens, special tokens and attention sinks left out. A text's score is the largest over its
-answer tokens (or their mean), special ones left out and nothing else, since a `Watch` with its own positions fires on
-exactly those: a sink among them counts, as it would while the model writes.
+answer tokens (or their mean), without special ones and without the first token of all, which is a sink in most models
+and never a generated one: so exactly those count on which a `Watch` over generated tokens can fire.
 
 Layer and penalty are chosen by folds of the training pairs; threshold and figures come from pairs that neither the fit
 nor that choice has seen. Generators, as all jobs.
@@ -32,6 +32,7 @@ from inference.vectors.extract import assemble, check_job, layer_of, read_pairs,
 from inference.vectors.measure import FEWEST, measure
 from inference.vectors.pooling import Pooler
 from inference.vectors.recommend import WINDOW, recommend
+from inference.vectors.spans import Reading
 
 if TYPE_CHECKING:
     from inference.models.loader import LoadedModel
@@ -42,7 +43,7 @@ Split = tuple[np.ndarray, np.ndarray]  # rows of pairs to learn from, and those 
 
 
 def fit_detector(model: LoadedModel, job: FitDetector, sources: Sources | None = None) -> Iterator[Progress | Result]:
-    """See `FitDetector`. Progress counts texts, each time that they are read, and layers. Raises InvalidRequest or NotFound."""
+    """See `FitDetector`. Progress counts texts, each time they are read, and layers."""
     extraction = _extraction(job)
     layers = check_job(model, extraction, fewest=2 * FEWEST)
     _check_settings(job)
@@ -73,9 +74,16 @@ def fit_detector(model: LoadedModel, job: FitDetector, sources: Sources | None =
 
     probes = [[compile_read(p, model) for p in (f.probe, *f.folds)] for f in fitted]
     after = fitting + len(layers)
-    tokens = yield from read_tokens(model, job.id, readings, dict(zip(layers, probes, strict=True)), seq, after, total)
+    could_be_written = [_without_first(reading) for reading in readings]
+    by_layer = dict(zip(layers, probes, strict=True))
+    read = yield from read_tokens(model, job.id, could_be_written, by_layer, seq, after, total)
+    tokens = [text.scores for text in read]
     at, areas = _best_layer(tokens, layers, kept, job.pooling)
     yield from _finish(model, job, fitted[at], areas, tokens, layers[at], pooler, held, seq)
+
+
+def _without_first(reading: Reading) -> Reading:
+    return replace(reading, positions=tuple(p for p in reading.positions if p > 0) or reading.positions)
 
 
 def split(pairs: int, share: float, seed: int) -> Split:
@@ -124,17 +132,17 @@ def _finish(
     at = [a[0] for a in areas].index(layer)
     own = [text[at][0] for text in tokens]  # of every text, its answer tokens' scores
     pos, neg = ([own[2 * row + side] for row in held] for side in (0, 1))
-    texts = [np.array([_pooled(text, job.pooling) for text in side]) for side in (pos, neg)]
-    threshold = calibration.threshold_for(*texts, job.false_positive_rate)
+    shown, absent = (np.array([_pooled(text, job.pooling) for text in side]) for side in (pos, neg))
+    threshold = calibration.threshold_for(shown, absent, job.false_positive_rate)
     peaks = [np.array([text.max() for text in side]) for side in (pos, neg)]
-    by_token = calibration.threshold_for(*peaks, job.false_positive_rate)
+    by_token = calibration.threshold_for(peaks[0], peaks[1], job.false_positive_rate)
     alarms = np.concatenate(neg) > by_token
     vector = _corrector(model, job, pooler, layer)
     payload: dict[str, Any] = {
         "probe": fitted.probe.to_wire(),
         "threshold": threshold,
-        **calibration.figures(*texts, threshold),
-        "roc": calibration.roc(*texts),
+        **calibration.figures(shown, absent, threshold),
+        "roc": calibration.roc(shown, absent),
         "token_threshold": by_token,
         "token_rate": calibration.listed(calibration.wilson(int(alarms.sum()), len(alarms))),
         "layers": areas,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,9 @@ from inference.errors import InvalidRequest
 from inference.prepare import MAX_CHARACTERS_PER_TOKEN
 from inference.reading import Read, compile_read
 from inference.text import prompt_pieces
-from inference.types import Progress, ReadProbes, Result
+from inference.types import Message, Progress, ReadProbes, Result
 from inference.vectors import spans
+from inference.vectors.pooling import SINK_FACTOR
 from inference.vectors.slices import Part, budget, shared, slices, whole
 
 if TYPE_CHECKING:
@@ -24,6 +26,14 @@ if TYPE_CHECKING:
     from inference.saes.sources import Sources
 
 MAX_PROBES, MAX_TEXTS, MAX_TOKENS = 64, 1024, 200_000  # of one job
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Of one text, layer by layer: float64[probes, positions], and the residual's size float32[positions]."""
+
+    scores: list[np.ndarray] = field(default_factory=list)
+    norms: list[np.ndarray] = field(default_factory=list)
 
 
 def read_probes(model: LoadedModel, job: ReadProbes, sources: Sources | None = None) -> Iterator[Progress | Result]:
@@ -65,9 +75,9 @@ def read_tokens(
     seq: Iterator[int],
     done: int,
     total: int,
-) -> Generator[Progress, None, list[list[np.ndarray]]]:
-    """What probes read: of each text, of each layer, float64[probes, positions of the text]."""
-    tokens: list[list[np.ndarray]] = [[] for _ in readings]
+) -> Generator[Progress, None, list[Tokens]]:
+    """What probes read at the positions of each text."""
+    tokens = [Tokens() for _ in readings]
     reader, layers = model.reader(tuple(by_layer)), list(by_layer.values())
     padded = not reader.shares
     parts = whole(readings) if padded else shared(readings)
@@ -78,12 +88,15 @@ def read_tokens(
         for reads, values in zip(layers, hidden, strict=True):
             chosen = values[torch.tensor(at, device=values.device)]
             scores = torch.stack([r(chosen) for r in reads]).double().cpu().numpy()
-            for part, some in zip(slice_, np.split(scores, ends[:-1], axis=1), strict=True):
-                tokens[part.text].append(some)
+            sizes = chosen.float().norm(dim=-1).cpu().numpy()
+            parts_of = zip(slice_, np.split(scores, ends[:-1], axis=1), np.split(sizes, ends[:-1]), strict=True)
+            for part, some, norms in parts_of:
+                tokens[part.text].scores.append(some)
+                tokens[part.text].norms.append(norms)
         read += len(slice_)
         left = (time.monotonic() - started) / read * (len(readings) - read)
         yield Progress(id, next(seq), done + read, total, f"Read {read} of {len(readings)} texts", round(left, 1))
-    _refuse_overflow(tokens)
+    _refuse_overflow([text.scores for text in tokens])
     return tokens
 
 
@@ -120,7 +133,8 @@ def _check_reading(job: ReadProbes, total: int) -> None:
 
 def _ids(model: LoadedModel, job: ReadProbes) -> Iterator[list[int]]:
     """Tokens as a completion would have them: a text as its prompt, a conversation through the chat template."""
-    for place, given in enumerate((*job.texts, *job.conversations), 1):
+    every: list[str | tuple[Message, ...]] = [*job.texts, *job.conversations]
+    for place, given in enumerate(every, 1):
         what = f"Text {place}" if place <= len(job.texts) else f"Conversation {place - len(job.texts)}"
         content = given if isinstance(given, str) else "".join(m.content for m in given)
         if not given or not content:
@@ -139,14 +153,19 @@ def _ids(model: LoadedModel, job: ReadProbes) -> Iterator[list[int]]:
         yield ids
 
 
-def _told(
-    model: LoadedModel, reading: spans.Reading, scores: list[np.ndarray], order: list[tuple[int, int]]
-) -> dict[str, Any]:
+def _told(model: LoadedModel, reading: spans.Reading, read: Tokens, order: list[tuple[int, int]]) -> dict[str, Any]:
+    special = np.array([token in model.special_ids for token in reading.ids])
     return {
         "tokens": [list(pair) for pair in zip(reading.ids, prompt_pieces(model.tokenizer, reading.ids), strict=True)],
-        "scores": [scores[layer][place].tolist() for layer, place in order],
-        "left_out": [i for i, token in enumerate(reading.ids) if token in model.special_ids],
+        "scores": [read.scores[layer][place].tolist() for layer, place in order],
+        "left_out": np.flatnonzero(special | _sinks(read.norms, special)).tolist(),
     }
+
+
+def _sinks(norms: Sequence[np.ndarray], special: np.ndarray) -> np.ndarray:
+    """bool[tokens]: those many times as large as the text's ordinary ones, at any of the layers."""
+    usual = ~special if not special.all() else special
+    return np.any([sizes > SINK_FACTOR * np.median(sizes[usual]) for sizes in norms], axis=0)
 
 
 def _refuse_overflow(tokens: Sequence[Sequence[np.ndarray]]) -> None:

@@ -861,7 +861,7 @@ class ReadProbes(Wire):
     """What probes read at each token of texts or conversations (those are `messages`, one conversation each).
 
     Result.payload: {"texts": [{"tokens": [[id, text]], "scores": [[of each token] of each probe], "left_out": [places
-    of special tokens]}]}.
+    of special tokens and of attention sinks, which are read too but say nothing]}]}.
     """
 
     id: str
