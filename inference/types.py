@@ -954,7 +954,7 @@ class PatchExactly(Attribute):
     """`Attribute`, then run the model with the clean activation in its place: for `components` or, without them, for
     the `top` that were predicted largest (0: all there are).
 
-    Progress.facts as of `Attribute`, then with "patched": the components so far.
+    Progress.facts as of `Attribute`, then with "patched": the first 100 that are done, as in the payload.
     Result.payload as of `Attribute`, and {"patched": [component with "actual"], "pearson", "spearman" (null where they
     are not defined), "by_site": {site: {"n", "pearson", "spearman"}}, "patch_seconds"}. Without sign they compare
     magnitudes.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import common, decode, experiment, extract, latency, readme, soak, sweep, watching
+from benchmarks import attribution, common, decode, experiment, extract, latency, readme, soak, sweep, watching
 from benchmarks.common import Options, Rate, rate, record
 from benchmarks.latency import Timing, timing
 from benchmarks.peers.lines import Peer
@@ -248,6 +248,36 @@ def test_a_quick_soak_runs_from_end_to_end(tmp_path):
     found = json_line(done.stdout)
     assert found["tokens_written"] == found["tokens_received"] > 0
     assert (found["lost"], found["doubled"], found["foreign"], found["retold"], found["idle_lost"]) == (0, 0, 0, 0, 0)
+
+
+def test_prompts_of_indirect_objects_differ_in_one_name_and_ask_for_each_other():
+    found = list(attribution.pairs())
+    assert len(found) >= 20
+    assert len({pair["clean"] for pair in found}) == len(found)
+    for pair in found:
+        (target,), (against,) = pair["targets"], pair["against"]
+        apart = [(a, b) for a, b in zip(pair["clean"].split(), pair["corrupted"].split(), strict=True) if a != b]
+        assert apart == [(against.strip(), target.strip())]
+
+
+def test_components_are_drawn_from_where_the_prompts_differ():
+    sites = {"mlp_out": [[0.0, 1.0, 2.0]] * 4, "z": [[[0.0] * 3] * 3] * 4}
+    chosen = attribution.draw(sites, first=1, each=5, seed=0)
+    assert [c.site for c in chosen] == ["mlp_out"] * 5 + ["z"] * 5
+    assert all(c.position >= 1 and (c.head is None) == (c.site == "mlp_out") for c in chosen)
+    assert len({*chosen}) == 10
+    assert chosen == attribution.draw(sites, first=1, each=5, seed=0)
+    assert attribution.count(sites["z"]) == 36
+
+
+def test_effects_are_compared_as_shares_of_each_pairs_difference():
+    def pair(scale):
+        points = {"one gradient": [scale * v for v in (1, 2, 4)], "actual": [scale * v for v in (1, 2, 3)]}
+        return {"clean": scale, "corrupted": -scale, "points": dict.fromkeys(attribution.SITES, points)}
+
+    found = attribution.summary([pair(1.0), pair(100.0)])["z"]["one gradient"]
+    assert (found["n"], found["spearman"]) == (6, 1.0)
+    assert found["pearson"] == pytest.approx(0.981981, abs=1e-5)
 
 
 # ---- contestants ----

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from inference.models.loader import LoadedModel
 
 
+TOP = 50  # components that an answer lists where no number is asked for
+
+
 @dataclass(frozen=True)
 class Attributed:
     """`scores` are by position, NaN where nothing is aligned."""
@@ -77,7 +80,7 @@ def _scores_payload(walker: Walker, job: Attribute, plan: Plan, scores: Scored) 
         "signed": not job.grad_drop,
         "sites": {site: listed(values) for site, values in tables.items()},
         "sums": {site: listed(values.reshape(len(plan.layers), -1).nansum(dim=-1)) for site, values in tables.items()},
-        "top": [described(place, number(score)) for place, score in ranked(shown, job.top, job.by_position)],
+        "top": [described(place, number(score)) for place, score in ranked(shown, job.top or TOP, job.by_position)],
     }
 
 

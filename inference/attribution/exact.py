@@ -25,7 +25,7 @@ from inference.types import MOST_COMPONENTS, Component, PatchExactly, Progress, 
 if TYPE_CHECKING:
     from inference.models.loader import LoadedModel
 
-MOST_POINTS_TOLD = 500  # in the facts of Progress
+MOST_POINTS_TOLD = 100  # in the facts of Progress
 
 
 def patch_exactly(model: LoadedModel, job: PatchExactly) -> Iterator[Progress | Result]:
@@ -41,11 +41,9 @@ def patch_exactly(model: LoadedModel, job: PatchExactly) -> Iterator[Progress | 
         checks.check_alignment(prompts, sites)
         found = yield from attributed(walker, work, job, prompts, sites, layers)
         chosen = _chosen(job, found)
-        actual = yield from _patched(walker, work, found.runs, [place for place, _ in chosen])
-        predicted = [number(value) for _, value in chosen]
-        yield work.result(
-            found.payload | _compared([place for place, _ in chosen], predicted, actual, job) | actual.told
-        )
+        places, predicted = [place for place, _ in chosen], [number(value) for _, value in chosen]
+        actual = yield from _patched(walker, work, found.runs, places, predicted)
+        yield work.result(found.payload | _compared(places, predicted, actual, job) | actual.told)
 
 
 def _chosen(job: PatchExactly, found: Attributed) -> list[tuple[Component, float]]:
@@ -66,7 +64,9 @@ class Actual:
         self.told: dict[str, Any] = {}
 
 
-def _patched(walker: Walker, work: Work, runs: Runs, places: Sequence[Component]) -> Paced[Actual]:
+def _patched(
+    walker: Walker, work: Work, runs: Runs, places: Sequence[Component], predicted: Sequence[float]
+) -> Paced[Actual]:
     """Places of one site and layer run side by side. Places whose activations are the same need no run."""
     began = time.monotonic()
     groups: dict[tuple[str, int], list[int]] = defaultdict(list)
@@ -80,7 +80,7 @@ def _patched(walker: Walker, work: Work, runs: Runs, places: Sequence[Component]
         effects = yield from work.paced(walker, patches(walker, runs, site, layer, [places[i] for i in group]), note)
         for index, effect in zip(group, effects, strict=True):
             actual.effects[index] = number(effect)
-        told = [places[i].to_wire() | {"actual": actual.effects[i]} for i in group]
+        told = [described(places[i], predicted[i]) | {"actual": actual.effects[i]} for i in group]
         work.facts["patched"] = [*work.facts["patched"], *told][:MOST_POINTS_TOLD]
     actual.told = {"patch_seconds": round(time.monotonic() - began, 3)}
     return actual

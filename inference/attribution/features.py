@@ -44,6 +44,12 @@ def attribute_features(model: LoadedModel, job: AttributeFeatures, sources: Sour
     single = job.baseline == "zero"
     if single and job.steps:
         raise InvalidRequest("options_do_not_mix", "Integrated gradients lead from one prompt to another. Use steps 0.")
+    if single and job.metric == "kl":
+        raise InvalidRequest(
+            "flat_metric",
+            "At the clean run KL is 0 and flat, so it says nothing of what removing a feature does. Take "
+            "another metric, or the baseline corrupted.",
+        )
     prompts = prompts_of(model, job, single=single)
     work = Work(model, job)
     for loaded in sources.opening(job.source, model):

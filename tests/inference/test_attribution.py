@@ -175,6 +175,18 @@ def test_with_linear_layers_above_the_query_key_fix_is_exact_and_one_gradient_is
     assert max(apart) > 0.01
 
 
+def test_both_repairs_together_are_each_gradients_own(tiny_model):
+    """Nothing lies above the last layer, and to drop what lies below it changes no gradient there."""
+    model = tiny_model("gemma2")
+    fixed, both = (
+        np.asarray(payload_of(model, attribute_job(sites=("q", "k"), qk_fix=True, grad_drop=drop))["sites"][site])
+        for site, drop in (("k", False), ("k", True))
+    )
+    close(both[3], np.abs(fixed[3]))
+    assert (both >= 0).all()
+    assert np.abs(both[0] - np.abs(fixed[0])).max() > 1e-3
+
+
 @pytest.mark.parametrize("softcap", [None, 3.0])
 @pytest.mark.parametrize("sinks", [None, torch.tensor([0.5, -1.0, 2.0, 0.0])])
 def test_the_key_fix_is_each_softmax_computed_anew(softcap, sinks):

@@ -14,13 +14,15 @@ from inference.types import (
     AttributeFeatures,
     Component,
     DirectLogits,
+    GenerationRequest,
     LogitLens,
     MapModel,
     PatchExactly,
+    SamplingParams,
 )
 from inference.wire import Wire
 from tests.inference.attributing import CORRUPTED, attribute_job, patch_job, payload_of
-from tests.inference.driver import start_job
+from tests.inference.driver import start, start_job
 
 SHORT, LONGER = "the fox jumps over", "the lazy fox jumps over"
 
@@ -200,6 +202,7 @@ def test_features_are_refused_where_there_is_no_such_source_or_one_prompt_too_ma
         ({"baseline": "zero", "steps": 2}, "options_do_not_mix"),
         ({}, "empty_prompt"),
         ({"top": 0}, "out_of_range"),
+        ({"baseline": "zero", "metric": "kl"}, "flat_metric"),
     ):
         with pytest.raises(InvalidRequest) as caught:
             run(**options)
@@ -237,6 +240,17 @@ def test_a_cancelled_job_ends_and_lets_go_of_the_view(make_engine):
     engine.cancel("job")
     assert listener.wait().failed.code == "cancelled"
     assert all(opening.users == 0 for openings in plain._kept.values() for opening in openings.values())
+
+
+def test_streams_go_on_while_causes_are_looked_for(make_engine):
+    engine = make_engine()
+    job = start_job(engine, attribute_job(steps=64, path="site", sites=("z", "q", "k", "v", "attn_out", "mlp_out")))
+    while not job.take().facts:  # type: ignore[union-attr]
+        pass
+    sampling = SamplingParams(max_tokens=20, seed=1, ignore_eos=True)
+    assert len(start(engine, GenerationRequest("r", token_ids=(5, 6, 7), sampling=sampling)).wait().tokens) == 20
+    engine.cancel("job")
+    assert job.wait().end
 
 
 def test_a_refusal_is_the_jobs_own(make_engine):
