@@ -33,6 +33,7 @@ from inference.saes.describing import describe_feature
 from inference.saes.reading import read_features
 from inference.saes.searching import search_features
 from inference.saes.sources import Sources
+from inference.saes.training.job import train_source
 from inference.sampling import NO_TOKEN
 from inference.store import Vectors
 from inference.types import (
@@ -69,6 +70,7 @@ from inference.types import (
     Started,
     SteeringVector,
     Token,
+    TrainSae,
     Usage,
     named_sources,
     named_vectors,
@@ -107,7 +109,9 @@ SOURCE_JOBS: dict[type, Callable[[LoadedModel, Any, Sources], Iterator[Progress 
     FitDetector: fit_detector,
     ReadProbes: read_probes,
     **ATTRIBUTION_SOURCE_JOBS,
+    TrainSae: train_source,
 }
+PATIENT_JOBS = (TrainSae,)  # they take long, and let every other job go first
 
 _OVERFLOW = errors.InvalidRequest(
     "numbers_overflowed", "The model's numbers overflowed under this steering. Lower the strength and run again."
@@ -170,10 +174,10 @@ class Job:
     emit: Emit
     vectors: dict[str, SteeringVector] = field(default_factory=dict)  # those that it names
     seq: int = 0
-    steps: Iterator[Progress | Result] | None = None
+    steps: Iterator[Progress | Result | None] | None = None
     finish: bool = False  # it is to end with what it has, if its kind can
 
-    def advance(self) -> Progress | Result:
+    def advance(self) -> Progress | Result | None:
         if (
             self.finish
             and isinstance(self.steps, Generator)
@@ -520,6 +524,7 @@ class Engine:
     def _advance_job(self) -> None:
         if not self._jobs:
             return
+        self._put_short_first()
         job = self._jobs[0]
         if job.steps is None:
             job.steps = self._begin(job)
@@ -528,9 +533,17 @@ class Engine:
         if isinstance(event, Result):
             event = self._keep_vector(event)
             self._jobs.popleft()
-        job.send(event)
+        if event is not None:
+            job.send(event)
 
-    def _begin(self, job: Job) -> Iterator[Progress | Result]:
+    def _put_short_first(self) -> None:
+        if isinstance(self._jobs[0].request, PATIENT_JOBS):
+            short = next((job for job in self._jobs if not isinstance(job.request, PATIENT_JOBS)), None)
+            if short:
+                self._jobs.remove(short)
+                self._jobs.appendleft(short)
+
+    def _begin(self, job: Job) -> Iterator[Progress | Result | None]:
         kind = type(job.request)
         if kind in STEERED_JOBS:
             return STEERED_JOBS[kind](self.batch.model, job.request, job.find)

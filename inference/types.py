@@ -1052,6 +1052,43 @@ class MapModel(Wire):
     kind: Literal["map_model"] = "map_model"
 
 
+@dataclass(frozen=True)
+class TrainSae(Wire):
+    """Train a sparse autoencoder on `resid_post` of `layer`, with sae-lens, and keep it as the source `<layer>-<name>`.
+
+    Texts and conversations (through the chat template) are read in windows of `context` tokens; special tokens and
+    attention sinks are left out. Each of `steps` takes `batch` tokens, again from the first once all were seen.
+    `sparsity` is the latents on at a token (topk family; 0: 32), or the coefficient of the penalty (others; 0:
+    sae-lens's own). `learning_rate` 0 takes one that suits width and batch. `description` says what the data is and
+    under which licence; it is kept with the result. An equal request, whatever its id, goes on from where one was cut
+    off, unless `fresh`. Asked to finish, it keeps what there is by then.
+
+    Progress.facts: {"phase": "reading" | "training" | "measuring", "step", "steps", "tokens" (trained on), "loss" (mean
+    squared error per token, of activations scaled to norm sqrt(d_model)), "l0", "explained_variance", "dead" (latents),
+    "width", "resumed" (step, or null), "source", "curve": [[step, loss, l0, explained_variance, dead], ...] thinned to
+    200 points}.
+    Result.payload: {"source": id, "facts": what facts.json of the source holds: see `inference.saes.training.facts`}.
+    """
+
+    id: str
+    layer: int
+    texts: tuple[str, ...] = ()
+    conversations: tuple[tuple[Message, ...], ...] = ()
+    name: str = ""  # empty: of architecture and width, such as "batchtopk-4k"
+    architecture: Literal["batchtopk", "topk", "matryoshka_batchtopk", "standard", "gated", "jumprelu"] = "batchtopk"
+    width: int = 4096
+    sparsity: float = 0.0
+    steps: int = 1000
+    batch: int = 1024
+    learning_rate: float = 0.0
+    context: int = 256
+    seed: int = 0
+    fresh: bool = False
+    description: dict[str, Any] = field(default_factory=dict)
+    model: str = ""
+    kind: Literal["train_sae"] = "train_sae"
+
+
 JobRequest = (
     CreateVector
     | CheckPairs
@@ -1074,6 +1111,7 @@ JobRequest = (
     | LogitLens
     | DirectLogits
     | MapModel
+    | TrainSae
 )
 JOB_REQUESTS: dict[str, type[JobRequest]] = {cls.kind: cls for cls in get_args(JobRequest)}
 

@@ -22,6 +22,7 @@ APPS = [
     "datasets",
     "vectors",
     "features",
+    "behaviors",
     "presets",
     "playground",
     "experiments",
@@ -38,6 +39,7 @@ LIGHT = {
     "inference.judging",
     "inference.naming",
     "inference.persona",
+    "inference.saes.training.chats",
     "inference.statistics",
 }
 FOR_PRODUCT = {"inference.client", "inference.types", "inference.errors", *LIGHT}

@@ -40,6 +40,7 @@ NAVIGATION = {
     "Look inside": (
         Place("Features", "features:home", "i-feature", "g f"),
         Place("Attribution", "attribution:list", "i-attr", "g t", "attribution.Attribution"),
+        Place("Behaviors", "behaviors:list", "i-shield", "g b", "behaviors.Behavior"),
     ),
     "Serve": (
         Place("Keys & usage", "access:keys", "i-key", "g k"),

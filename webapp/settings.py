@@ -200,6 +200,7 @@ INSTALLED_APPS = [
     "steering.datasets",
     "steering.vectors",
     "steering.features",
+    "steering.behaviors",
     "steering.presets",
     "steering.playground",
     "steering.experiments",

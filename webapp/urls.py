@@ -20,6 +20,7 @@ urlpatterns = [
     path("csp-report", csp.report, name="csp-report"),
     path("api/", include("steering.api.urls")),
     path("attribution/", include("steering.attribution.urls")),
+    path("behaviors/", include("steering.behaviors.urls")),
     path("datasets/", include("steering.datasets.urls")),
     path("experiments/", include("steering.experiments.urls")),
     path("features/", include("steering.features.urls")),

@@ -67,6 +67,11 @@ class Sources:
         self._problems: dict[str, InferenceError] = {}  # that loading met, until the files change
         self._indexes: dict[str, tuple[tuple[int, ...], CorpusIndex]] = {}
 
+    @property
+    def store(self) -> Path | None:
+        """Where SAEs that are trained here go."""
+        return self._store
+
     # ---- what there is ----
 
     def infos(self, model: LoadedModel) -> tuple[SourceInfo, ...]:

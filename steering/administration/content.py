@@ -11,6 +11,10 @@ from django.http import HttpRequest
 from steering.administration.staff import StaffAdmin
 from steering.audit.models import AuditEntry
 from steering.audit.trail import record
+from steering.behaviors.library import share as share_behavior
+from steering.behaviors.models import Alert, Behavior
+from steering.behaviors.monitoring import sums_of
+from steering.behaviors.words import action_in_words
 from steering.datasets.models import Dataset
 from steering.experiments.models import Experiment
 from steering.presets.models import Preset
@@ -56,6 +60,52 @@ class PresetAdmin(ContentAdmin):
             Preset.objects.filter(pk=preset.pk).update(shared=False)
             record(AuditEntry.Action.PRESET_UNSHARED, f"{preset} of {preset.owner}")
         messages.success(request, f"{len(shared)} not shared any more. Their owners still have them.")
+
+
+@admin.register(Behavior)
+class BehaviorAdmin(ContentAdmin):
+    """What is watched for, and how often it fired for everybody together. Samples are the owner's and not shown."""
+
+    fields = (
+        "name", "version", "owner", "shared", "model_id", "direction", "does", "threshold", "description",
+        "keep_samples", "seen", "created_at",
+    )  # fmt: skip
+    readonly_fields = ("does", "seen")
+    list_display = ("__str__", "owner", "shared", "direction", "does", "seen", "created_at")
+    list_filter = ("shared", "direction", ("owner", admin.EmptyFieldListFilter))
+    actions = ("unshare",)
+    empty = ("There are none yet", "People fit them on the page Behaviors.")
+
+    @admin.display(description="Where it fires")
+    def does(self, behavior: Behavior) -> str:
+        return action_in_words(behavior.corrects)
+
+    @admin.display(description="Fired, 30 days")
+    def seen(self, behavior: Behavior) -> str:
+        watched, fired = sums_of(behavior, 30)
+        return f"{fired:,} of {watched:,} runs" if watched else "no runs"
+
+    @admin.action(description="End sharing", permissions=["view"])
+    def unshare(self, request: HttpRequest, queryset: QuerySet[Behavior]) -> None:
+        shared = list(queryset.filter(shared=True).select_related("owner"))
+        for behavior in shared:
+            share_behavior(behavior, False)
+        messages.success(request, f"{len(shared)} not shared any more. Their owners still have them.")
+
+
+@admin.register(Alert)
+class AlertAdmin(StaffAdmin):
+    """Days on which a behavior fired more often than its owner's rule allows."""
+
+    fields = ("behavior", "day", "fired", "watched", "percent", "mailed_at", "seen_at", "created_at")
+    list_display = ("behavior", "owner", "day", "fired", "watched", "percent", "mailed_at", "seen_at")
+    list_filter = ("day", ("seen_at", admin.EmptyFieldListFilter))
+    list_select_related = ("behavior__owner",)
+    empty = ("No alerts", "People set rules on the monitoring page of a behavior; what breaks one shows here.")
+
+    @admin.display(description="Owner")
+    def owner(self, alert: Alert) -> str:
+        return str(alert.behavior.owner or "Steerboard")
 
 
 @admin.register(Experiment)

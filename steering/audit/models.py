@@ -29,6 +29,10 @@ class AuditEntry(models.Model):
         WORKER_RESUMED = "worker_resumed", "Worker resumed"
         WORK_STOPPED = "work_stopped", "Work stopped"
         PRESET_UNSHARED = "preset_unshared", "Preset unshared"
+        BEHAVIOR_SHARED = "behavior_shared", "Behavior shared"
+        BEHAVIOR_UNSHARED = "behavior_unshared", "Behavior unshared"
+        BEHAVIOR_DELETED = "behavior_deleted", "Behavior deleted"
+        BEHAVIOR_SAMPLES = "behavior_samples", "Behavior samples switched"
         ACCOUNT_CREATED = "account_created", "Account created"
         ACCOUNT_DELETED = "account_deleted", "Account deleted"
 

@@ -6,4 +6,4 @@ class FeaturesConfig(AppConfig):
     label = "features"
 
     def ready(self) -> None:
-        from steering.features import proposing, readings  # noqa: F401  keep their jobs' results
+        from steering.features import proposing, readings, training_runs  # noqa: F401  keep their jobs' results

@@ -11,6 +11,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from steering.accounts.ownership import OwnedQuerySet
+from steering.features.training_models import Training as Training
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser

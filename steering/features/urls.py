@@ -1,6 +1,6 @@
 from django.urls import path, re_path
 
-from steering.features import feature_views, reading_views, views
+from steering.features import feature_views, reading_views, training_views, views
 
 app_name = "features"
 SOURCE = r"(?P<source>\d+-[^/]+)"  # every id begins with a layer, so that no page's name is taken for one
@@ -14,6 +14,10 @@ urlpatterns = [
     path("search/example/", reading_views.search_by_example, name="example"),
     path("searches/<uuid:pk>/", reading_views.found, name="found"),
     path("go/", views.go, name="go"),
+    path("train/", training_views.train, name="train"),
+    path("train/estimate.json", training_views.estimate, name="train-estimate"),
+    path("train/<uuid:pk>/", training_views.training, name="training"),
+    path("train/<uuid:pk>/go-on/", training_views.go_on, name="train-on"),
     path("library.json", views.library_json, name="library"),
     re_path(rf"^{SOURCE}/$", views.source, name="source"),
     re_path(rf"^{SOURCE}/index/$", views.index, name="index"),

@@ -15,7 +15,7 @@ from django.utils import timezone
 from inference.types import OptimiseVector
 from steering.accounts.ownership import OwnedQuerySet
 
-KEEPS_BEST = (OptimiseVector.kind,)  # kinds that can end early with the best they have
+KEEPS_BEST = (OptimiseVector.kind, "train_source")  # kinds that can end early with the best they have
 CARRIER_SECONDS = 15  # a carrier that was not heard of for so long is gone
 MESSAGE_SECONDS = 12  # a job that nobody took for so long is looked for on the queue, and put there again if it is gone
 

@@ -21,11 +21,12 @@ from inference.errors import EngineFault, InferenceError
 from inference.types import Event as ModelEvent
 from inference.types import Failed, Finished, Fired, GenerationRequest, Scored, Started, Token
 from steering.access.principal import Principal, still_valid
+from steering.behaviors.monitoring import record
 from steering.playground.models import LaneOutput, Run
 from steering.playground.planning import PlannedLane
 from steering.playground.runlog import RunLog
 from steering.playground.saving import Checkpoint, RowText, row_of, save
-from steering.playground.stored import kept_of_watch, renumber
+from steering.playground.stored import kept_of_watch, renumber, seen_in
 
 logger = logging.getLogger(__name__)
 
@@ -164,6 +165,14 @@ class LiveRun:
             return
         self.log.add({"t": "run_finished", "state": self.run.state, "saved": saved})
         self.log.close()
+        await self._count_behaviors()
+
+    async def _count_behaviors(self) -> None:
+        """What behaviors saw in the lanes that were written; those that failed say nothing."""
+        pairs = [(lane.behaviors, self.outputs[lane.key]) for lane in self._planned if lane.behaviors]
+        seen = [seen_in(names, row) for names, row in pairs if row.receipt]
+        if seen:
+            await database_sync_to_async(record)(self.who, "playground", seen)
 
     async def _checkpoints(self) -> None:
         clock = asyncio.get_running_loop().time

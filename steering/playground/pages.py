@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from inference.types import FeatureRef, SamplingParams
+from steering.behaviors.models import Behavior
 from steering.features.uses import MAX_WATCHED
 from steering.playground.models import LaneOutput, Run
 from steering.playground.schema import (
@@ -53,6 +54,12 @@ def preset_page(served: Served, preset: Preset, draft: str) -> dict[str, Any]:
     content = preset.parsed
     base, _, steered = default_lanes()
     lane = Lane("B", preset.name, steered.colour, content.system_prompt, content.uses)
+    lane = dataclasses.replace(
+        lane,
+        behaviors=content.behaviors,
+        auto_correct=content.auto_correct,
+        force_steering=content.force_steering,
+    )
     sampling = SamplingParams.from_wire(default_sampling().to_wire() | content.sampling)
     mode = example_of(preset)[0] if _chats(served) else "completion"
     settings = RunSettings(mode=mode, lanes=(base, lane), sampling=sampling, model=served.name)
@@ -81,6 +88,15 @@ def _feature_use(served: Served, ref: FeatureRef, share: float) -> VectorUse:
     indexed = check_feature(served.model, ref).indexed
     strength, unit = (1.0, "max") if indexed else (0.3, "relative")
     return VectorUse(feature=ref, strength=round(strength * share, 3), unit=unit)  # type: ignore[arg-type]
+
+
+def behavior_page(served: Served, behavior: Behavior, name: str, draft: str) -> dict[str, Any]:
+    """A page on which nothing has run: base, and beside it the same model watched for a behavior."""
+    base, _, steered = default_lanes()
+    lane = Lane("B", behavior.name, steered.colour, behaviors=(name,))
+    mode: Mode = "chat" if _chats(served) else "completion"
+    settings = RunSettings(mode=mode, lanes=(base, lane), model=served.name)
+    return _page(served, settings) | {"draft": draft[:MAX_CHARS], "run": None, "turns": []}
 
 
 def _chats(served: Served) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 from inference.errors import InferenceError
 from inference.types import GenerationRequest, Message, ModelInfo, SamplingParams
+from steering.behaviors.watching import watched
 from steering.features.uses import watches_of
 from steering.playground.models import LaneOutput, Run
 from steering.playground.schema import Lane, RunSettings
@@ -26,6 +27,7 @@ class PlannedLane:
     key: str
     request: GenerationRequest | None = None
     error: InferenceError | None = None
+    behaviors: dict[UUID, str] = field(default_factory=dict)  # by id, the name of the watch that stands for it
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,10 @@ def plan_lanes(
         try:
             request = _request(lane, settings, turns, f"{prefix}:{lane.key}")
             interventions = resolve_uses(user, lane.interventions, model, lent)
-            watches = watches_of(settings.watched, model)
+            behaviors = watched(user, lane.behaviors, model, lane.auto_correct, lane.force_steering)
+            watches = (*watches_of(settings.watched, model), *(each.watch for each in behaviors))
             request = dataclasses.replace(request, interventions=interventions, watches=watches)
-            planned.append(PlannedLane(lane.key, request))
+            planned.append(PlannedLane(lane.key, request, behaviors={b.behavior.pk: b.watch.name for b in behaviors}))
         except InferenceError as error:
             planned.append(PlannedLane(lane.key, error=error))
     return planned

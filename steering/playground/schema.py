@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from inference.errors import InvalidRequest
 from inference.types import FeatureRef, SamplingParams, Wire
+from steering.behaviors.watching import check_names
 from steering.features.uses import check_watched
 from steering.presets.sampling import TOP_LOGPROBS, check_sampling
 from steering.refusals import need, storable
@@ -27,7 +28,11 @@ Colour = Literal["base", "prompt", "1", "2", "3", "4", "5", "6"]
 
 @dataclass(frozen=True)
 class Lane(Wire):
-    """One column. `copy_of` is the lane whose earlier answers it continues, where it has none of its own."""
+    """One column. `copy_of` is the lane whose earlier answers it continues, where it has none of its own.
+
+    `behaviors` are watched for by name, and corrected unless `auto_correct` is off; those of `force_steering` steer
+    whatever their detectors read.
+    """
 
     key: str
     name: str
@@ -35,6 +40,9 @@ class Lane(Wire):
     system_prompt: str = ""
     interventions: tuple[VectorUse, ...] = ()
     copy_of: str = ""
+    behaviors: tuple[str, ...] = ()
+    auto_correct: bool = True
+    force_steering: tuple[str, ...] = ()
 
 
 def default_sampling() -> SamplingParams:
@@ -113,6 +121,7 @@ def _check_lanes(lanes: tuple[Lane, ...]) -> None:
         _short_enough(lane.system_prompt, f"The system prompt of lane {lane.key}")
         need(1 <= len(lane.name) <= 60, "lane_name", f"The name of lane {lane.key} must have 1 to 60 characters.")
         check_uses(lane.interventions, f"lane {lane.key}")
+        check_names(lane.behaviors, lane.force_steering, f"lane {lane.key}")
 
 
 def _short_enough(text: str, what: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+from inference.types import Firing
+from steering.behaviors.monitoring import Seen
 from steering.playground.models import LaneOutput, Run
 from steering.playground.runlog import Event, RunLog
 
@@ -45,3 +47,13 @@ def renumber(row: LaneOutput, events: list[Event]) -> None:
 def kept_of_watch(event: Event) -> Event:
     """An event of a watch as its row keeps it: the lane is the row's."""
     return {name: value for name, value in event.items() if name != "lane"}
+
+
+def seen_in(names: dict[UUID, str], row: LaneOutput) -> Seen:
+    """What the behaviors of a lane that has ended saw in it."""
+    return Seen(
+        names,
+        tuple(Firing.from_wire(firing) for firing in row.receipt.get("fired") or ()),
+        [token["s"] for token in row.tokens],
+        (row.started or {}).get("prompt_tokens", 0),
+    )

@@ -13,6 +13,8 @@ from django.views.decorators.http import require_GET, require_POST
 from inference.errors import InvalidRequest
 from inference.types import FeatureRef
 from steering import gateway
+from steering.behaviors import library as behaviors
+from steering.behaviors.watching import name_for
 from steering.datasets.models import Dataset
 from steering.playground import pages, runner
 from steering.playground.library import run_delete, run_rename
@@ -48,12 +50,14 @@ def welcome(request: HttpRequest) -> HttpResponse:
 def home(request: HttpRequest) -> HttpResponse:
     """An empty playground. ?prompt= is a draft.
 
-    ?vector= puts a vector into lane C, ?preset= a preset into lane B, ?feature=<source>/<index> a feature
-    and ?against= one with the sign turned, each as often as there are features; ?from= takes
-    the lanes of a run.
+    ?vector= puts a vector into lane C, ?preset= a preset into lane B, ?behavior= a behavior there,
+    ?feature=<source>/<index> a feature and ?against= one with the sign turned, each as often as there are features;
+    ?from= takes the lanes of a run.
     """
     if "preset" in request.GET:
         return _with_preset(request)
+    if "behavior" in request.GET:
+        return _with_behavior(request)
     if FEATURES.keys() & request.GET.keys():
         return _with_feature(request)
     like = _named(Run.objects.owned_by(request.user), request.GET.get("from"))
@@ -75,6 +79,13 @@ def _with_feature(request: HttpRequest) -> HttpResponse:
     asked = [(_ref(text), sign) for name, sign in FEATURES.items() for text in request.GET.getlist(name)]
     found = served(request)
     page = pages.feature_page(found, asked, request.GET.get("prompt", ""))
+    return render(request, "playground/playground.html", {"page": page, "run": None})
+
+
+def _with_behavior(request: HttpRequest) -> HttpResponse:
+    behavior = _named(behaviors.listed(request.user), request.GET["behavior"] or "-")
+    found, name = served(request, behavior.model_id), name_for(request.user, behavior)
+    page = pages.behavior_page(found, behavior, name, request.GET.get("prompt", ""))
     return render(request, "playground/playground.html", {"page": page, "run": None})
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from inference.types import SamplingParams, Wire
+from steering.behaviors.watching import check_names
 from steering.presets.sampling import check_sampling
 from steering.refusals import need, storable
 from steering.vectors.uses import VectorUse, check_uses
@@ -23,12 +24,16 @@ class PresetContent(Wire):
 
     `sampling` has only the fields that were set, by the names of SamplingParams; a request's own come before them.
 
-    Uses that are switched off are not part of a preset.
+    Uses that are switched off are not part of a preset. `behaviors` are watched for, each under its owner's name and
+    with its version, and corrected unless `auto_correct` is off; those of `force_steering` steer whatever they read.
     """
 
     uses: tuple[VectorUse, ...] = ()
     system_prompt: str = ""
     sampling: dict[str, Any] = field(default_factory=dict)
+    behaviors: tuple[str, ...] = ()
+    auto_correct: bool = True
+    force_steering: tuple[str, ...] = ()
 
 
 def parse_content(data: Any) -> PresetContent:
@@ -43,10 +48,11 @@ def check_content(content: PresetContent) -> None:
     check_uses(content.uses, "this preset")
     need(all(use.on for use in content.uses), "use_off", "A preset holds no intervention that is switched off.")
     need(
-        bool(content.uses or content.system_prompt or content.sampling),
+        bool(content.uses or content.system_prompt or content.sampling or content.behaviors),
         "empty_preset",
-        "This preset would change nothing. Add an intervention, a system prompt or sampling settings.",
+        "This preset would change nothing. Add an intervention, a behavior, a system prompt or sampling settings.",
     )
+    check_names(content.behaviors, content.force_steering, "this preset")
     need(
         len(content.system_prompt) <= MAX_SYSTEM_PROMPT,
         "too_long",

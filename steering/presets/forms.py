@@ -71,4 +71,4 @@ class VersionForm(forms.Form):
         )  # fmt: skip
         sampling = {name: value for name, value in old.sampling.items() if name not in NUMBERS}
         sampling |= {n: given[f"sampling_{n}"] for n in NUMBERS if given[f"sampling_{n}"] is not None}
-        return PresetContent(uses, given["system_prompt"].strip(), sampling)
+        return dataclasses.replace(old, uses=uses, system_prompt=given["system_prompt"].strip(), sampling=sampling)

@@ -9,7 +9,6 @@ vector is ever passed on.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
@@ -19,8 +18,11 @@ from django.db.models import Q, QuerySet
 
 from inference.errors import InvalidRequest, NotFound
 from inference.types import Intervention, ModelInfo
+from steering.behaviors import library as behaviors
+from steering.behaviors.models import Behavior
+from steering.naming import is_handle_of
 from steering.presets.content import PresetContent, check_content
-from steering.presets.models import BUILT_IN, Preset, PresetVector
+from steering.presets.models import Preset, PresetVector
 from steering.presets.names import SEPARATOR, check_name, check_version
 from steering.vectors.models import Vector
 from steering.vectors.uses import UseCondition, VectorUse, condition_layer, resolve_uses, vectors_of
@@ -54,7 +56,7 @@ def find(user: Any, model_id: str, name: str, version: str | None = None) -> Pre
     known = list(listed(user, model_id))
     same = [p for p in known if p.name == short and (version is None or p.version == version)]
     if owner:
-        same = [p for p in same if _is_of(p, owner)]
+        same = [p for p in same if is_handle_of(owner, p.owner_id)]
     for tier in (_own(same, user), _built_in(same), same):
         if tier:
             return max(_of_one_owner(tier), key=lambda preset: preset.order)
@@ -75,13 +77,6 @@ def _own(presets: list[Preset], user: Any) -> list[Preset]:
 
 def _built_in(presets: list[Preset]) -> list[Preset]:
     return [preset for preset in presets if preset.is_starter]
-
-
-def _is_of(preset: Preset, handle: str) -> bool:
-    if preset.is_starter:
-        return handle == BUILT_IN
-    number = re.fullmatch(r"(?:.*-)?(\d+)", handle)
-    return number is not None and int(number[1]) == preset.owner_id
 
 
 def _of_one_owner(presets: list[Preset]) -> list[Preset]:
@@ -174,7 +169,7 @@ def save(
     resolve_uses(owner, content.uses, model)
     vectors = vectors_of(owner, content.uses)
     preset = Preset(owner=owner, name=name, version=version, model_id=model.id, description=description, shared=shared)
-    preset.content = _fixed(content, vectors, model).to_wire()
+    preset.content = _pinned(preset, _fixed(content, vectors, model)).to_wire()
     _leave_room(preset)
     try:
         with transaction.atomic():
@@ -202,6 +197,39 @@ def _fixed(content: PresetContent, vectors: dict[str, Vector], model: ModelInfo)
     """With every layer written down, so that what a version does never changes."""
     uses = tuple(_with_layer(use, vectors, model) for use in content.uses)
     return dataclasses.replace(content, uses=uses)
+
+
+def _pinned(preset: Preset, content: PresetContent) -> PresetContent:
+    """With every behavior named so that it means the same version to everyone. Raises as `behaviors.library.find`."""
+    if not content.behaviors:
+        return content
+    named = {name: behaviors.find(preset.owner, preset.model_id, name) for name in content.behaviors}
+    if preset.shared:
+        _refuse_private(preset, named.values())
+    return dataclasses.replace(
+        content,
+        behaviors=tuple(dict.fromkeys(named[name].full_name for name in content.behaviors)),
+        force_steering=tuple(dict.fromkeys(named[name].full_name for name in content.force_steering)),
+    )
+
+
+def _refuse_private(preset: Preset, used: Iterable[Behavior]) -> None:
+    private = [str(b) for b in used if not (b.shared or b.is_starter)]
+    if private:
+        raise InvalidRequest(
+            "behavior_private",
+            f"{preset} watches for {_some(private)}, which nobody else can use yet, so it would fail for them. Share "
+            "that first on its page.",
+        )
+
+
+def share(preset: Preset, shared: bool) -> None:
+    """Let everyone here use it, or end that, at once. Raises InvalidRequest("behavior_private")."""
+    if shared and preset.parsed.behaviors:
+        names = preset.parsed.behaviors
+        _refuse_private(preset, [behaviors.find(preset.owner, preset.model_id, name) for name in names])
+    preset.shared = shared
+    preset.save(update_fields=["shared"])
 
 
 def _with_layer(use: VectorUse, vectors: dict[str, Vector], model: ModelInfo) -> VectorUse:

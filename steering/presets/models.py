@@ -13,16 +13,14 @@ from django.db.models import F, Q
 from django.db.models.functions import Lower
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.text import slugify
 
 from inference.types import ModelInfo
 from steering.accounts.models import User
 from steering.accounts.ownership import OwnedQuerySet
+from steering.naming import MAX_NAME, handle_of
 from steering.presets.content import PresetContent
-from steering.presets.names import MAX_NAME, join_model_name, version_order
+from steering.presets.names import join_model_name, version_order
 from steering.vectors.models import Vector
-
-BUILT_IN = "steerboard"  # stands where an owner is named
 
 
 class PresetQuerySet(OwnedQuerySet):
@@ -107,11 +105,7 @@ class Preset(models.Model):
 
     @property
     def owner_handle(self) -> str:
-        """The owner as part of a name, such as mira-okafor-3. Only the number counts; the words may go stale."""
-        if self.owner is None:
-            return BUILT_IN
-        words = slugify(self.owner.name)
-        return f"{words}-{self.owner_id}" if words else f"user-{self.owner_id}"
+        return handle_of(self.owner)
 
     def usable_on(self, model: ModelInfo) -> bool:
         """A preset acts only on the model it was made on. While the served model is unknown nothing is ruled out."""

@@ -175,8 +175,11 @@ def _save_version(request: HttpRequest, preset: Preset, form: VersionForm) -> Pr
 def preset_share(request: HttpRequest, pk: UUID) -> HttpResponse:
     """shared=1 shares, anything else ends it at once, also for those who have it in a lane."""
     preset = _own(request, pk)
-    preset.shared = request.POST.get("shared") == "1"
-    preset.save(update_fields=["shared"])
+    try:
+        library.share(preset, request.POST.get("shared") == "1")
+    except InferenceError as error:
+        messages.error(request, error.message)
+        return redirect(preset)
     said = "Everyone here can use it now." if preset.shared else "From now on only you can use it."
     messages.success(request, f"{preset}: {said}")
     return redirect(preset)

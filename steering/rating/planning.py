@@ -56,6 +56,11 @@ def of_preset(preset: Preset, model: ModelInfo) -> StudySettings:
         "preset",
         f"{preset} steers with no vector, so both sides would be the same. Choose another preset, or a vector.",
     )
+    need(
+        not preset.parsed.behaviors,
+        "preset",
+        f"{preset} watches for behaviors, which a study does not do. Choose a preset without them, or a vector.",
+    )
     sampling = SamplingParams.from_wire(preset.parsed.sampling)
     prompt = preset.parsed.system_prompt
     return StudySettings(f"preset {preset}", steering, sampling, model.has_chat_template, prompt)

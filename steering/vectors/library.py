@@ -82,7 +82,7 @@ def built_with(vector: Vector) -> list[Vector]:
 def vector_delete(vector: Vector) -> None:
     """Take it out of the library. The stored bytes stay: the same content may be in another, or in a saved run.
 
-    Raises InvalidRequest("vector_in_use") while a preset uses it.
+    Raises InvalidRequest("vector_in_use") while a behavior or a preset uses it.
     """
     try:
         vector.delete()
@@ -95,8 +95,8 @@ def vector_delete(vector: Vector) -> None:
 
 
 def users_of(vector: Vector) -> list[Any]:
-    """The presets that would not work without it."""
-    return list(vector.presets.all())  # of an app further right
+    """The behaviors and presets that would not work without it."""
+    return [*vector.behaviors.all(), *vector.presets.all()]  # of apps further right
 
 
 def _dataset_of(stored: SteeringVector, owner: Any) -> Dataset | None:

@@ -17,12 +17,14 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from inference.interchange import write
 from inference.persona import DescribedPairs
-from inference.types import ModelInfo, Pair
+from inference.types import FitDetector, ModelInfo, Pair, ReadProbes
 from steering import gateway
 from steering.access.keys import create_key
 from steering.access.models import ApiKey
 from steering.accounts.models import Invitation, User
 from steering.attribution.models import Attribution
+from steering.behaviors.fitting import FitSettings
+from steering.behaviors.models import Behavior
 from steering.datasets.library import dataset_create
 from steering.datasets.models import Dataset, ImportDraft
 from steering.experiments import defaults
@@ -40,6 +42,7 @@ from steering.vectors.models import Vector, VectorDraft
 from steering.vectors.uses import VectorUse
 from tests.fake_inference import FakeInference
 from tests.steering.attributions import PAYLOADS, kept
+from tests.steering.behaviors import a_reading, keep_behavior
 from tests.steering.features import SOURCE, a_source, description, reading
 from tests.steering.play import a_run, keep_vector
 from tests.steering.vector_files import file_of, make_vector
@@ -63,6 +66,7 @@ OWNED: list[Any] = [
     Measurement,
     FeatureLabel,
     Attribution,
+    Behavior,
 ]
 
 
@@ -142,7 +146,19 @@ class World:
         label = FeatureLabel.objects.create(
             owner=owner, model_id=_model(fake).id, source=SOURCE, index=3, text="rivers", shared=False
         )
+        behavior = keep_behavior(owner, vector=vector)
+        fit = {"behavior": FitSettings("anger").to_wire(), "pairs": 6} | _build(dataset) | FORECAST
         return {
+            "behavior": behavior,
+            "fitting": Job.objects.create(owner=owner, kind=FitDetector.kind, title="Fit", request=fit),
+            "behavior_reading": Job.objects.create(
+                owner=owner,
+                kind=ReadProbes.kind,
+                title="Read",
+                state=Job.State.SUCCEEDED,
+                request={"behavior": str(behavior.pk)},
+                result=a_reading(),
+            ),
             "reading": Job.objects.create(kind=readings.READ, title="Read", result=reading(), **finished),
             "found": Job.objects.create(kind=readings.SEARCH, title="Find", result={"found": []}, **finished),
             "label": label,

@@ -193,6 +193,8 @@ class Line:
             message: Message = json.loads(self.socket.recv(timeout=timeout))
             if message["t"] == "events":
                 self.waiting[message["run"]] += message["events"]
+            if message["t"] == "accepted":  # who starts a run follows it
+                self.subscribed.add(message["run"])
             if message["t"] in wanted:
                 return message
 
@@ -201,9 +203,7 @@ class Line:
         return self.accepted()
 
     def accepted(self) -> str:
-        run = str(self.hear("accepted")["run"])
-        self.subscribed.add(run)
-        return run
+        return str(self.hear("accepted")["run"])
 
     def follow(self, run: str, seen: list[Message], most: float = float("inf")) -> None:
         """Extend `seen` with the run's events until it has ended or `most` are there. A reset begins anew.

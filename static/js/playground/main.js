@@ -2,6 +2,7 @@
 import { register } from '../shortcuts.js';
 import { toast } from '../base.js';
 import { Banner } from './banner.js';
+import { BehaviorPicker } from './behaviors.js';
 import { Board } from './board.js';
 import { Composer } from './composer.js';
 import { Connection } from './connection.js';
@@ -33,6 +34,7 @@ class Playground {
     this.picker = new VectorPicker(library.all);
     this.features = new FeaturePicker(library);
     this.presets = new PresetPicker(library);
+    this.behaviors = new BehaviorPicker(library);
     this.keeper = new SavePreset(library);
     this.choice = new ModelChoice(data, library, model => this.#modelChosen(model));
     this.previews = new Previews(this.connection, (key, preview) => this.#showPreview(key, preview));
@@ -67,6 +69,7 @@ class Playground {
 
   nameOf = applied => this.library.nameOfApplied(applied);
   usedBy = intervention => this.library.usedBy(intervention);
+  behaviorOf = name => this.library.behaviors.find(behavior => behavior.name === name || behavior.full_name === name);
   isFirst = key => this.settings.lanes[0]?.key === key;
   drawn = lane => this.board?.drawn(lane);
   changed = lane => (typeof lane === 'string' ? this.#laneChanged(lane) : this.board.changed(lane));
@@ -101,6 +104,17 @@ class Playground {
     });
   }
 
+  addBehavior(key) {
+    const { behaviors } = this.board.lane(key);
+    this.behaviors.ask(behavior => {
+      if (!behaviors.includes(behavior.name)) behaviors.push(behavior.name);
+      this.board.heads.get(key).draw();
+      this.changed(key);
+      this.#opener(key).focus();
+      this.#say(`Lane ${key} watches for ${behavior.name}.`);
+    });
+  }
+
   addFeature(key) {
     const lane = this.board.lane(key);
     if (lane.interventions.length >= this.data.limits.interventions) return toast('This lane is full', `A lane has at most ${this.data.limits.interventions} interventions.`);
@@ -125,8 +139,8 @@ class Playground {
 
   loadPreset(key) {
     this.presets.ask((preset, withSampling) => {
-      const { uses, system_prompt, sampling } = preset.content;
-      Object.assign(this.board.lane(key), { name: preset.name, system_prompt, interventions: structuredClone(uses) });
+      const { uses, system_prompt, sampling, behaviors = [], auto_correct = true, force_steering = [] } = preset.content;
+      Object.assign(this.board.lane(key), { name: preset.name, system_prompt, interventions: structuredClone(uses), behaviors: [...behaviors], auto_correct, force_steering: [...force_steering] });
       if (withSampling) Object.assign(this.settings.sampling, structuredClone(sampling));
       this.sampling.draw();
       this.#lanesChanged();
@@ -138,7 +152,7 @@ class Playground {
 
   savePreset(key) {
     const lane = this.board.lane(key);
-    if (!lane.system_prompt && !lane.interventions.some(i => i.on)) return toast(`Lane ${key} is the model as it is`, 'A preset needs an intervention or a system prompt. Add one first.');
+    if (!lane.system_prompt && !lane.behaviors.length && !lane.interventions.some(i => i.on)) return toast(`Lane ${key} is the model as it is`, 'A preset needs an intervention or a system prompt. Add one first.');
     this.keeper.ask(lane, this.settings, async saved => {
       this.#opener(key).focus();
       const known = await loadPresets().catch(() => null); // before the word that it is saved, after which it is looked for

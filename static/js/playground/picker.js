@@ -2,7 +2,7 @@
 import { el, icon, iconButton } from './dom.js';
 import { recommendation } from './scale.js';
 
-class Picker {
+export class Picker {
   /** `title` heads the dialog, `things` names what is searched, `foot` stands below the list. */
   constructor(id, title, things, foot) {
     this.things = things;

@@ -83,6 +83,7 @@ export class SavePreset {
     const content = {
       uses: this.lane.interventions.filter(i => i.on), system_prompt: this.lane.system_prompt,
       sampling: this.sampling.checked ? this.kept : {},
+      behaviors: this.lane.behaviors, auto_correct: this.lane.auto_correct, force_steering: this.lane.force_steering,
     };
     const body = {
       name: this.name.value.trim(), version: this.version.value.trim(), description: this.description.value.trim(), shared: this.shared.checked,

@@ -1,13 +1,15 @@
 // The receipt of an answer: what acted on it, where, on how many tokens, and how strongly.
+import { firedRows } from './behaviors.js';
 import { count, el, figure, icon } from './dom.js';
 
 /** `name(applied)` gives the name of what was applied. The element remembers whether it was open. */
-export function drawReceipt(receipt, { open, name, systemPrompt }) {
+export function drawReceipt(receipt, { open, name, systemPrompt, watched = [], promptTokens = 0 }) {
   const applied = receipt.applied ?? [];
+  const fired = receipt.fired_total ? `, ${count(receipt.fired_total)} fired` : '';
   const title = applied.length ? applied.map(a => short(a, name)).join(', ') : 'no interventions';
   return el('details', { class: 'receipt', open },
-    el('summary', {}, chevron(), 'Receipt', el('span', { class: 'num' }, `${title} · seed ${receipt.seed}`)),
-    el('dl', {}, ...applied.flatMap(a => facts(a, name)), ...(applied.length ? [] : nothing(systemPrompt)), ...origin(receipt)));
+    el('summary', {}, chevron(), 'Receipt', el('span', { class: 'num' }, `${title}${fired} · seed ${receipt.seed}`)),
+    el('dl', {}, ...applied.flatMap(a => facts(a, name)), ...(applied.length ? [] : nothing(systemPrompt)), ...firedRows(receipt, watched, promptTokens), ...origin(receipt)));
 }
 
 function chevron() {

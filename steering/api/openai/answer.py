@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from inference.types import Event, Finished, PromptRead, Started, Token
+from steering.api.openai.behavior_fields import FINISH_REASONS, outcome
 from steering.api.openai.errors import ApiError
 from steering.api.openai.planning import Plan
 from steering.api.openai.written import Entry, Piece, Written
+from steering.behaviors.monitoring import Seen
 
 
 @dataclass
@@ -18,10 +20,13 @@ class Choice:
     text: str = ""
     entries: list[Entry] = field(default_factory=list)
     offset: int = 0  # characters whose entries were given, for text_offset
+    pieces: list[str] = field(default_factory=list)  # the text of each token, where something is watched for
 
     @property
     def reason(self) -> str | None:
-        return self.written.reason
+        """In OpenAI's words; None while it is being written."""
+        reason = self.written.reason
+        return FINISH_REASONS.get(reason, reason) if reason else None
 
 
 class Answer:
@@ -40,6 +45,8 @@ class Answer:
             return None
         if not isinstance(event, Token | Finished | PromptRead):
             return None
+        if self.plan.watched and isinstance(event, Token):
+            choice.pieces.append(event.text)
         piece = choice.written.take(event)
         if isinstance(event, Finished):
             self._check_steered(row, event)
@@ -81,9 +88,9 @@ class Answer:
         }
 
     def steering(self, rows: list[int]) -> dict[str, Any]:
-        """The receipt, as a field to add; nothing for an answer that was to be left alone."""
+        """The receipt and what behaviors did, as fields to add; nothing for an answer that was to be left alone."""
         if not self.plan.steered:
-            return {}
+            return self._behaviors(rows)
         receipts = [
             {"index": row, "seed": receipt.seed, "applied": [each.to_wire() for each in receipt.applied]}
             for row in rows
@@ -91,4 +98,18 @@ class Answer:
         ]
         made = {"model": self.plan.model.id, "revision": self.plan.model.revision}
         preset = {"preset": self.plan.preset} if self.plan.preset else {}
-        return {"steering": {**made, **preset, "strength": self.plan.strength, "receipts": receipts}}
+        steering = {**made, **preset, "strength": self.plan.strength, "receipts": receipts}
+        return {"steering": steering, **self._behaviors(rows)}
+
+    def _behaviors(self, rows: list[int]) -> dict[str, Any]:
+        ended = [(row, self.choices[row].written) for row in rows]
+        return outcome(self.plan.watched, [(row, w.receipt, w.reason, w.prompt_tokens) for row, w in ended])
+
+    def seen(self) -> list[Seen]:
+        """What behaviors saw in the rows that have ended, to be counted."""
+        names = {use.behavior.pk: use.watch.name for use in self.plan.watched}
+        return [
+            Seen(names, receipt.fired, choice.pieces, choice.written.prompt_tokens)
+            for choice in self.choices
+            if names and (receipt := choice.written.receipt)
+        ]

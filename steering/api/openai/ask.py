@@ -52,6 +52,16 @@ class SteeringAsk:
 
 
 @dataclass(frozen=True)
+class BehaviorsAsk:
+    """What to watch for by name. `auto_correct` None: as the preset says, or else yes. `force` are among `names`."""
+
+    names: tuple[str, ...] = ()
+    auto_correct: bool | None = None
+    force: tuple[str, ...] = ()
+    force_all: bool = False
+
+
+@dataclass(frozen=True)
 class Ask:
     """`sampling` has the fields that were set, by the names of SamplingParams; a preset's defaults fill the others.
 
@@ -67,4 +77,5 @@ class Ask:
     include_usage: bool = False
     echo: bool = False
     steering: SteeringAsk | None = None
+    behaviors: BehaviorsAsk = BehaviorsAsk()
     given: dict[str, Any] = field(default_factory=dict)  # what an answer repeats of its request

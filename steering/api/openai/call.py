@@ -22,6 +22,7 @@ from steering.api.openai.planning import Plan, plan
 from steering.api.openai.rows import Rows
 from steering.api.openai.threads import in_thread
 from steering.api.openai.written import Piece
+from steering.behaviors.monitoring import record
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class Call:
     def __init__(self, who: Principal, form: Form, planned: Plan, reservation: Reservation):
         self.form, self.headers = form, reservation.headers
         self.answer = Answer(planned.requests[0].id, planned)
-        self._reservation = reservation
+        self._reservation, self._who = reservation, who
         self._hold = draining.hold()
         self._rows = Rows(planned.requests, in_thread(lambda: still_valid(who)), self.close)
         self._early: list[tuple[int, Event]] = []
@@ -155,6 +156,8 @@ class Call:
             )
         else:
             refund(self._reservation.id)
+        if seen := answer.seen():
+            record(self._who, "openai", seen)
 
 
 def _admit(request: HttpRequest, form: Form) -> tuple[Principal, Form, Plan, Reservation]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from inference.types import Message
 from steering.api.openai.ask import Ask, Prompt
+from steering.api.openai.behavior_fields import read_behaviors
 from steering.api.openai.body import Fields
 from steering.api.openai.errors import ApiError, invalid, unsupported
 from steering.api.openai.steering_fields import read_steering, sampling_of_method
@@ -48,7 +49,7 @@ def parse_chat(body: Fields) -> Ask:
         sampling["top_logprobs"] = top
     _max_tokens(body, sampling, "max_completion_tokens", "max_tokens")
     sampling = sampling_of_method(body, sampling)
-    steering = read_steering(body)
+    steering, behaviors = read_steering(body), read_behaviors(body)
     n = _n(body, 1)
     _check_format(body, "response_format")
     _check_modalities(body)
@@ -56,7 +57,17 @@ def parse_chat(body: Fields) -> Ask:
     body.refuse(UNSUPPORTED_CHAT)
     body.ignore(*IGNORED)
     body.done()
-    return Ask(model, "messages", (messages,), sampling, n, stream, _usage(stream, usage), steering=steering)
+    return Ask(
+        model,
+        "messages",
+        (messages,),
+        sampling,
+        n,
+        stream,
+        _usage(stream, usage),
+        steering=steering,
+        behaviors=behaviors,
+    )
 
 
 def parse_completion(body: Fields) -> Ask:
@@ -74,7 +85,7 @@ def parse_completion(body: Fields) -> Ask:
     if most is not None:
         sampling["max_tokens"] = most
     sampling = sampling_of_method(body, sampling)
-    steering = read_steering(body)
+    steering, behaviors = read_steering(body), read_behaviors(body)
     n = _n(body, len(prompts))
     best_of = body.whole("best_of", 1, MAX_CHOICES)
     if best_of is not None and best_of != n:
@@ -83,7 +94,7 @@ def parse_completion(body: Fields) -> Ask:
     body.ignore(*IGNORED)
     body.done()
     given = {"logprobs": logprobs is not None}
-    return Ask(model, "prompt", prompts, sampling, n, stream, _usage(stream, usage), echo, steering, given)
+    return Ask(model, "prompt", prompts, sampling, n, stream, _usage(stream, usage), echo, steering, behaviors, given)
 
 
 def parse_response(body: Fields) -> Ask:
@@ -100,7 +111,7 @@ def parse_response(body: Fields) -> Ask:
         sampling |= {"logprobs": True, "top_logprobs": top or 0}
     if unknown := set(include) - {"message.output_text.logprobs"}:
         raise unsupported("include", f"'include' may name message.output_text.logprobs, not '{min(unknown)[:60]}'.")
-    steering = read_steering(body)
+    steering, behaviors = read_steering(body), read_behaviors(body)
     _check_text_format(body)
     body.choice("truncation", ("disabled",))
     if (options := body.fields("stream_options")) is not None:
@@ -115,7 +126,7 @@ def parse_response(body: Fields) -> Ask:
     given = {"instructions": instructions, "metadata": _metadata(body), "user": body.text("user")}
     body.ignore(*IGNORED)
     body.done()
-    return Ask(model, "input", (messages,), sampling, 1, stream, steering=steering, given=given)
+    return Ask(model, "input", (messages,), sampling, 1, stream, steering=steering, behaviors=behaviors, given=given)
 
 
 # ---- what the three have in common ----

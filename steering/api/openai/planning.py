@@ -10,9 +10,11 @@ from inference.errors import InvalidRequest
 from inference.types import GenerationRequest, Intervention, Message, ModelInfo, Operation, SamplingParams
 from steering.access.principal import Principal
 from steering.api.openai.ask import Ask, FeatureAsk, Prompt, SteeringAsk, VectorAsk
+from steering.api.openai.behavior_fields import watched_for
 from steering.api.openai.catalog import find_preset, resolve
 from steering.api.openai.errors import invalid
 from steering.api.openai.parsing import DEFAULT_COMPLETION_TOKENS, DEFAULT_TOKENS
+from steering.behaviors.watching import Watched
 from steering.presets.library import interventions_of
 from steering.presets.models import Preset
 from steering.presets.names import SEPARATOR, split_model_name
@@ -36,6 +38,7 @@ class Plan:
     tokens: int
     preset: str = ""
     strength: float = 1.0
+    watched: tuple[Watched, ...] = ()
 
     @property
     def steered(self) -> bool:
@@ -49,15 +52,17 @@ def plan(who: Principal, ask: Ask, id: str) -> Plan:
     preset = _preset(who, model, preset, steering)
     sampling = _sampling(ask, preset, model)
     interventions = _interventions(who, model, preset, steering)
+    behaviors = watched_for(who.user, ask.behaviors, preset, model)
+    watches = tuple(each.watch for each in behaviors)
     requests = tuple(
-        _request(id, model, prompt, _seeded(sampling, i), interventions)
+        dataclasses.replace(_request(id, model, prompt, _seeded(sampling, i), interventions), watches=watches)
         for prompt in _with_system_prompt(ask, preset)
         for i in range(ask.n)
     )
     name = model.id if preset is None or SEPARATOR not in ask.model else ask.model
     tokens = sum(_most_tokens(p, model) + ask.n * sampling.max_tokens for p in ask.prompts)
     shown = str(preset) if preset else ""
-    return Plan(ask, model, name, sampling, requests, tokens, shown, steering.strength)
+    return Plan(ask, model, name, sampling, requests, tokens, shown, steering.strength, behaviors)
 
 
 def _preset(who: Principal, model: ModelInfo, named: Preset | None, steering: SteeringAsk) -> Preset | None:

@@ -13,6 +13,7 @@ from steering.api.openai.written import Entry, Piece
 
 PREFIX = "resp_"
 parse = parse_response
+INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
 
 def whole(answer: Answer) -> dict[str, Any]:
@@ -63,7 +64,11 @@ class Stream:
 
 
 def _status(answer: Answer) -> str:
-    return "incomplete" if answer.choices[0].reason == "length" else "completed"
+    return "incomplete" if answer.choices[0].reason in INCOMPLETE else "completed"
+
+
+def _incomplete(answer: Answer) -> dict[str, Any]:
+    return {"reason": INCOMPLETE[answer.choices[0].reason or ""]}
 
 
 def _item_id(answer: Answer) -> str:
@@ -95,7 +100,7 @@ def _response(answer: Answer, status: str, output: list[dict[str, Any]]) -> dict
         "created_at": answer.created,
         "status": status,
         "error": None,
-        "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
+        "incomplete_details": _incomplete(answer) if status == "incomplete" else None,
         "instructions": given["instructions"],
         "max_output_tokens": answer.ask.sampling.get("max_tokens"),
         "model": answer.plan.name,

@@ -20,7 +20,7 @@ WORDS = {"all": Positions(), "prompt": Positions(generated=False), "generated": 
 METHODS = ("greedy", "top-k", "top-p", "min-p")
 LATER = "This server does not do this yet; leave it out."
 FLAT_UNSUPPORTED = dict.fromkeys(
-    ("behavior_names", "force_steering", "auto_correct", "policy", "policy_id", "ads_subset_size", "ads_beta",
+    ("policy", "policy_id", "ads_subset_size", "ads_beta",
      "typical_p", "json_schema", "regex_pattern", "grammar", "draft_model", "ensemble_models", "include_trace"),
     LATER,
 )  # fmt: skip

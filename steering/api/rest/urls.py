@@ -7,6 +7,7 @@ from django.views.decorators.csrf import csrf_exempt
 from steering.api.rest.errors import no_such_address
 from steering.api.rest.views import (
     attributions,
+    behaviors,
     combinations,
     datasets,
     document,
@@ -53,6 +54,14 @@ urlpatterns = [
     path("features/propose/", features.Proposals.as_view(), name="feature-propose"),
     path("features/labels/", features.Labels.as_view(), name="feature-labels"),
     path("features/labels/<uuid:id>/", features.OneLabel.as_view(), name="feature-label"),
+    path("behaviors/", behaviors.Behaviors.as_view(), name="behaviors"),
+    path("behaviors/fit/", behaviors.Fits.as_view(), name="behavior-fit"),
+    path("behaviors/<uuid:id>/", behaviors.OneBehavior.as_view(), name="behavior"),
+    path("behaviors/<uuid:id>/versions/", behaviors.Versions.as_view(), name="behavior-versions"),
+    path("behaviors/<uuid:id>/read/", behaviors.Readings.as_view(), name="behavior-read"),
+    path("behaviors/<uuid:id>/read/<uuid:job>/", behaviors.OneReading.as_view(), name="behavior-reading"),
+    path("behaviors/<uuid:id>/monitoring/", behaviors.Monitoring.as_view(), name="behavior-monitoring"),
+    path("behaviors/<uuid:id>/alert/", behaviors.Rules.as_view(), name="behavior-alert"),
     path("presets/", presets.Presets.as_view(), name="presets"),
     path("presets/<uuid:id>/", presets.OnePreset.as_view(), name="preset"),
     path("runs/", runs.Runs.as_view(), name="runs"),

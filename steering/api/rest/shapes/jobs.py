@@ -47,6 +47,7 @@ class JobShape(serializers.Serializer):
     )
     dataset = serializers.UUIDField(allow_null=True, help_text="The dataset that was written, once it is there.")
     vector = serializers.UUIDField(allow_null=True, help_text="The vector that was built, once it is there.")
+    behavior = serializers.UUIDField(allow_null=True, help_text="The behavior that was fitted, once it is there.")
     created_at = serializers.DateTimeField()
     started_at = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)
@@ -74,6 +75,7 @@ def job_to_json(job: Job) -> dict[str, Any]:
         "result": (job.result or None) if job.kind == Forecast.kind else None,
         "dataset": _made_by(job, "datasets:detail"),
         "vector": _made_by(job, "vectors:detail"),
+        "behavior": _made_by(job, "behaviors:detail"),
         "created_at": job.created_at,
         "started_at": job.started_at,
         "finished_at": job.finished_at,

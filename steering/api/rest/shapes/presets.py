@@ -7,7 +7,7 @@ from typing import Any
 from rest_framework import serializers
 
 from steering.api.rest.shapes.fields import Flag, Page, PageQuery, Strict, Text
-from steering.api.rest.shapes.steering import SamplingShape, UseShape, use_to_json, use_to_wire
+from steering.api.rest.shapes.steering import NamesField, SamplingShape, UseShape, use_to_json, use_to_wire
 from steering.presets.content import MAX_SYSTEM_PROMPT
 from steering.presets.models import Preset
 from steering.presets.names import FIRST_VERSION, MAX_NAME
@@ -35,6 +35,9 @@ class PresetCreate(Strict):
     uses = UseShape(many=True, required=False, max_length=MAX_USES)
     system_prompt = Text(default="", allow_blank=True, max_length=MAX_SYSTEM_PROMPT)
     sampling = SamplingShape(required=False)
+    behaviors = NamesField(help_text="Watched for, by name; kept with their owner and version.")
+    auto_correct = Flag(default=True, help_text="Correct what fires; otherwise it is only told.")
+    force_steering = NamesField(help_text="Those of them that steer at every token, whatever they read.")
 
 
 class PresetChange(Strict):
@@ -47,6 +50,9 @@ def content_of(asked: dict[str, Any]) -> dict[str, Any]:
         "uses": [use_to_wire(use) for use in asked.get("uses", ())],
         "system_prompt": asked["system_prompt"],
         "sampling": dict(asked.get("sampling", {})),
+        "behaviors": asked.get("behaviors", []),
+        "auto_correct": asked["auto_correct"],
+        "force_steering": asked.get("force_steering", []),
     }
 
 
@@ -66,6 +72,9 @@ class PresetShape(serializers.Serializer):
     uses = UsedShape(many=True)
     system_prompt = serializers.CharField(allow_blank=True)
     sampling = serializers.DictField(child=serializers.JSONField())
+    behaviors = serializers.ListField(child=serializers.CharField())
+    auto_correct = serializers.BooleanField()
+    force_steering = serializers.ListField(child=serializers.CharField())
     created_at = serializers.DateTimeField()
 
 
@@ -89,5 +98,8 @@ def preset_to_json(preset: Preset, user: Any) -> dict[str, Any]:
         "uses": [use_to_json(use) for use in content.uses],
         "system_prompt": content.system_prompt,
         "sampling": content.sampling,
+        "behaviors": list(content.behaviors),
+        "auto_correct": content.auto_correct,
+        "force_steering": list(content.force_steering),
         "created_at": preset.created_at,
     }

@@ -7,7 +7,7 @@ from typing import Any
 from rest_framework import serializers
 
 from steering.api.rest.shapes.fields import Choice, Flag, Id, Page, PageQuery, Strict, Text, Title
-from steering.api.rest.shapes.steering import FeatureInUse, RunSamplingShape, UseShape, use_to_wire
+from steering.api.rest.shapes.steering import FeatureInUse, NamesField, RunSamplingShape, UseShape, use_to_wire
 from steering.features.uses import MAX_WATCHED
 from steering.playground.models import TITLE_LENGTH, LaneOutput, Run
 from steering.playground.schema import LANE_KEYS, MAX_CHARS, MAX_LANES, MAX_MODEL_NAME, default_sampling
@@ -36,6 +36,9 @@ class LaneShape(Strict):
     colour = Choice(choices=COLOURS, default="base", help_text="How pages draw it.")
     system_prompt = Text(default="", allow_blank=True, max_length=MAX_CHARS)
     interventions = LaneUseShape(many=True, required=False, max_length=MAX_USES)
+    behaviors = NamesField(help_text="Watched for while this lane is written, by name.")
+    auto_correct = Flag(default=True, help_text="Correct what fires; otherwise it is only told.")
+    force_steering = NamesField(help_text="Those of them that steer at every token, whatever they read.")
     copy_of = Choice(
         choices=["", *LANE_KEYS],
         default="",

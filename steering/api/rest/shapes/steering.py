@@ -9,10 +9,19 @@ from rest_framework import serializers
 
 from inference.types import Operation
 from steering.api.rest.shapes.fields import MAX_WHOLE, Choice, Flag, Id, Number, Strict, Text, Whole
+from steering.behaviors.watching import MAX_BEHAVIORS, MAX_FULL_NAME
 from steering.presets.sampling import MAX_STOPS, MAX_TOKENS, TOP_LOGPROBS
 from steering.vectors.uses import MAX_SCHEDULE, MAX_STRENGTH, MAX_THRESHOLD
 
 LAST_TOKEN = 10_000_000
+
+
+class NamesField(serializers.ListField):
+    """Names of behaviors; none, if left out."""
+
+    def __init__(self, **options: Any):
+        child = Text(max_length=MAX_FULL_NAME)
+        super().__init__(**({"child": child, "required": False, "max_length": MAX_BEHAVIORS} | options))
 
 
 class PositionsShape(Strict):

@@ -95,8 +95,7 @@ class OnePreset(Endpoint):
     def patch(self, request: Request, id: UUID) -> Response:
         preset = self.one(Preset.objects.owned_by(request.user), id)
         asked = self.read(shapes.PresetChange)
-        preset.shared = asked["shared"]
-        preset.save(update_fields=["shared"])
+        library.share(preset, asked["shared"])
         return Response(shapes.preset_to_json(preset, request.user))
 
     @operation("presets_delete", "Delete a preset", scope=SCOPE, answers=None, status=204, errors=(404,))

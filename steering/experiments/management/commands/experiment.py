@@ -1,4 +1,7 @@
-"""`manage.py experiment find calm`: run a recipe without a page, and print what it shows."""
+"""`manage.py experiment find calm`: run a recipe without a page, and print what it shows.
+
+The same command goes on with what one that was killed has left.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +67,8 @@ class Command(BaseCommand):
             gateway.close()
 
     def _run(self, owner: Any, recipe: str, name: str, settings: Settings, model: Any) -> Experiment:
-        experiment = experiment_start(
+        left = Experiment.objects.waiting().filter(owner=owner, recipe=recipe, settings=settings.to_wire()).first()
+        experiment = left or experiment_start(
             owner=owner, recipe=recipe, name=name, settings=settings, model=model, source="command", carry=False
         )
         gateway.submit(experiment_carry(experiment.pk)).result()

@@ -1,0 +1,50 @@
+"""Names and versions of what people save and call by name: presets, behaviors."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from django.utils.text import slugify
+
+MAX_NAME = 40
+FIRST_VERSION = "1.0"
+BUILT_IN = "steerboard"  # stands where an owner is named
+NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+VERSION = re.compile(r"(0|[1-9]\d{0,3})\.(0|[1-9]\d{0,3})")
+
+
+def version_order(version: str) -> tuple[int, int]:
+    """1.10 comes after 1.9."""
+    major, _, minor = version.partition(".")
+    return int(major), int(minor)
+
+
+def next_version(versions: list[str]) -> str:
+    """One step after the newest of these; the first one where there is none."""
+    if not versions:
+        return FIRST_VERSION
+    major, minor = max(map(version_order, versions))
+    return f"{major}.{minor + 1}"
+
+
+def handle_of(owner: Any) -> str:
+    """The owner as part of a name, such as mira-okafor-3. Only the number counts; the words may go stale."""
+    if owner is None:
+        return BUILT_IN
+    words = slugify(owner.name)
+    return f"{words}-{owner.pk}" if words else f"user-{owner.pk}"
+
+
+def is_handle_of(handle: str, owner_id: int | None) -> bool:
+    if owner_id is None:
+        return handle == BUILT_IN
+    number = re.fullmatch(r"(?:.*-)?(\d+)", handle)
+    return number is not None and int(number[1]) == owner_id
+
+
+def nearest(wanted: str, known: Iterable[str]) -> str:
+    """The known name that looks most like `wanted`, or empty where none does."""
+    return next(iter(difflib.get_close_matches(wanted, list(known), 1, cutoff=0.5)), "")
