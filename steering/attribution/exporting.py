@@ -45,7 +45,7 @@ def as_csv(attribution: Attribution) -> Iterator[str]:
 
 
 def rows_of(attribution: Attribution) -> Iterator[Row]:
-    found = {kind: part.findings for kind, part in attribution.newest().items() if part.findings is not None}
+    found: dict[str, Any] = {kind: part.findings for kind, part in attribution.found().items()}
     if maps := found.get(Part.Kind.ATTRIBUTE):
         for row in _places(maps, attribution.settings):
             yield {"part": Part.Kind.ATTRIBUTE.value} | row

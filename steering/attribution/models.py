@@ -64,6 +64,10 @@ class Attribution(models.Model):
                 found[part.kind] = part
         return found
 
+    def found(self) -> dict[str, Part]:
+        """By kind, the newest that found something, whatever is at work."""
+        return {part.kind: part for part in self.parts.filter(succeeded=True).order_by("created_at")}
+
 
 class Part(models.Model):
     """One job of an attribution, and what it found, which stays when the job's row goes.

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db import transaction
 
-from inference.errors import Busy
+from inference.errors import Busy, InvalidRequest
 from inference.types import (
     Attribute,
     AttributeFeatures,
@@ -32,6 +32,7 @@ from steering.refusals import need
 MOST_VERIFIED = 200  # components patched in one click
 CONTRAST = tuple(field.name for field in dataclasses.fields(Contrast) if field.name not in ("id", "model"))
 OWN = ("id", "model", "kind")
+REPEATED = ("sites", "sums", "top")  # of an exact patching's payload: large, and found by the heat maps already
 TITLES = {
     Part.Kind.ATTRIBUTE: "Attribute",
     Part.Kind.EXACT: "Patch the top of",
@@ -118,10 +119,9 @@ def verify(
 
 def strongest_of_each(attribution: Attribution, top: int) -> tuple[Component, ...]:
     """The `top` predicted largest of every site. Raises InvalidRequest where nothing is predicted yet."""
-    part = attribution.newest().get(Part.Kind.ATTRIBUTE)
-    need(part is not None and part.succeeded, "nothing_predicted", "There are no predictions yet. Wait for the maps.")
-    assert part is not None
-    assert part.findings is not None
+    part = attribution.found().get(Part.Kind.ATTRIBUTE)
+    if part is None or part.findings is None:
+        raise InvalidRequest("nothing_predicted", "There are no predictions yet. Wait for the heat maps.")
     by_position = attribution.settings.get("by_position", True)
     found: list[Component] = []
     for site in part.findings["sites"]:
@@ -231,7 +231,9 @@ def _keep(job: Job, payload: dict[str, Any]) -> None:
     part = Part.objects.select_related("attribution").filter(job=job).first()
     if part is None:
         return  # deleted while it ran
-    part.findings, part.succeeded = payload, True
+    repeated = REPEATED if part.kind == Part.Kind.EXACT else ()
+    part.findings = {name: value for name, value in payload.items() if name not in repeated}
+    part.succeeded = True
     part.save(update_fields=["findings", "succeeded"])
     Job.objects.filter(pk=job.pk).update(result={"attribution": str(part.attribution_id)})  # once is enough
     job.result_url = part.attribution.get_absolute_url()

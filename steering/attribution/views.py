@@ -36,9 +36,7 @@ STANDARD = {"metric": "logit_difference", "method": "patching", "steps": DEFAULT
 def attribution_list(request: HttpRequest) -> HttpResponse:
     mine = Attribution.objects.owned_by(request.user)
     page = Paginator(mine, PAGE).get_page(request.GET.get("page"))
-    rows = [
-        {"attribution": row, "question": running.question_of(row), "parts": row.newest(whole=False)} for row in page
-    ]
+    rows = [{"attribution": row, "question": row.settings, "parts": row.newest(whole=False)} for row in page]
     return render(request, "attribution/list.html", {"page": page, "rows": rows, "examples": EXAMPLES})
 
 
@@ -114,7 +112,7 @@ def attribution_tokens(request: HttpRequest) -> JsonResponse:
 def attribution_detail(request: HttpRequest, pk: UUID) -> HttpResponse:
     attribution = readable(request, pk)
     question = running.question_of(attribution)
-    parts = attribution.newest()
+    parts, found = attribution.newest(whole=False), attribution.found()
     mine = attribution.owner_id == request.user.pk
     model = served(request).model
     main = parts.get(Part.Kind.ATTRIBUTE)
@@ -127,7 +125,7 @@ def attribution_detail(request: HttpRequest, pk: UUID) -> HttpResponse:
         "same_model": (model.id, model.revision) == (attribution.model_id, attribution.revision),
         "sources": [source for source in model.sources if not source.problem], "model": model,
         "steer_url": reverse("playground:home"),
-        "data": _data(request.user, attribution, parts) if main and main.succeeded else None,
+        "data": _data(request.user, attribution, found) if Part.Kind.ATTRIBUTE in found else None,
     }  # fmt: skip
     for kind in Part.Kind:
         context[f"part_{kind.value}"] = parts.get(kind)
@@ -136,7 +134,7 @@ def attribution_detail(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 def _data(user: Any, attribution: Attribution, parts: dict[str, Part]) -> dict[str, Any]:
     """What the scripts draw. An exact patching finds the heat maps anew: only what it adds is sent."""
-    found: dict[str, Any] = {kind: part.findings for kind, part in parts.items() if part.findings is not None}
+    found: dict[str, Any] = {kind: part.findings for kind, part in parts.items()}
     if exact := found.get(Part.Kind.EXACT):
         found[Part.Kind.EXACT] = {name: exact[name] for name in ("patched", "pearson", "spearman", "by_site")}
     settings = {kind: part.settings for kind, part in parts.items()}

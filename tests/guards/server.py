@@ -6,6 +6,7 @@ page that took it for markup.
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 
@@ -25,6 +26,8 @@ from steering.accounts.models import SigninLink, User
 from tests import fake_inference
 from tests.fake_inference import FakeInference
 from tests.guards.hostile import CORPUS
+from tests.steering.attributions import PAYLOADS, worded
+from tests.steering.features import a_source
 from webapp import urls
 from webapp.webserver import serve
 
@@ -46,7 +49,11 @@ if __name__ == "__main__":
     urls.urlpatterns.append(path("broken/<str:token>/", broken, name="broken"))
     if "hostile" in sys.argv:
         fake_inference.WORDS[:] = [text.encode(errors="replace").decode()[:200] for text in CORPUS.values()]
-    gateway.set_inference(FakeInference(delay=0.001, payload={"merged": []}))
+    fake = FakeInference(delay=0.001, payload={"merged": []})
+    if "hostile" in sys.argv:
+        fake.sources = (a_source(),)
+        fake.payloads = worded(PAYLOADS, itertools.cycle(fake_inference.WORDS))
+    gateway.set_inference(fake)
     user = User.objects.first_account()
     print(SigninLink.objects.issue(user), flush=True)
     print(session_of(user), flush=True)

@@ -18,13 +18,15 @@ from tests.e2e.conftest import CHROMIUM, SWITCHES
 from tests.e2e.visit import Visit
 from tests.guards.hostile import CORPUS, SCRIPTS, WRITABLE
 from tests.guards.running import Server
+from tests.steering.features import SOURCE
 from tests.steering.vector_files import make_vector
 
 pytestmark = pytest.mark.e2e
 
 # Each string is sent to every field, and lists show them all; pages about one thing are opened for these.
 OPENED = ("closing", "handler", "attribute", "link", "frame", "template", "json")
-LAB = ("asking", "experiment", "study", "combination", "build")
+PARTS = ("patch_exactly", "attribute_features", "logit_lens", "direct_logits")
+LAB = ("asking", "experiment", "study", "combination", "build", "attribution")
 SHOWN = {name: CORPUS[name] for name in (*OPENED, "controls", "rtl")}
 
 # Sends a form, or JSON, as a page of ours would. A value may be a list, or {name, data} for a file.
@@ -145,7 +147,10 @@ def pushed(browser: Any, server: Server) -> dict[str, Any]:
         person.send("/datasets/describe/", asking(text) | dict.fromkeys(("count", "seed", "how", "judge"), text))
     for name, text in WRITABLE.items():
         for what, (path, fields) in lab(text, vectors, dataset_of(shown)).items():
-            keep(what, name, person.send(path, fields))
+            led = person.send(path, fields)
+            keep(what, name, led)
+            for kind in PARTS if what == "attribution" and led else ():
+                person.send(f"{led}parts/", {"kind": kind, "source": SOURCE, "top": "5"})
             person.send(path, dict.fromkeys(fields, text))
     for name, text in CORPUS.items():
         lanes = [{"key": key, "name": label, "system_prompt": text} for key, label in (("A", text[:40]), ("B", "B"))]
@@ -195,8 +200,16 @@ def lab(text: str, vectors: list[str], dataset: str) -> dict[str, tuple[str, dic
         "experiment": ("/experiments/new/sweep/", experiment | behaviour | writing | {"prompts": prompts}),
         "study": ("/rating/new/", rated | {"prompts": prompts, "max_tokens": "8", "temperature": "0", "seed": "1"}),
         "combination": ("/vectors/combine/", compared),
+        "attribution": ("/attribution/new/", question_of(text)),
         "build": ("/vectors/build/", {"dataset": dataset, "name": text, "method": "melbo", "layer": "2"}),
     }
+
+
+def question_of(text: str) -> dict[str, Any]:
+    token = text.replace("\r", " ").replace("\n", " ")[:90]
+    prompts = {"clean_prompt": f"x{text[:9000]}", "corrupted_prompt": f"y{text[:9000]}"}
+    asked = {"metric": "logit_difference", "targets": f"x{token}", "against": f"y{token}", "method": "patching"}
+    return prompts | asked | {"name": text[:119], "sites": ["resid_pre", "z"]}
 
 
 def import_of(text: str) -> dict[str, Any]:
@@ -265,7 +278,8 @@ LISTS = [
     "/", "/playground/", "/playground/runs/", "/datasets/", "/vectors/", "/jobs/", "/keys/", "/presets/",
     "/accounts/profile/", "/accounts/sessions/", "/accounts/invitations/", "/accounts/email/", "/models/",
     "/vectors/build/", "/keys/new/", "/experiments/", "/experiments/new/sweep/", "/experiments/new/find/", "/rating/",
-    "/rating/new/", "/vectors/compare/", "/datasets/describe/",
+    "/rating/new/", "/vectors/compare/", "/datasets/describe/", "/attribution/", "/attribution/new/",
+    "/attribution/model/",
 ]  # fmt: skip
 
 

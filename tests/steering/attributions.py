@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from inference.types import Attribute, ModelInfo
@@ -116,6 +116,12 @@ PAYLOADS: dict[str, Any] = {
 }  # fmt: skip
 
 
+def found_by(kind: str) -> Any:
+    """What is kept of such a part: an exact patching does without the heat maps, which are there already."""
+    left_out = running.REPEATED if kind == "patch_exactly" else ()
+    return {name: value for name, value in PAYLOADS[kind].items() if name not in left_out}
+
+
 def asked(owner: User, **changes: Any) -> Attribution:
     """An attribution whose heat maps are being found."""
     model = gateway.call(gateway.inference().describe())
@@ -128,7 +134,7 @@ def kept(owner: User, *kinds: str, model: ModelInfo | None = None, **changes: An
     fields = {"name": "Who?", "settings": running.stored(QUESTION)} | named | changes
     attribution = Attribution.objects.create(owner=owner, **fields)
     for kind in kinds or ("attribute",):
-        Part.objects.create(attribution=attribution, kind=kind, succeeded=True, findings=PAYLOADS[kind])
+        Part.objects.create(attribution=attribution, kind=kind, succeeded=True, findings=found_by(kind))
     return attribution
 
 
@@ -145,3 +151,14 @@ def wait_until(holds: Callable[[], Any]) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"it did not come about within {SECONDS} s")
         time.sleep(0.02)
+
+
+def worded(payload: Any, texts: Iterator[str]) -> Any:
+    """A payload whose tokens, [id, text...] each, have other texts."""
+    if isinstance(payload, dict):
+        return {name: worded(value, texts) for name, value in payload.items()}
+    if isinstance(payload, list):
+        if len(payload) > 1 and isinstance(payload[0], int) and isinstance(payload[1], str):
+            return [payload[0], next(texts), *payload[2:]]
+        return [worded(value, texts) for value in payload]
+    return payload

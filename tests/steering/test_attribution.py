@@ -23,7 +23,18 @@ from steering.features.models import FeatureLabel
 from steering.jobs.models import Job
 from tests.fake_inference import MODEL, FakeInference
 from tests.guards.hostile import SCRIPTS
-from tests.steering.attributions import CLEAN, CORRUPTED, PAYLOADS, QUESTION, asked, ended, heat, kept, wait_until
+from tests.steering.attributions import (
+    CLEAN,
+    CORRUPTED,
+    PAYLOADS,
+    QUESTION,
+    asked,
+    ended,
+    found_by,
+    heat,
+    kept,
+    wait_until,
+)
 from tests.steering.features import SOURCE, a_source
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -172,7 +183,7 @@ def test_a_further_part_is_one_click_away(client: Client, person: User, kind: st
     ended(attribution)
     client.post(f"{attribution.get_absolute_url()}parts/", {"kind": kind, "source": SOURCE, "top": "2"})
     part = ended(attribution, kind)
-    assert part.findings == PAYLOADS[kind]
+    assert part.findings == found_by(kind)
     assert data_of(client.get(attribution.get_absolute_url()).content.decode())["found"].keys() == {"attribute", kind}
 
 

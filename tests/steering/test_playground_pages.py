@@ -19,6 +19,7 @@ from steering.playground.schema import Lane, RunSettings, parse_settings
 from steering.vectors.models import Vector
 from steering.vectors.uses import UseCondition, VectorUse
 from tests.fake_inference import FakeInference
+from tests.steering.features import SOURCE, a_source
 from tests.steering.play import a_run, keep_vector, steered
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -226,3 +227,20 @@ def test_settings_survive_the_way_to_the_database_and_back() -> None:
     capped = VectorUse(VECTOR, 9, "cap", 0.4, "raw", late, norm_preserving=True, schedule=plan, condition=gate)
     settings = a_run(Lane("A", "Base"), Lane("C", "Steered", "1", "Be kind.", (capped,), "A"), mode="completion")
     assert parse_settings(json.loads(json.dumps(settings.to_wire()))) == settings
+
+
+def test_a_link_opens_features_each_with_its_sign(client: Client, fake_inference: FakeInference) -> None:
+    fake_inference.sources = (a_source(indexed=True),)
+    page = page_of(client.get(f"/playground/?feature={SOURCE}/3&feature={SOURCE}/5&against={SOURCE}/7&prompt=Hi"))
+    uses = page["settings"]["lanes"][1]["interventions"]
+    assert [(use["feature"]["index"], use["strength"], use["unit"]) for use in uses] == [
+        (3, 0.333, "max"), (5, 0.333, "max"), (7, -0.333, "max"),
+    ]  # fmt: skip
+    assert len(page["settings"]["watched"]) == 3 and page["draft"] == "Hi"
+
+
+@pytest.mark.parametrize("query", ["feature=", "feature=3", f"against={SOURCE}/x", f"feature={SOURCE}/99999", "many"])
+def test_a_link_to_no_feature_is_refused(client: Client, fake_inference: FakeInference, query: str) -> None:
+    fake_inference.sources = (a_source(),)
+    many = "&".join(f"feature={SOURCE}/{n}" for n in range(9))
+    assert client.get(f"/playground/?{many if query == 'many' else query}").status_code in (400, 404)

@@ -10,7 +10,7 @@ import pytest
 from steering.accounts.models import User
 from steering.attribution.models import Attribution
 from tests.fake_inference import MODEL, FakeInference
-from tests.steering.attributions import CLEAN, CORRUPTED, PAYLOADS, ended, kept, wait_until
+from tests.steering.attributions import CLEAN, CORRUPTED, PAYLOADS, ended, found_by, kept, wait_until
 from tests.steering.features import SOURCE, a_source
 from tests.steering.rest import Program
 
@@ -52,7 +52,7 @@ def test_a_further_part_is_asked_for(program: Program, person: User, action: str
     there = program.last["Location"]
     assert there == f"/api/v1/attributions/{attribution.pk}/parts/{kind}/"
     ended(attribution, kind.replace("-", "_"))
-    assert program.get(there)[1]["findings"] == PAYLOADS[kind.replace("-", "_")]
+    assert program.get(there)[1]["findings"] == found_by(kind.replace("-", "_"))
 
 
 def test_a_creation_that_is_sent_again_happens_once(program: Program) -> None:

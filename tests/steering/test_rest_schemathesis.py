@@ -131,7 +131,7 @@ class World:
 def world(person: User, fake_inference: FakeInference) -> Iterator[World]:
     fake_inference.delay = 0.0
     fake_inference.sources = (a_source(indexed=True),)
-    fake_inference.payloads = {
+    fake_inference.payloads = PAYLOADS | {
         "read_features": reading(), "describe_feature": description(3), "search_features": {"found": []},
         "index_corpus": {"tokens": 2, "texts": 1, "features": 1, "dead": 63},
     }  # fmt: skip

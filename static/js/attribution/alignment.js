@@ -33,6 +33,9 @@ export class Alignment {
   constructor(root, changed) {
     Object.assign(this, { root, changed, held: null, focus: null });
     root.addEventListener('keydown', event => this.key(event));
+    root.addEventListener('pointerdown', event => this.grab(event));
+    root.addEventListener('pointermove', event => this.drag(event));
+    document.addEventListener('pointerup', event => this.drop(event));
   }
 
   show({ clean, corrupted, pairs }) {
@@ -57,10 +60,9 @@ export class Alignment {
 
   cleanToken(i) {
     if (i === null) return el('span', { class: 'gap', 'aria-label': 'no clean token' }, '·');
-    const take = event => { event.preventDefault(); this.pair(i, this.held ?? Number(event.dataTransfer?.getData('text/plain'))); };
     return el('button', {
       type: 'button', class: 'tok', tabindex: this.held === null ? -1 : 0, 'data-clean': i, 'aria-label': `Clean token ${i}: ${visible(this.clean[i].text)}`,
-      onclick: () => this.held !== null && this.pair(i, this.held), ondragover: event => event.preventDefault(), ondrop: take,
+      onclick: () => this.held !== null && this.pair(i, this.held),
     }, visible(this.clean[i].text));
   }
 
@@ -68,10 +70,33 @@ export class Alignment {
     if (j === null) return el('span', { class: 'gap', 'aria-label': 'no corrupted token' }, '·');
     const says = i === null ? 'without a partner' : `with clean token ${i}, ${visible(this.clean[i].text)}`;
     return el('button', {
-      type: 'button', class: `tok${this.held === j ? ' is-held' : ''}`, draggable: true, 'data-corrupted': j, tabindex: j === (this.focus ?? 0) ? 0 : -1,
+      type: 'button', class: `tok${this.held === j ? ' is-held' : ''}`, 'data-corrupted': j, tabindex: j === (this.focus ?? 0) ? 0 : -1,
       'aria-pressed': String(this.held === j), 'aria-label': `Corrupted token ${j}: ${visible(this.corrupted[j].text)}, ${says}`,
-      onclick: () => this.hold(j), ondragstart: event => { event.dataTransfer.setData('text/plain', String(j)); this.held = j; }, ondragend: () => { this.held = null; },
+      onclick: () => this.hold(j),
     }, visible(this.corrupted[j].text));
+  }
+
+  // ---- dragging, by mouse and pen; a finger scrolls, and presses one token after the other ----
+
+  grab({ target, pointerType, button }) {
+    const j = target.dataset?.corrupted;
+    this.dragged = j !== undefined && pointerType !== 'touch' && button === 0 ? Number(j) : null;
+  }
+
+  over({ clientX, clientY }) {
+    return this.dragged === null || this.dragged === undefined ? null : document.elementFromPoint(clientX, clientY)?.closest('[data-clean]');
+  }
+
+  drag(event) {
+    const over = this.over(event);
+    this.root.querySelectorAll('.is-lit').forEach(pair => pair.classList.remove('is-lit'));
+    if (over) over.parentNode.classList.add('is-lit');
+  }
+
+  drop(event) {
+    const over = this.over(event), j = this.dragged;
+    this.dragged = null;
+    if (over && this.root.contains(over)) this.pair(Number(over.dataset.clean), j);
   }
 
   hold(j) {

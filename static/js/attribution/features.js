@@ -77,9 +77,9 @@ class Features {
   offer(problem = '') {
     const open = this.root.dataset.steer;
     if (!open) return;
-    const n = this.chosen.size;
+    const n = this.chosen.size, prompt = this.page.data.question.corrupted;
     const link = el('a', { class: `btn${n ? ' btn-primary' : ''}`, 'aria-disabled': String(!n), role: 'link' }, n ? `Steer with ${n === 1 ? 'this' : `these ${n}`}` : 'Steer with these');
-    if (n) link.href = `${open}?${[...this.chosen].map(index => `${this.signOf(index)}=${encodeURIComponent(`${this.found.source}/${index}`)}`).join('&')}`;
+    if (n) link.href = `${open}?${[...this.chosen].map(index => `${this.signOf(index)}=${encodeURIComponent(`${this.found.source}/${index}`)}`).join('&')}${prompt.length < 1500 ? `&prompt=${encodeURIComponent(prompt)}` : ''}`;
     this.bar.replaceChildren(link, el('span', { class: 'small muted', role: 'status' }, problem || (n ? 'Opens the playground with them in a lane, so that the metric grows.' : 'Choose features in the table.')));
   }
 }

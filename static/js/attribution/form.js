@@ -62,6 +62,7 @@ async function read() {
   const texts = { clean: field('clean_prompt').value, corrupted: field('corrupted_prompt').value };
   if (!texts.clean || !texts.corrupted) return;
   const number = ++asked;
+  if (!found) at('summary').textContent = 'Reading the tokens …';
   const targets = metric() === 'kl' ? [] : [...lines('targets'), ...(metric() === 'logit_difference' ? lines('against') : [])];
   try {
     const response = await fetch(form.dataset.tokens, {

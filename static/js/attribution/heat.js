@@ -9,6 +9,8 @@ const LABELS = 44; // columns that can have a label each
 const NUMBERED = 12; // columns that leave room for a number in each cell
 const WHOLE_TABLE = 48; // columns that a table can have; above that it lists the strongest cells
 const STRONGEST = 300;
+const CROWDED = 100; // columns from which on a map scrolls sideways instead of thinning out
+const NARROWEST = 8; // pixels of a column then
 const STEPS = ['neg-4', 'neg-3', 'neg-2', 'neg-1', 'surface-1', 'pos-1', 'pos-2', 'pos-3', 'pos-4'];
 
 const token = name => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
@@ -96,6 +98,7 @@ export class Heat {
     window.Plotly.react(this.plot, [this.trace(ink)], this.layout(ink), CONFIG);
     if (this.listening) return;
     this.listening = true;
+    this.reveal(this.strongest()[1]);
     this.plot.on('plotly_hover', ({ points: [point] }) => this.hover(...this.placeOf(point)));
     this.plot.on('plotly_unhover', () => this.hover(null));
     this.plot.on('plotly_click', ({ points: [point] }) => {
@@ -111,7 +114,7 @@ export class Heat {
   trace(ink) {
     const numbered = this.columns.length <= NUMBERED && this.rows.length <= 40;
     return {
-      type: 'heatmap', z: this.z, zmin: -this.top, zmax: this.top, xgap: this.columns.length < 80 ? 1 : 0, ygap: 1,
+      type: 'heatmap', z: this.z, zmin: -this.top, zmax: this.top, xgap: 1, ygap: 1,
       colorscale: STEPS.map((name, i) => [i / 8, token(name)]), hoverinfo: 'none', hoverongaps: false,
       showscale: false,
       ...(numbered ? { text: this.z.map(row => row.map(value => (Math.abs(value) >= this.top / 20 ? signed(value, 2) : ''))), texttemplate: '%{text}', textfont: { size: 9, color: ink.text } } : {}),
@@ -119,11 +122,13 @@ export class Heat {
   }
 
   layout(ink) {
-    const every = Math.ceil(this.columns.length / LABELS);
+    const crowded = this.columns.length >= CROWDED;
+    const every = crowded ? 4 : Math.ceil(this.columns.length / LABELS);
     const ticks = this.columns.map((_, x) => x).filter(x => x % every === 0);
     const layers = this.rows.map((_, y) => y).filter(y => y % Math.ceil(this.rows.length / 16) === 0);
     const axis = { fixedrange: true, zeroline: false, showgrid: false, color: ink.faint, tickfont: { size: 10 }, ticks: '' };
     return {
+      ...(crowded ? { width: 48 + this.columns.length * NARROWEST, autosize: false } : {}),
       height: Math.min(MOST, Math.max(LEAST, this.rows.length * ROW + this.foot() + 6)), margin: { l: 44, r: 4, t: 6, b: this.foot() },
       showlegend: false, dragmode: false, paper_bgcolor: 'transparent', plot_bgcolor: ink.line,
       font: { family: ink.font, size: 11, color: ink.faint }, shapes: this.marks(ink),
@@ -156,10 +161,18 @@ export class Heat {
     if (this.listening && !this.field.hidden) window.Plotly.relayout(this.plot, { shapes: this.marks(colours()) });
   }
 
+  /** Scroll a crowded map so that a column can be seen. */
+  reveal(column) {
+    if (this.columns.length < CROWDED) return;
+    const x = 44 + column * NARROWEST, { scrollLeft, clientWidth } = this.field;
+    if (x < scrollLeft + 40 || x > scrollLeft + clientWidth - 40) this.field.scrollLeft = x - clientWidth / 2;
+  }
+
   move([row, column]) {
     this.at = [Math.max(0, Math.min(this.rows.length - 1, row)), Math.max(0, Math.min(this.columns.length - 1, column))];
     this.hover(...this.at);
     this.mark(this.lit);
+    this.reveal(this.at[1]);
   }
 
   key(event) {

@@ -16,7 +16,7 @@ class Lens {
     const found = page.data.found.logit_lens;
     const which = page.data.settings.logit_lens?.which ?? 'clean';
     Object.assign(this, { root, tools, page, found, which, at: null, by: 'top', start: Math.max(0, found.tokens.length - WIDE) });
-    sub.textContent = `${which} prompt: what the model would say after each layer, darker is likelier`;
+    sub.textContent = `${which} prompt: what the model would say after each layer, coloured by its probability`;
     this.foot = el('div', { class: 'lens-foot', role: 'status' });
     this.grid = el('div', { class: 'table-wrap lens-wrap', onkeydown: event => this.key(event) });
     root.replaceChildren(this.grid, this.foot);

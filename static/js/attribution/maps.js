@@ -50,13 +50,15 @@ class PlaceMap extends Heat {
 
   point(place) {
     if (place) this.mark({ row: place.position === undefined ? undefined : this.rows.indexOf(place.layer), column: place.position ?? undefined });
-    else this.mark(null);
+    else this.mark(this.kept);
   }
 
   choose(place) {
     const y = this.rows.indexOf(place?.layer);
     const ours = place?.site === this.site && y >= 0;
-    this.mark(null, ours ? [y, this.placed ? place.position ?? 0 : 0] : null);
+    this.kept = place && !ours && place.position !== undefined ? { column: place.position } : null; // a token that is followed
+    this.mark(this.kept, ours ? [y, this.placed ? place.position ?? 0 : 0] : null);
+    if (place?.position !== undefined) this.reveal(place.position);
   }
 }
 

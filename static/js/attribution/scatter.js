@@ -38,12 +38,12 @@ export function drawScatter(root, page) {
     });
     const at = chosen(exact.patched, page.chosen);
     if (at) lines.push({ type: 'scatter', mode: 'markers', x: [at.predicted], y: [at.actual], hoverinfo: 'skip', showlegend: false, marker: { size: 15, symbol: 'circle-open', color: ink.text, line: { width: 2 } } });
-    const reach = Math.max(1e-9, ...exact.patched.flatMap(row => [Math.abs(row.predicted), Math.abs(row.actual)])) * 1.1;
-    const values = exact.patched.flatMap(row => [row.predicted, row.actual]);
-    const range = [Math.min(0, ...values) < 0 ? -reach : -reach * 0.05, Math.max(0, ...values) > 0 ? reach : reach * 0.05];
+    const values = [0, ...exact.patched.flatMap(row => [row.predicted, row.actual])];
+    const [low, high] = [Math.min(...values), Math.max(...values)], room = 0.06 * (high - low || 1);
+    const range = [low - room, high + room];
     const axis = { fixedrange: true, zeroline: true, zerolinecolor: ink.strong, color: ink.faint, gridcolor: ink.line, tickfont: { size: 11 }, range };
     window.Plotly.react(plot, lines, {
-      height: 340, margin: { l: 52, r: 12, t: 8, b: 40 }, showlegend: sites.length > 1, legend: { orientation: 'h', y: 1.08, font: { size: 11, color: ink.text } }, dragmode: false, hovermode: 'closest',
+      height: 370, margin: { l: 52, r: 12, t: sites.length > 1 ? 46 : 8, b: 40 }, showlegend: sites.length > 1, legend: { orientation: 'h', y: 1.02, yanchor: 'bottom', x: 0, font: { size: 11, color: ink.text } }, dragmode: false, hovermode: 'closest',
       paper_bgcolor: 'transparent', plot_bgcolor: 'transparent', font: { family: ink.font, size: 11, color: ink.faint },
       hoverlabel: { bgcolor: ink.over, bordercolor: ink.strong, font: { family: ink.font, color: ink.text } },
       xaxis: { ...axis, title: { text: `predicted, ${page.metric}`, font: { size: 11 }, standoff: 6 } }, yaxis: { ...axis, title: { text: `actual, ${page.metric}`, font: { size: 11 }, standoff: 4 } },

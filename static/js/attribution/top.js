@@ -5,7 +5,7 @@ import { signed } from './words.js';
 
 export function drawTop({ table, sub, tools }, page) {
   const exact = page.data.found.patch_exactly;
-  const rows = exact ? exact.patched : page.found.top;
+  const rows = exact ? [...exact.patched].sort((one, other) => Math.abs(other.predicted) - Math.abs(one.predicted)) : page.found.top;
   sub.textContent = exact ? `${rows.length} patched for real` : `${rows.length} by prediction; nothing is verified yet`;
   const columns = ['Component', 'Token', 'Predicted', ...(exact ? ['Actual'] : [])];
   const head = el('tr', {}, el('th', { class: 'num', scope: 'col' }, '#'), ...columns.map((name, i) => el('th', { scope: 'col', class: i > 1 ? 'num' : '' }, name)));
