@@ -29,7 +29,7 @@ from steering.presets.models import Preset
 from tests.fake_inference import MODEL, FakeInference
 from tests.steering.behaviors import a_fit, a_reading, keep_behavior
 from tests.steering.play import Socket, a_run
-from tests.steering.rest import Program, heard
+from tests.steering.rest import Program
 from tests.steering.test_behaviors import ended, pairs_of
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("fake_inference")]
@@ -239,7 +239,7 @@ async def test_a_lane_watches_and_its_run_is_counted(person: User, fake_inferenc
     fake_inference.fires = {"anger@1.0": (13, 15)}
     lanes = (Lane("A", "Base"), Lane("B", "Calm", behaviors=("anger",)))
     async with Socket(person) as socket:
-        await socket.run(a_run(lanes=lanes))
+        await socket.run(a_run(*lanes))
         events = await socket.events_to_end()
     fired = [event for event in events if event["t"] == "fired"]
     assert [(e["lane"], e["firings"][0]["position"]) for e in fired] == [("B", 13), ("B", 15)]
@@ -253,7 +253,7 @@ async def test_a_lane_watches_and_its_run_is_counted(person: User, fake_inferenc
 async def test_a_lane_with_an_unknown_behavior_fails_alone(person: User) -> None:
     lanes = (Lane("A", "Base"), Lane("B", "Calm", behaviors=("angr",)))
     async with Socket(person) as socket:
-        await socket.run(a_run(lanes=lanes))
+        await socket.run(a_run(*lanes))
         events = await socket.events_to_end()
     ends = {event["lane"]: event for event in events if event["t"] in ("finished", "failed")}
     assert ends["A"]["state"] == "finished" and ends["B"]["error"]["code"] == "behavior_not_found"
@@ -303,15 +303,6 @@ def test_an_answer_that_a_watch_stopped_says_so(person: User, fake_inference: Fa
     else:
         assert body["choices"][0]["finish_reason"] == "content_filter"
     assert body["behaviors"]["outcomes"][0]["stopped_by"] == "anger@1.0"
-
-
-def test_a_stream_ends_with_the_outcome(person: User, fake_inference: FakeInference) -> None:
-    keep_behavior(person)
-    fake_inference.fires = {"anger@1.0": (13,)}
-    program = Program(person)
-    ask(program, "chat/completions", behavior_names=["anger"], stream=True)
-    said = heard(program.last).decode()
-    assert '"fired":{"anger@1.0":1}' in said and said.endswith("data: [DONE]\n\n")
 
 
 def test_correction_can_be_left_off_or_forced(person: User, fake_inference: FakeInference) -> None:
