@@ -179,7 +179,8 @@ def test_a_text_is_read_token_by_token(
     assert theirs.get(begun["url"]).status_code == 404
     (asked,) = fake_inference.jobs
     assert isinstance(asked, ReadProbes) and asked.texts == ("You <b>idiot</b>.",)
-    empty = mine.post(reverse("behaviors:read", args=[behavior.pk]), {"text": " "})
+    where, headers = reverse("behaviors:read", args=[behavior.pk]), {"Accept": "application/json"}
+    empty = mine.post(where, {"text": " "}, headers=headers)
     assert empty.status_code == 400 and "Paste a text first" in empty.json()["error"]["message"]
 
 

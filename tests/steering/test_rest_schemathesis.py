@@ -28,6 +28,7 @@ from steering import gateway  # noqa: E402
 from steering.access.keys import create_key  # noqa: E402
 from steering.access.models import SCOPES  # noqa: E402
 from steering.accounts.models import User  # noqa: E402
+from steering.behaviors.models import Behavior  # noqa: E402
 from steering.datasets.library import dataset_create  # noqa: E402
 from steering.experiments import defaults  # noqa: E402
 from steering.experiments.models import Experiment  # noqa: E402
@@ -36,6 +37,7 @@ from steering.jobs.runner import job_start  # noqa: E402
 from steering.playground.models import LaneOutput, Run  # noqa: E402
 from steering.presets.models import Preset  # noqa: E402
 from tests.fake_inference import MODEL, FakeInference  # noqa: E402
+from tests.steering.behaviors import a_fit, a_reading, keep_behavior  # noqa: E402
 from tests.steering.play import a_run, keep_vector  # noqa: E402
 from tests.steering.vector_files import file_of, make_vector, payload_of  # noqa: E402
 
@@ -78,6 +80,10 @@ class World:
         made = {"name": "calm", "version": "1.0", "model_id": MODEL, "content": content}
         return Preset.objects.get_or_create(owner=self.owner, name="calm", defaults=made)[0]
 
+    def behaviors(self) -> Any:
+        known = Behavior.objects.filter(owner=self.owner).first()
+        return known or keep_behavior(self.owner, version=f"1.{time.monotonic_ns() % 10000}")
+
     def runs(self) -> Any:
         if found := Run.objects.exclude(state=Run.State.RUNNING).first():
             return found
@@ -113,6 +119,7 @@ class World:
 def world(person: User, fake_inference: FakeInference) -> Iterator[World]:
     fake_inference.delay = 0.0
     fake_inference.payload = payload_of(make_vector()) | {"merged": []}
+    fake_inference.payloads |= {"fit_detector": a_fit(), "read_probes": a_reading()}
     person.is_staff = True
     person.save()
     yield World(person, fake_inference)
