@@ -75,7 +75,7 @@ def correcting(info: ModelInfo) -> dict[str, Any]:
     layer = layer_of(info)
     vector = some_direction(3, strength=2.0, layer=layer + 2, width=info.d_model)
     features = tuple(set_feature(info, index) for index in (5, 9))
-    shared = {"threshold": 0.0, "action": "steer", "positions": EVERYWHERE}
+    shared: dict[str, Any] = {"threshold": 0.0, "action": "steer", "positions": EVERYWHERE}
     first = Watch("w0", residual(info, 1, layer), interventions=(vector,), dose="proportional", scale=10.0, **shared)
     second = Watch("w1", residual(info, 2, layer), interventions=features, **shared)
     return {"watches": (first, second)}

@@ -7,7 +7,7 @@ proposal and must be shown as one. Contexts are data of whoever indexed them, an
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -34,6 +34,10 @@ MOST_TOKENS = 24
 QUESTION = (
     "Below are excerpts from texts. In each, some words are marked «like this». What do the marked words, or what "
     "stands around them, have in common? Answer with one short phrase of two to six words, nothing else."
+)
+EXAMPLES = (  # small models follow what they are shown rather than what they are told
+    (("She fed the «cat» and went out", "a «dog» slept by the fire"), "pets"),
+    (("He paid «five» dollars for", "there were «seven» of them left"), "small numbers"),
 )
 _OPENING = re.compile(
     r"^(answer|label|phrase|common (theme|phrase|feature))\s*:\s*|^(the )?marked words (are|have|refer to|all)\s+",
@@ -107,14 +111,19 @@ def excerpt_of(context: dict[str, Any]) -> str:
 
 
 def _asking(request: NameFeature, excerpts: list[str], chats: bool) -> GenerationRequest:
-    listed = "\n".join(f"{n}. {excerpt}" for n, excerpt in enumerate(excerpts, start=1))
     sampling = SamplingParams(max_tokens=MOST_TOKENS, temperature=0.0, repetition_penalty=1.1, fit=True)
     id = f"{request.id}:label"
     if chats:
-        said = (Message("user", f"{QUESTION}\n\n{listed}"),)
+        shown = [m for ex, label in EXAMPLES for m in (Message("user", _listed(ex)), Message("assistant", label))]
+        said = (Message("system", QUESTION), *shown, Message("user", _listed(excerpts)))
         return GenerationRequest(id, request.model, messages=said, sampling=sampling)
-    text = f"{QUESTION}\n\n{listed}\n\nAnswer: the marked words are about"
+    parts = [f"{_listed(ex)}\nAnswer: {label}" for ex, label in EXAMPLES]
+    text = "\n\n".join([QUESTION, *parts, f"{_listed(excerpts)}\nAnswer:"])
     return GenerationRequest(id, request.model, prompt=text, sampling=sampling)
+
+
+def _listed(excerpts: Sequence[str]) -> str:
+    return "\n".join(f"{n}. {excerpt}" for n, excerpt in enumerate(excerpts, start=1))
 
 
 def label_of(text: str) -> str:
@@ -122,6 +131,8 @@ def label_of(text: str) -> str:
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")
     line = _OPENING.sub("", line.strip(" \t\"'“”‘’*`-.:«»"))
     line = re.split(r"(?<=[\w)])[.;!?](\s|$)", line, maxsplit=1)[0]
+    if line.count('"') % 2:  # the answer was cut off within a quotation
+        line = line.rpartition('"')[0]
     line = line.strip(" \t\"'“”‘’*`-.,:;«»")
     if len(line) > LONGEST_LABEL:
         line = line[:LONGEST_LABEL].rsplit(" ", 1)[0]

@@ -21,6 +21,7 @@ from celery.concurrency.thread import TaskPool
 
 from inference.errors import InferenceError
 from inference.logs import log_settings
+from inference.saes import settings as saes
 from inference.serving import link
 from inference.serving.node import Node
 
@@ -93,6 +94,7 @@ def send(app: Celery, message: dict[str, Any]) -> None:
 
 
 def make_app(url: str, *, model: str, name: str, data: str, dtype: str) -> Celery:
+    saes.check()
     app = link.make_celery(link.check_url(url))
     app.conf.steerboard = {"url": url, "model": model, "name": name, "data": data, "dtype": dtype}
     app.steps["worker"].add(Serving)

@@ -40,7 +40,7 @@ LIGHT = {
     "inference.statistics",
 }
 FOR_PRODUCT = {"inference.client", "inference.types", "inference.errors", *LIGHT}
-HEAVY = {"torch", "transformers", "safetensors", "gguf", "tokenizers"}
+HEAVY = {"torch", "transformers", "safetensors", "gguf", "tokenizers", "sae_lens", "transformer_lens"}
 SHARED = {"redis", "celery", "kombu"}  # what joins several processes; one alone loads none of it
 JOINTS = {"steering/shared.py", "steering/jobs/queue.py", "webapp/celery.py"}
 
@@ -117,6 +117,11 @@ def test_the_product_does_not_import_its_wiring() -> None:
 def test_an_app_imports_only_apps_on_its_left(app: str) -> None:
     right = {f"steering.{other}" for other in APPS[APPS.index(app) + 1 :]}
     assert found(f"steering/{app}", lambda n: ".".join(n.split(".")[:2]) in right) == []
+
+
+def test_sae_lens_is_imported_when_an_sae_is_loaded_and_not_before() -> None:
+    code = "import inference.engine, inference.worker, sys; sys.exit('sae_lens' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def test_wherever_pickled_data_could_enter_it_is_not_read() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import common, decode, experiment, extract, latency, readme, soak, sweep
+from benchmarks import common, decode, experiment, extract, latency, readme, soak, sweep, watching
 from benchmarks.common import Options, Rate, rate, record
 from benchmarks.latency import Timing, timing
 from benchmarks.peers.lines import Peer
@@ -171,6 +171,18 @@ def test_what_the_web_adds_is_the_worst_of_both_loads(results, capsys):
     assert not line["holds"]
 
 
+def test_watching_is_compared_within_each_turn_and_judged_by_its_worst_case(results, capsys):
+    turns = rates(
+        plain=[100, 50], residual=[100, 40], sparse=[80, 50], corrected=[80, 40], set=[100, 50], topk=[50, 25]
+    )
+    watching.report(QUICK, 8, 48, turns)
+    found = json_line(capsys.readouterr().out)
+    assert (found["residual_times"], found["corrected_times"], found["topk_times"]) == (1.125, 1.25, 2.0)
+    assert (found["times"], found["holds"]) == (1.25, True)
+    watching.report(QUICK, 8, 48, turns | rates(sparse=[80, 25]))
+    assert not json_line(capsys.readouterr().out)["holds"]
+
+
 # ---- what is written down ----
 
 
@@ -272,3 +284,10 @@ def test_a_quick_experiment_runs_from_end_to_end(tmp_path):
     assert (found["benchmark"], found["points"], found["sampled"]) == ("experiment", 60, 2)
     assert 0 < found["tokens_written"] <= 60 * found["tokens"]
     assert found["speedup"] > 0
+
+
+@pytest.mark.timeout(200)
+def test_quick_watching_runs_from_end_to_end(tmp_path):
+    found = quick("watching", tmp_path)
+    assert (found["benchmark"], found["rows"], found["tokens"]) == ("watching", 2, 8)
+    assert found["topk_times"] > 0

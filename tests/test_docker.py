@@ -28,7 +28,9 @@ def variables_read() -> set[str]:
 
 def variables_of_a_worker() -> set[str]:
     sources = [path.read_text() for path in (ROOT / "inference").rglob("*.py")]
-    return {name for source in sources for name in re.findall(r"environ(?:ment|\.get)\(\"([A-Z_]+)\"", source)}
+    return {
+        name for source in sources for name in re.findall(r"environ(?:ment|\.get|ment\.get)\(\"([A-Z_]+)\"", source)
+    }
 
 
 @pytest.mark.parametrize("name", SERVICES)

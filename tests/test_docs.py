@@ -44,7 +44,7 @@ def test_readme_lists_exactly_the_settings_there_are() -> None:
     read = set(re.findall(r"env\.\w+\(\s*\"([A-Z_]+)\"", (ROOT / "webapp/settings.py").read_text()))
     read |= set(re.findall(r"environment\(\"([A-Z_]+)\"", (ROOT / "inference/worker.py").read_text()))
     for source in (ROOT / "inference").rglob("*.py"):
-        read |= set(re.findall(r"os\.environ\.get\(\"([A-Z_]+)\"", source.read_text()))
+        read |= set(re.findall(r"(?:os\.environ|environment)\.get\(\"([A-Z_]+)\"", source.read_text()))
     listed = set(re.findall(r"^\| `([A-Z_]+)` \|", README, re.MULTILINE))
     assert listed == read
 

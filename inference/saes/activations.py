@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Ids = Sequence[int]
 Take = Callable[[Tensor], None]
+LOOKS_BACK = 2048  # tokens before a slice that make its tokens cost twice as much
 ATTENTION = ("self_attn", "attn", "attention")
 OUT = ("o_proj", "c_proj", "dense")
 GEMMA = ("pre_feedforward_layernorm", "post_feedforward_layernorm", "post_attention_layernorm")
@@ -51,10 +52,10 @@ def _shared(
     while at < len(texts):
         most = budget(model, padded=False)
         if len(texts[at]) > most:
-            parts = []
-            for start in range(0, len(texts[at]), most):
-                parts.append(_kept(next(iter(reader.read([texts[at][: start + most]], [start])))))
-                if start + most < len(texts[at]):
+            parts: list[Tensor] = []
+            for start, stop in _chunks(model, len(texts[at])):
+                parts.append(_kept(next(iter(reader.read([texts[at][:stop]], [start])))))
+                if stop < len(texts[at]):
                     yield None
             yield at, [torch.cat(parts)] * len(places)
             at += 1
@@ -69,6 +70,15 @@ def _shared(
         at = stop
 
 
+def _chunks(model: LoadedModel, length: int) -> Iterator[tuple[int, int]]:
+    """Starts and stops of the slices of one long text: shorter ones the more there is to look back at."""
+    start = 0
+    while start < length:
+        stop = min(length, start + max(1, budget(model, padded=False) * LOOKS_BACK // (LOOKS_BACK + start)))
+        yield start, stop
+        start = stop
+
+
 def _kept(tensor: Tensor) -> Tensor:
     """The reader's tensor is valid until the next read only."""
     return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor.clone()
@@ -80,12 +90,9 @@ def _hooked(
     for i, ids in enumerate(texts):
         parts: list[list[Tensor]] = []
         cache = KVCache()
-        start = 0
-        while start < len(ids):
-            stop = min(len(ids), start + budget(model, padded=False))
+        for start, stop in _chunks(model, len(ids)):
             parts.append(_pass(model, places, ids, start, stop, cache))
-            start = stop
-            if start < len(ids):
+            if stop < len(ids):
                 yield None
         yield i, [torch.cat(each) for each in zip(*parts, strict=True)]
 

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DTYPES = ("auto", "float32", "bfloat16", "float64")
 KINDS: dict[str, Kind] = {
     "standard": "relu",
     "transcoder": "relu",
@@ -39,18 +38,6 @@ KINDS: dict[str, Kind] = {
     "matching_pursuit": "whole",
 }
 SCALINGS: tuple[Scaling, ...] = ("none", "constant_norm_rescale", "layer_norm")
-
-
-def dtype_of(name: str, model: LoadedModel) -> str:
-    """ "auto" is float32, and float64 in a float64 model: an SAE that is stored in less is read in float32.
-
-    Raises InvalidRequest("bad_dtype").
-    """
-    if name not in DTYPES:
-        raise InvalidRequest("bad_dtype", f"STEERBOARD_SAES_DTYPE={name!r} is not known. Use {', '.join(DTYPES)}.")
-    if name == "auto":
-        return "float64" if model.dtype == torch.float64 else "float32"
-    return name
 
 
 def load(found: Found, model: LoadedModel, dtype: str) -> Sae:

@@ -83,7 +83,8 @@ class Reading:
     @torch.inference_mode()
     def add(self, part: slice, latents: Tensor, h: Tensor, target: Tensor) -> None:
         kept = self._kept[part]
-        indices = latents.abs().topk(min(self._job.top, self._sae.width), dim=1).indices
+        sizes = latents.abs() if self._sae.kind == "abstopk" else latents
+        indices = sizes.topk(min(self._job.top, self._sae.width), dim=1).indices
         signed = latents.gather(1, indices)
         self._top += [
             [[i, short(v)] for i, v in zip(*row, strict=True) if v]
@@ -95,7 +96,7 @@ class Reading:
             self._sorted += latents[places].sum(dim=0)
         some = latents[kept]
         if len(some):
-            peak, at = some.abs().max(dim=0)
+            peak, at = sizes[kept].max(dim=0)
             places_kept = kept.nonzero()[:, 0] + part.start
             better = peak > self._largest.abs()
             self._largest = torch.where(better, some.gather(0, at[None])[0], self._largest)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from inference.errors import InvalidRequest
+from inference.saes.precision import DTYPES, unknown_dtype
 from inference.saes.sources import BUDGET_BYTES, SHIPPED, Sources
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
@@ -16,6 +17,7 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 def sources_from(data_dir: Path, environment: Mapping[str, str] = os.environ) -> Sources:
     """The shipped SAEs, those in <data>/saes, and what STEERBOARD_SAES names. Raises InvalidRequest("bad_setting")."""
+    check(environment)
     named = _list(environment.get("STEERBOARD_SAES", ""))
     folders = [Path(name) for name in named if _is_folder(name)]
     store = data_dir / "saes"
@@ -28,6 +30,13 @@ def sources_from(data_dir: Path, environment: Mapping[str, str] = os.environ) ->
         releases=[name for name in named if not _is_folder(name)],
         store=store,
     )
+
+
+def check(environment: Mapping[str, str] = os.environ) -> None:
+    """Raises InvalidRequest for a setting that cannot be understood."""
+    size_of(environment.get("STEERBOARD_SAES_BUDGET", ""))
+    if (name := environment.get("STEERBOARD_SAES_DTYPE", "")) not in ("", *DTYPES):
+        raise unknown_dtype(name)
 
 
 def size_of(text: str) -> int:

@@ -19,6 +19,7 @@ from inference.errors import Busy, InferenceError, InvalidRequest, NotFound
 from inference.saes import directory
 from inference.saes.found import CONFIG, FACTS, WEIGHTS, Found, below, fits, in_folder
 from inference.saes.index import INDEX, CorpusIndex
+from inference.saes.precision import precision
 from inference.types import SourceInfo
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Sources:
     ):
         """`folders` are SAEs or hold some; `releases` are "release" or "release:id" of SAELens's directory, the id a
         shell pattern. `include` and `exclude` are shell patterns over ids (`<layer>-<set>`) and origins. `store` is
-        where indexes of SAEs go that lie where nothing should be written. `dtype` as of `loading.dtype_of`.
+        where indexes of SAEs go that lie where nothing should be written. `dtype` as of `precision`.
         """
         self.folders, self.budget_bytes, self._dtype = tuple(folders), budget_bytes, dtype
         self._include, self._exclude, self._store = tuple(include), tuple(exclude), store
@@ -63,7 +64,7 @@ class Sources:
         self._found: dict[str, Found] = {}
         self._loaded: OrderedDict[str, Sae] = OrderedDict()  # least recently used first
         self._gone: weakref.WeakSet[Sae] = weakref.WeakSet()  # no longer ours, but still read with
-        self._problems: dict[str, str] = {}  # that loading met, until the files change
+        self._problems: dict[str, InferenceError] = {}  # that loading met, until the files change
         self._indexes: dict[str, tuple[tuple[int, ...], CorpusIndex]] = {}
 
     # ---- what there is ----
@@ -90,8 +91,8 @@ class Sources:
 
     def _info(self, found: Found, model: LoadedModel) -> SourceInfo:
         with self._lock:
-            loaded, problem = self._loaded.get(found.id), self._problems.get(found.id, "")
-        problem = problem or fits(found, model_id=model.id, d_model=model.d_model, n_layers=model.n_layers)
+            loaded, met = self._loaded.get(found.id), self._problems.get(found.id)
+        problem = met.message if met else fits(found, model_id=model.id, d_model=model.d_model, n_layers=model.n_layers)
         size = loaded.bytes if loaded else found.bytes(self._precision(model))
         return SourceInfo(
             id=found.id,
@@ -113,7 +114,9 @@ class Sources:
             if not now and time.monotonic() - self._looked < LOOK_SECONDS:
                 return self._found
             seen = {path: stamp(path) for folder in self.folders for path in below(folder)}
-            missing = [folder for folder in self.folders if not folder.is_dir() and folder != self._store]
+            missing = [
+                folder for folder in self.folders if not folder.is_dir() and folder not in (self._store, SHIPPED)
+            ]
             if seen != self._seen or not self._found:
                 changed = {path for path, when in seen.items() if self._seen.get(path) != when}
                 gone = self._seen.keys() - seen.keys()
@@ -164,9 +167,9 @@ class Sources:
             if sae := self._ready(id):
                 return sae
             if problem := fits(found, model_id=model.id, d_model=model.d_model, n_layers=model.n_layers):
-                raise InvalidRequest("wrong_source", problem)
-            if problem := self._problems.get(id, ""):
-                raise InvalidRequest("broken_source", problem)
+                raise InvalidRequest("broken_source" if found.problem else "wrong_source", problem)
+            if id in self._problems:
+                raise self._problems[id]
             return self._load(found, model)
 
     def opening(self, id: str, model: LoadedModel) -> Iterator[Sae | None]:
@@ -213,14 +216,14 @@ class Sources:
     def _load(self, found: Found, model: LoadedModel) -> Sae:
         from inference.saes.loading import load
 
-        precision = self._precision(model)
+        dtype = self._precision(model)
         started = time.monotonic()
-        self._make_room(found, found.bytes(precision))
+        self._make_room(found, found.bytes(dtype))
         try:
-            sae = load(found, model, precision)
+            sae = load(found, model, dtype)
         except InvalidRequest as error:
             with self._lock:
-                self._problems[found.id] = error.message
+                self._problems[found.id] = error
             raise
         self._make_room(found, sae.bytes)  # of a release the size is known only now
         if index := self.index(found.id):
@@ -260,9 +263,7 @@ class Sources:
         )
 
     def _precision(self, model: LoadedModel) -> str:
-        from inference.saes.loading import dtype_of
-
-        return dtype_of(self._dtype, model)
+        return precision(self._dtype, str(model.dtype).removeprefix("torch."))
 
     # ---- the corpus index of a source ----
 

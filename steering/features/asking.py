@@ -10,10 +10,11 @@ from typing import Any
 from django.core.cache import cache
 
 from inference.errors import EngineFault, from_wire
-from inference.types import DescribeFeature, Failed, FeatureRef, ModelInfo, ReadFeatures, Result
+from inference.types import DescribeFeature, Failed, FeatureRef, IndexCorpus, ModelInfo, ReadFeatures, Result
 from steering import gateway
 from steering.access import admission
 from steering.access.principal import Principal
+from steering.jobs.models import Job
 from steering.workers.sources import check_feature, source_of
 
 PATIENCE_SECONDS = 60.0
@@ -42,8 +43,9 @@ async def _result(request: Any) -> dict[str, Any]:
 def describe(who: Principal, model: ModelInfo, ref: FeatureRef, *, contexts: int = 20) -> dict[str, Any]:
     """What `DescribeFeature` finds. Remembered for an hour, until the source or its index changes."""
     source = check_feature(model, ref)
-    # An index that was made anew says so in its facts; bytes and origin tell one source from the next.
-    mark = hash_of(model.id, model.revision, source.id, source.origin, source.bytes, source.indexed, source.facts)
+    indexed = Job.objects.filter(kind=IndexCorpus.kind, state=Job.State.SUCCEEDED, request__source=source.id).first()
+    made = source.origin, source.bytes, source.indexed, source.facts, indexed and indexed.pk
+    mark = hash_of(model.id, model.revision, source.id, *made)
     key = f"feature:{mark}:{ref.index}:{contexts}"
     known = cache.get(key)
     if known is None:

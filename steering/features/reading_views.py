@@ -78,7 +78,7 @@ def reading_json(request: HttpRequest, pk: uuid.UUID) -> JsonResponse:
     need(job.state == Job.State.SUCCEEDED, "not_ready", "This text has not been read. Wait, or read it again.")
     found, source = job.result, job.request["source"]
     seen = {index for row in found["top"] for index, _ in row} | {row[0] for row in found["overall"]}
-    return JsonResponse(found | {"source": source, "labels": _labels(request, job, seen)})
+    return JsonResponse(found | {"source": source, "limit": job.request["top"], "labels": _labels(request, job, seen)})
 
 
 def _labels(request: HttpRequest, job: Job, indices: Any) -> dict[int, Any]:

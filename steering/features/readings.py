@@ -17,7 +17,7 @@ from steering.workers.sources import source_of
 
 READ, SEARCH, INDEX = ReadFeatures.kind, SearchFeatures.kind, IndexCorpus.kind
 KINDS = (READ, SEARCH, INDEX)
-TOP, OVERALL = 16, 100
+TOP, OVERALL = 50, 100  # most autoencoders have fewer on at a token: then its list is whole
 
 
 def reading_start(
@@ -116,7 +116,14 @@ def _first_words(text: str) -> str:
 @keeps_results_of(READ)
 def keep_reading(job: Job, payload: dict[str, Any]) -> None:
     job.used_tokens = len(payload.get("tokens", ()))
+    job.result = payload | {"top": [[[index, _short(value)] for index, value in row] for row in payload.get("top", ())]}
+    Job.objects.filter(pk=job.pk).update(result=job.result)
     job.result_url = reverse("features:reading", args=[job.pk])
+
+
+def _short(value: float) -> float:
+    """As exact as anybody sees: of a long text there are a hundred thousand of these."""
+    return float(f"{value:.4g}")
 
 
 @keeps_results_of(SEARCH)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e import autoencoder
 from tests.e2e.server import LiveServer
 from tests.e2e.visit import DESKTOP, PHONE, Visit
 
@@ -21,7 +22,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="package")
 def server(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    with LiveServer(tmp_path_factory.mktemp("data")) as running:
+    data = tmp_path_factory.mktemp("data")
+    autoencoder.write(data / "saes")
+    with LiveServer(data) as running:
         yield running
 
 

@@ -33,6 +33,7 @@ from inference.types import (
     Pair,
     Progress,
     PromptRead,
+    ReadFeatures,
     Result,
     SamplingParams,
     Score,
@@ -43,7 +44,7 @@ from inference.types import (
     Token,
     VectorTerm,
 )
-from tests.inference import stack
+from tests.inference import saes, stack
 from tests.inference.stack import Following, collect, long, needs_redis, tokens_of, until
 
 PAIRS = tuple(
@@ -429,3 +430,24 @@ async def test_an_optimisation_can_be_asked_to_finish_with_the_best(client: Infe
     assert facts["seeds"][0]["steps"] < 2000
     assert facts["loss"]["best"] <= facts["loss"]["start"]
     await client.finish("endless")  # harmless
+
+
+async def test_an_sae_that_appears_is_described_and_read_with_wherever_the_engine_is(
+    client: Inference, clients: Clients
+) -> None:
+    folder = Path(clients.model).parent
+    for data in (folder, folder / "inprocess"):
+        if not (data / "saes" / "1-test").is_dir():
+            saes.save("jumprelu", data / "saes" / "1-test")
+
+    async def listed() -> bool:
+        return "1-test" in {source.id for source in (await client.describe()).sources}
+
+    await until(listed, "the SAE is listed")
+    *progress, result = await collect(client, ReadFeatures("read", "1-test", text="Tabby cats purr", features=(3,)))
+    assert isinstance(result, Result), result
+    assert all(isinstance(event, Progress) for event in progress)
+    assert len(result.payload["values"]["3"]) == len(result.payload["tokens"]) == len(result.payload["top"])
+    failed = (await collect(client, ReadFeatures("none", "2-none", text="Tabby")))[-1]
+    assert isinstance(failed, Failed)
+    assert failed.code == "source_not_found"

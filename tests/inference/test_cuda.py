@@ -10,11 +10,13 @@ import torch
 from inference.engine import Engine, Limits
 from inference.models.loader import load, torch_dtype
 from inference.store import VectorStore
-from inference.types import Condition, Intervention, Positions, Schedule
+from inference.types import Condition, FeatureRef, Intervention, Positions, Probe, Schedule, Watch
 from tests.inference import tiny
 from tests.inference.conftest import CACHE, wait_until_ready
 from tests.inference.driver import add, alone, direction, request, together
+from tests.inference.test_features import SOURCE, feature, with_sae
 from tests.inference.test_isolation import decode_logits
+from tests.inference.test_watches import make_row, run, written
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 
@@ -41,6 +43,25 @@ def test_a_gpu_computes_what_a_cpu_computes(tiny_folder, family):
     assert gpu.decoder is None, "the decode kernels are for CPUs"
     found = decode_logits(gpu, ROWS).cpu()
     torch.testing.assert_close(found, decode_logits(cpu, ROWS), atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("architecture", ["jumprelu", "topk"])
+def test_features_and_watches_on_a_gpu_are_those_of_a_cpu(tiny_folder, architecture, tmp_path):
+    on = Probe(1, features=(FeatureRef(SOURCE, 3), FeatureRef(SOURCE, 5)), feature_weights=(1.0, -1.0))
+    gated = Watch("g", on, 0.0, "steer", (feature(7, "clamp", 2.0),), dose="proportional", positions=Positions())
+    seen = []
+    for device in ("cuda", "cpu"):
+        model = load(str(tiny_folder("llama")), cache_dir=CACHE, dtype="float64", device=device)
+        with_sae(model, tmp_path, architecture)
+        rows = [
+            make_row(model, [feature(3, "clamp", 2.0), add(D, 1, 2)], [Watch("w", on)]),
+            make_row(model, [], [gated]),
+        ]
+        batch = run(model, rows)
+        seen.append(([written(r) for r in rows], [[v for _, some in r.scores for x in some for v in x] for r in rows]))
+        assert batch.decoding == 2
+    assert seen[0][0] == seen[1][0]
+    assert seen[0][1] == [pytest.approx(values, abs=1e-6) for values in seen[1][1]]
 
 
 def test_rows_write_on_a_gpu_what_they_write_alone(tiny_folder, tmp_path):

@@ -46,9 +46,10 @@ def with_sae(model, folder: Path, architecture: str = "standard", id: str = SOUR
     saes.save(architecture, folder / id, **{"hook": f"blocks.{L}.hook_resid_post", **settings})
     model.sources = Sources([folder])
     try:
-        return model, SAE.load_from_disk(folder / id, fold_W_dec_norm=True)
+        theirs = SAE.load_from_disk(folder / id, fold_W_dec_norm=True)
     except NotImplementedError:
-        return model, SAE.load_from_disk(folder / id)
+        theirs = SAE.load_from_disk(folder / id)
+    return model, theirs.requires_grad_(False)
 
 
 def feature(index: int, operation: str = "add", strength: float = 1.0, **more) -> Intervention:
@@ -121,6 +122,34 @@ def test_set_latents_equal_setting_and_decoding_with_sae_lens(architecture, scal
     assert (expected - base[L]).abs().max() > 0.5
 
 
+CENTRED = {"metadata": {"model_from_pretrained_kwargs": {"center_writing_weights": True}}}
+
+
+@pytest.mark.parametrize(
+    ("family", "architecture", "settings"),
+    [
+        ("gpt2", "standard", CENTRED),
+        ("gpt2", "topk", CENTRED),
+        ("gpt2", "jumprelu", CENTRED | {"normalize_activations": "layer_norm"}),
+        ("llama", "topk", {"rescale_acts_by_decoder_norm": True}),
+        ("llama", "jumprelu", {"apply_b_dec_to_input": False}),
+    ],
+)
+def test_what_an_sae_does_to_its_input_is_in_what_is_set(family, architecture, settings, tiny_model, tmp_path):
+    """Centring, a constant factor, latents in units of their decoder rows: what is read is what is set."""
+    model, _ = with_sae(tiny_model(family), tmp_path, architecture, **settings)
+    ours = model.sources.get(SOURCE, model)
+    assert ours.centred == ("metadata" in settings)
+    base, _ = residuals(model)
+    (a,) = firing(ours, base[L], 1)
+    moved, (applied,) = residuals(model, [feature(a, "clamp", 3.0)])
+    latents = ours.encode(base[L])
+    assert applied.activation == pytest.approx(float(latents[:, a].mean()), abs=1e-5)
+    before = ours.decode(latents, base[L])
+    latents[:, a] = 3.0
+    torch.testing.assert_close(moved[L] - base[L], ours.decode(latents, base[L]) - before, atol=2e-5, rtol=2e-5)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_architecture_of_model_is_set_exactly(family, tiny_model, tmp_path):
     model, sae = with_sae(tiny_model(family), tmp_path, "jumprelu")
@@ -153,12 +182,12 @@ def test_an_sae_is_read_and_written_where_it_was_trained(hook, tiny_model, tmp_p
 @pytest.mark.parametrize("architecture", [*STEERED, "gated"])
 def test_add_is_adding_the_decoder_row_bit_for_bit(architecture, tiny_model, tmp_path):
     model, sae = with_sae(tiny_model("llama"), tmp_path, architecture)
-    row = sae.W_dec[7].detach().numpy().astype(np.float32)
+    row = sae.W_dec[7].numpy().astype(np.float32)
     by_feature, (applied,) = residuals(model, [feature(7, "add", 2.5)])
     by_vector, _ = residuals(model, [Intervention(strength=2.5, directions=(Direction(Site(L), row),))])
     assert torch.equal(by_feature, by_vector)
     base, _ = residuals(model)
-    torch.testing.assert_close(by_feature[L] - base[L], 2.5 * sae.W_dec[7].detach().expand(13, D), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(by_feature[L] - base[L], 2.5 * sae.W_dec[7].expand(13, D), atol=1e-6, rtol=1e-5)
     assert applied.activation is None
     assert applied.mean_dose == pytest.approx(2.5 * float(sae.W_dec[7].norm()), rel=1e-5)
 
@@ -167,7 +196,7 @@ def test_an_sae_of_what_an_mlp_writes_can_only_be_added(tiny_model, tmp_path):
     model, sae = with_sae(tiny_model("gemma2"), tmp_path, hook="blocks.1.hook_mlp_out")
     base, _ = residuals(model)
     moved, _ = residuals(model, [feature(3, "add", 2.0)])
-    torch.testing.assert_close(moved[1] - base[1], 2.0 * sae.W_dec[3].detach().expand(13, D), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(moved[1] - base[1], 2.0 * sae.W_dec[3].expand(13, D), atol=1e-6, rtol=1e-5)
     with pytest.raises(InvalidRequest, match="only be added") as refusal:
         residuals(model, [feature(3, "clamp", 2.0)])
     assert refusal.value.code == "feature_site"
@@ -207,7 +236,7 @@ def test_a_feature_named_again_is_read_again(tiny_model, tmp_path):
     base, _ = residuals(model)
     (a,) = firing(sae, base[L], 1)
     moved, _ = residuals(model, [feature(a, "add", 5.0), feature(a, "clamp", 1.0)])
-    h = base[L] + 5.0 * sae.W_dec[a].detach()
+    h = base[L] + 5.0 * sae.W_dec[a]
     expected = set_by_hand(sae, h, lambda latents: latents[:, a].fill_(1.0))
     torch.testing.assert_close(moved[L], expected, atol=2e-5, rtol=2e-5)
 
@@ -357,7 +386,7 @@ def test_strength_counts_in_the_largest_activation_or_in_residual_norms(tiny_mod
     ours = model.sources.get(SOURCE, model)
     ours.max_activations, ours.residual_norm = torch.arange(64) / 4.0, 5.0
     most = a / 4.0
-    row = sae.W_dec[a].detach()
+    row = sae.W_dec[a]
     moved, _ = residuals(model, [feature(a, "add", 0.5, unit="max")])
     torch.testing.assert_close(moved[L] - base[L], (0.5 * most * row).expand(13, D), atol=1e-5, rtol=1e-5)
     moved, _ = residuals(model, [feature(a, "clamp", 2.0, unit="max")])
@@ -414,9 +443,7 @@ def test_jobs_that_measure_steering_honour_features(make_engine, tmp_path):
     model, sae = with_sae(engine.batch.model, tmp_path / "saes")
     engine.sources = model.sources
     by_feature = feature(7, "add", 4.0)
-    by_vector = Intervention(
-        strength=4.0, directions=(Direction(Site(L), sae.W_dec[7].detach().numpy().astype(np.float32)),)
-    )
+    by_vector = Intervention(strength=4.0, directions=(Direction(Site(L), sae.W_dec[7].numpy().astype(np.float32)),))
     found = []
     for steered in ((), (by_feature,), (by_vector,), (feature(7, "clamp", 4.0),)):
         items = (ScoreItem((" the quick", " a calm reply"), prompt="Tabby cats", interventions=steered),)

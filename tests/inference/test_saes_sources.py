@@ -368,11 +368,12 @@ def test_the_environment_says_where_and_how_much(model, tmp_path):
         "STEERBOARD_SAES": f"{tmp_path / 'other'}, gpt2-small-res-jb:blocks.1.*, {tmp_path / 'absent'}",
         "STEERBOARD_SAES_BUDGET": "1.5G",
         "STEERBOARD_SAES_DTYPE": "bfloat16",
-        "STEERBOARD_SAES_EXCLUDE": "*-b,*-shipped*",
+        "STEERBOARD_SAES_EXCLUDE": "*-b, nothing*",
     }
     sources = sources_from(tmp_path / "data", environment)
     found = by_id(sources, model)
-    assert {"1-trained", "1-res", "1-res-jb"} <= found.keys() | {"1-res"}
+    assert {"1-trained", "2-res", "1-res-jb"} <= found.keys()
+    assert not any("shipped" in info.origin for info in found.values() if info.problem.startswith("There is no folder"))
     assert "There is no folder" in found["0-absent"].problem
     assert sources.budget_bytes == 1.5 * 2**30
     assert sources.get("1-trained", model).dtype == torch.bfloat16

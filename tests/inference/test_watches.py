@@ -301,7 +301,7 @@ def test_watches_with_schedules_conditions_and_features(tiny_model, tmp_path):
     run(model, [made], steps=0)
     taken, model.hooks.taken = torch.stack(model.hooks.taken)[:, 0].double(), None
     latents = sae.encode(base[1])
-    expected = base[1] - latents[:, a, None] * sae.W_dec[a].detach()
+    expected = base[1] - latents[:, a, None] * sae.W_dec[a]
     torch.testing.assert_close(taken[1], expected, atol=1e-5, rtol=1e-5)
     applied = made.edits[0].applied()
     assert applied.prompt_tokens == int((latents[:, a] > 0).sum())

@@ -11,6 +11,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from tests.inference.saes import save
 from tests.inference.stack import PATIENCE, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,6 +23,7 @@ class Server:
     def __init__(self, model: Path, folder: Path):
         self.model, self.port = model, free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        save("standard", folder / "data" / "saes" / "1-tiny")
         self._log = (folder / "server.log").open("w+")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.openai.web", str(self.port)],

@@ -123,6 +123,13 @@ known = {
     "steering": st.fixed_dictionaries(
         {},
         optional={
+            "features": st.lists(
+                st.fixed_dictionaries(
+                    {"source": st.sampled_from(["1-tiny", "", "x", 3]), "index": numbers},
+                    optional={"strength": numbers, "operation": st.sampled_from(["add", "clamp", "ablate", "x"])},
+                ),
+                max_size=2,
+            ),
             "vectors": st.lists(
                 st.fixed_dictionaries(
                     {"vector": st.sampled_from(["calm", "loud", "secret", ""])},

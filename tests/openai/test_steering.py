@@ -50,6 +50,26 @@ def test_what_is_not_said_is_what_the_vector_recommends(client: openai.OpenAI) -
     assert (one["hook_name"], one["strength"], one["unit"]) == ("blocks.2.hook_resid_post", 0.5, "relative")
 
 
+def feature(**fields: Any) -> dict[str, Any]:
+    return {"features": [{"source": "1-tiny", "index": 3, "strength": 20.0, **fields}]}
+
+
+def test_a_feature_steers_at_its_autoencoder_and_is_in_the_receipt(client: openai.OpenAI) -> None:
+    base, steered = complete(client), complete(client, feature())
+    assert base.choices[0].text != steered.choices[0].text
+    (one,) = applied(steered)
+    assert one["feature"] == {"source": "1-tiny", "index": 3} and one["vector_id"] is None
+    assert (one["operation"], one["hook_name"], one["unit"]) == ("add", "blocks.1.hook_resid_post", "raw")
+    assert one["mean_dose"] == pytest.approx(20.0, rel=1e-5)  # its decoder direction has length 1
+
+
+def test_features_and_vectors_mix_and_share_the_factor(client: openai.OpenAI) -> None:
+    both = applied(complete(client, {**use(), **feature(operation="clamp", strength=2.0), "strength": 0.5}))
+    assert [(each["operation"], each["strength"]) for each in both] == [("add", 0.75), ("clamp", 1.0)]
+    none = complete(client, {**feature(), "strength": 0})
+    assert none.choices[0].text == complete(client).choices[0].text
+
+
 def test_layers_operations_positions_and_units(client: openai.OpenAI) -> None:
     both = applied(complete(client, {"vectors": [{"vector": "calm", "layers": [1, 2], "strength": 0.2}]}))
     assert [each["hook_name"] for each in both] == ["blocks.1.hook_resid_post", "blocks.2.hook_resid_post"]
@@ -150,6 +170,11 @@ VECTOR = {"vector": "calm", "strength": 1.0}
 REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("neither", {"steering": {}}),
     ("unknown parameter", {"steering": {"vektors": []}}),
+    ("features 0 to 63", {"steering": feature(index=64)}),
+    ("must name a feature", {"steering": {"features": [{"index": 3}]}}),
+    ("index a corpus", {"steering": {"features": [{"source": "1-tiny", "index": 3}]}}),
+    ("no relative unit", {"steering": feature(operation="clamp", unit="relative")}),
+    ("supported values", {"steering": feature(operation="rotate")}),
     ("nothing says of what", {"steering_strength": 2.0}),
     ("needs 'steering_strength'", {"steering_vector": "calm"}),
     ("not both", {"steering": {"vectors": [VECTOR]}, "steering_vector": "calm", "steering_strength": 1.0}),
@@ -184,6 +209,13 @@ def test_a_vector_that_is_not_ones_own_is_as_absent_as_none(name: str, raw: Any,
         assert answer.status_code == 404 and answer.json()["error"]["code"] == "vector_not_found"
     body = {"model": MODEL, "prompt": "A", "steering": {"preset": "hidden"}}
     assert raw.post("/v1/completions", json=body).status_code == 404
+
+
+def test_an_autoencoder_that_is_not_there_is_told_with_those_that_are(raw: Any) -> None:
+    body = {"model": MODEL, "prompt": "A", "max_tokens": 2, "steering": feature(source="7-none")}
+    answer = raw.post("/v1/completions", json=body)
+    assert answer.status_code == 404 and answer.json()["error"]["code"] == "source_not_found"
+    assert "1-tiny" in answer.json()["error"]["message"]
 
 
 # ---- further operations, schedules and conditions ----

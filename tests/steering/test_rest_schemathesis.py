@@ -23,7 +23,7 @@ from django.test import Client  # noqa: E402
 from schemathesis.generation import GenerationMode  # noqa: E402
 from schemathesis.specs.openapi import checks  # noqa: E402
 
-from inference.types import CreateVector, Pair  # noqa: E402
+from inference.types import CreateVector, FeatureRef, Pair  # noqa: E402
 from steering import gateway  # noqa: E402
 from steering.access.keys import create_key  # noqa: E402
 from steering.access.models import SCOPES  # noqa: E402
@@ -32,12 +32,14 @@ from steering.behaviors.models import Behavior  # noqa: E402
 from steering.datasets.library import dataset_create  # noqa: E402
 from steering.experiments import defaults  # noqa: E402
 from steering.experiments.models import Experiment  # noqa: E402
+from steering.features import labels, readings  # noqa: E402
 from steering.jobs.models import Job  # noqa: E402
 from steering.jobs.runner import job_start  # noqa: E402
 from steering.playground.models import LaneOutput, Run  # noqa: E402
 from steering.presets.models import Preset  # noqa: E402
 from tests.fake_inference import MODEL, FakeInference  # noqa: E402
 from tests.steering.behaviors import a_fit, a_reading, keep_behavior  # noqa: E402
+from tests.steering.features import SOURCE, a_source, description, reading  # noqa: E402
 from tests.steering.play import a_run, keep_vector  # noqa: E402
 from tests.steering.vector_files import file_of, make_vector, payload_of  # noqa: E402
 
@@ -62,6 +64,8 @@ class World:
     def path_of(self, path: str) -> dict[str, str]:
         """Parameters with which the address names something."""
         noun = path.split("/")[3]
+        if noun == "features":
+            return {"id": str(self.of_features(path.split("/")[4]).pk)}
         if noun == "workers":
             return {"id": "fake", "command": "drain"}
         return {"id": MODEL if noun == "models" else str(getattr(self, noun)().pk)}
@@ -104,6 +108,14 @@ class World:
         request = CreateVector(id="", pairs=(Pair("calm", "angry"),))
         return Job.objects.first() or job_start(owner=self.owner, kind="check", title="A job", request=request)
 
+    def of_features(self, noun: str) -> Any:
+        if noun == "labels":
+            return labels.label_set(self.owner, MODEL, FeatureRef(SOURCE, 3), "rivers")
+        kind, found = (readings.READ, reading()) if noun == "readings" else (readings.SEARCH, {"found": []})
+        asked = {"source": SOURCE, "model_id": MODEL, "text": "Hi"}
+        made = {"owner": self.owner, "kind": kind, "title": "Features", "state": "succeeded"}
+        return Job.objects.filter(**made).first() or Job.objects.create(**made, request=asked, result=found)
+
     def experiments(self) -> Any:
         if found := Experiment.objects.exclude(state__in=Experiment.ACTIVE).first():
             return found
@@ -118,6 +130,11 @@ class World:
 @pytest.fixture
 def world(person: User, fake_inference: FakeInference) -> Iterator[World]:
     fake_inference.delay = 0.0
+    fake_inference.sources = (a_source(indexed=True),)
+    fake_inference.payloads = {
+        "read_features": reading(), "describe_feature": description(3), "search_features": {"found": []},
+        "index_corpus": {"tokens": 2, "texts": 1, "features": 1, "dead": 63},
+    }  # fmt: skip
     fake_inference.payload = payload_of(make_vector()) | {"merged": []}
     fake_inference.payloads |= {"fit_detector": a_fit(), "read_probes": a_reading()}
     person.is_staff = True
@@ -161,6 +178,10 @@ def try_out(operation: Any, mode: GenerationMode, world: World, answers: Counter
     def send(case: Any, existing: bool) -> None:
         if existing and "{id}" in operation.path:
             case.path_parameters = world.path_of(operation.path)
+        if existing and "{source}" in operation.path:
+            case.path_parameters = {"source": SOURCE} | ({"index": 3} if "{index}" in operation.path else {})
+        if existing and isinstance(case.body, dict) and "source" in case.body:
+            case.body["source"] = SOURCE
         if existing and isinstance(case.body, dict) and "dataset" in case.body:
             case.body["dataset"] = str(world.datasets().pk)
         response = case.call(headers={"X-API-Key": world.secret})

@@ -21,12 +21,12 @@ class Reading {
     Object.assign(this, data);
     this.out = new Set(data.left_out ?? []);
     this.byToken = data.top.map(row => new Map(row));
-    this.full = data.top.map(row => row.length >= Math.max(...data.top.map(r => r.length)) && row.length > 0);
+    this.full = data.top.map(row => row.length >= data.limit); // more may be on than are listed
     for (const [index, values] of Object.entries(data.values ?? {})) this.exact.set(Number(index), values);
     this.#headline();
     this.#tokens().then(() => {
       root.setAttribute('aria-busy', 'false');
-      if (this.overall.length) this.colour(this.overall[0][0]);
+      if (this.overall.length) this.colour(this.overall[0][0], { exactly: false });
       else $('coloured').textContent = 'No feature fires on this text';
       this.#draw();
     });
@@ -72,11 +72,11 @@ class Reading {
   }
 
   /** Colour the text by a feature: at once by what is here, exactly when the server has said the rest. */
-  async colour(feature) {
+  async colour(feature, { exactly = true } = {}) {
     this.feature = feature;
     const values = this.#paint();
     this.#draw();
-    if (!values.includes(null)) return;
+    if (!exactly || !values.includes(null)) return;
     const asked = ++this.asked;
     try {
       await this.#more({ features: [feature] });
@@ -97,7 +97,7 @@ class Reading {
     });
     const fired = values.filter((v, i) => v > 0 && !this.out.has(i)).length;
     const waits = values.includes(null);
-    $('coloured').replaceChildren('Coloured by ', el('a', { href: this.#address(this.feature) }, this.name(this.feature)), waits ? ', still in part' : most > 0 ? `: fires on ${fired} token${fired === 1 ? '' : 's'}` : ': does not fire here');
+    $('coloured').replaceChildren('Coloured by ', el('a', { href: this.#address(this.feature) }, this.name(this.feature)), waits ? `: in part, where it is among the ${this.limit} strongest` : most > 0 ? `: fires on ${fired} token${fired === 1 ? '' : 's'}` : ': does not fire here');
     if (most > 0) legend($('legend'), most);
     else $('legend').hidden = true;
     return values;

@@ -78,7 +78,7 @@ export class Watched {
     this.rows = el('ul', { class: 'plain-list' });
     this.dialog = el('dialog', { class: 'pick-dialog', 'aria-labelledby': 'watched-title' },
       el('header', {}, el('h2', { id: 'watched-title' }, 'Watch features'), iconButton('x', 'Close', () => this.dialog.close())),
-      el('div', { class: 'pick-body' }, el('p', { class: 'muted small' }, 'Every lane reads these at each token and does nothing with them. They act from the next run on.'), this.rows),
+      el('div', { class: 'pick-body' }, el('p', { class: 'muted small' }, 'Every lane reads these at each token and does nothing with them. They count from the next run on.'), this.rows),
       el('div', { class: 'panel-foot cluster' }, el('button', { class: 'btn btn-primary', type: 'button', onclick: () => this.#add() }, icon('plus'), 'Watch a feature')));
     document.body.append(this.dialog);
     $('watch').addEventListener('click', () => { this.draw(); this.dialog.showModal(); });

@@ -134,7 +134,7 @@ class Playground {
     const refs = [...this.settings.lanes.flatMap(lane => lane.interventions).map(use => use.feature).filter(Boolean), ...this.settings.watched];
     await Promise.all(refs.map(ref => this.library.learn(ref)));
     for (const head of this.board.heads.values()) head.panel?.learnt?.();
-    if (this.coloured) this.rescale();
+    this.rescale();
   }
 
   loadPreset(key) {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from inference.types import Direction, Message, Operation, Positions, Schedule, Unit
+from inference.types import Direction, FeatureRef, Message, Operation, Positions, Schedule, Unit
 from steering.vectors.uses import UseCondition
 
 Prompt = tuple[Message, ...] | str | tuple[int, ...]
@@ -28,10 +28,25 @@ class VectorAsk:
 
 
 @dataclass(frozen=True)
+class FeatureAsk:
+    """A feature of an autoencoder, at its own site. Without a strength it is its maximum once, or removed whole."""
+
+    feature: FeatureRef
+    strength: float | None = None
+    unit: Unit | None = None
+    operation: Operation = "add"
+    positions: Positions = field(default_factory=Positions)
+    norm_preserving: bool = False
+    schedule: Schedule | None = None
+    condition: UseCondition | None = None  # its vector by id or name
+
+
+@dataclass(frozen=True)
 class SteeringAsk:
     """`strength` multiplies the strengths of all that is asked for, the preset's included."""
 
     vectors: tuple[VectorAsk, ...] = ()
+    features: tuple[FeatureAsk, ...] = ()
     preset: str = ""
     strength: float = 1.0
 

@@ -25,7 +25,9 @@ STEERING = {"vector_not_found", "vector_model_mismatch", "layer_not_in_vector", 
             "preset_model_mismatch", "intervention_count", "strength", "positions", "wrong_size",
             "layer_out_of_range", "vector_ambiguous", "bad_direction", "no_residual_norm", "no_reference", "no_plane",
             "schedule", "bad_schedule", "threshold", "bad_threshold", "condition_on_prompt",
-            "condition_after_edit"}  # fmt: skip
+            "condition_after_edit", "source_not_found", "source_unusable", "feature_out_of_range", "feature_operation",
+            "feature_unit", "feature_condition", "no_maximum", "two_things", "feature_site", "no_max_activation",
+            "layers_of_feature", "wrong_source", "broken_source"}  # fmt: skip
 
 BEHAVIORS = {"behavior_not_found", "behavior_ambiguous", "behavior_model_mismatch", "behavior_count", "cannot_force",
              "force_unwatched", "nothing_else_to_write"}  # fmt: skip

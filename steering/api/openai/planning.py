@@ -9,7 +9,7 @@ from typing import Any
 from inference.errors import InvalidRequest
 from inference.types import GenerationRequest, Intervention, Message, ModelInfo, Operation, SamplingParams
 from steering.access.principal import Principal
-from steering.api.openai.ask import Ask, Prompt, SteeringAsk, VectorAsk
+from steering.api.openai.ask import Ask, FeatureAsk, Prompt, SteeringAsk, VectorAsk
 from steering.api.openai.behavior_fields import watched_for
 from steering.api.openai.catalog import find_preset, resolve
 from steering.api.openai.errors import invalid
@@ -20,7 +20,7 @@ from steering.presets.models import Preset
 from steering.presets.names import SEPARATOR, split_model_name
 from steering.vectors.lookup import find_vector
 from steering.vectors.models import Vector
-from steering.vectors.uses import MAX_STRENGTH, VectorUse, check_details, resolve_uses
+from steering.vectors.uses import MAX_STRENGTH, UseCondition, VectorUse, check_details, check_uses, resolve_uses
 
 TEMPLATE_TOKENS = 64  # more than a chat template adds around all messages, and around each
 SEEDS = 2**63
@@ -113,7 +113,40 @@ def _interventions(
     found = interventions_of(preset, model) if preset else ()
     for asked in steering.vectors:
         found += _directions(asked) if asked.directions else resolve_uses(who.user, _uses(who, asked, model), model)
+    for feature in steering.features:
+        found += resolve_uses(who.user, (_feature_use(who, feature, model),), model)
     return tuple(_scaled(intervention, steering.strength) for intervention in found)
+
+
+def _feature_use(who: Principal, asked: FeatureAsk, model: ModelInfo) -> VectorUse:
+    """What is not said: its maximum once, where a corpus was indexed; to be removed, all of it."""
+    strength, unit = asked.strength, asked.unit
+    if strength is None and asked.operation in ("add", "clamp"):
+        if unit not in (None, "max"):
+            raise invalid("A feature has no usual strength in this unit. Say 'strength'.", "steering.features")
+        strength, unit = 1.0, "max"
+    elif strength is None and asked.operation == "ablate":
+        strength = 1.0
+    elif strength is None:
+        raise invalid(f"'{asked.operation}' needs 'strength', an activation.", "steering.features")
+    use = VectorUse(
+        feature=asked.feature,
+        operation=asked.operation,
+        strength=strength,
+        unit=unit or "raw",
+        positions=asked.positions,
+        norm_preserving=asked.norm_preserving,
+        schedule=asked.schedule,
+        condition=_named_condition(who, asked.condition, model),
+    )
+    check_uses((use,), "steering")
+    return use
+
+
+def _named_condition(who: Principal, condition: UseCondition | None, model: ModelInfo) -> UseCondition | None:
+    if condition is None or not condition.vector:
+        return condition
+    return dataclasses.replace(condition, vector=str(find_vector(who.user, condition.vector, model).pk))
 
 
 def _directions(asked: VectorAsk) -> tuple[Intervention, ...]:
@@ -132,9 +165,7 @@ def _uses(who: Principal, asked: VectorAsk, model: ModelInfo) -> tuple[VectorUse
     vector = find_vector(who.user, asked.vector, model)
     operation = asked.operation or vector.facts.operation
     strength, unit = _strength(asked, operation, vector)
-    condition = asked.condition
-    if condition is not None and condition.vector:
-        condition = dataclasses.replace(condition, vector=str(find_vector(who.user, condition.vector, model).pk))
+    condition = _named_condition(who, asked.condition, model)
     uses = tuple(
         VectorUse(
             vector=str(vector.pk),

@@ -8,11 +8,11 @@ from typing import Any, get_args
 import numpy as np
 
 from inference.errors import InvalidRequest
-from inference.types import Direction, Operation, Positions, Schedule, Site, Wire
-from steering.api.openai.ask import SteeringAsk, VectorAsk
+from inference.types import Direction, FeatureRef, Operation, Positions, Schedule, Site, Wire
+from steering.api.openai.ask import FeatureAsk, SteeringAsk, VectorAsk
 from steering.api.openai.body import Fields
 from steering.api.openai.errors import ApiError, invalid, unsupported
-from steering.vectors.uses import UseCondition
+from steering.vectors.uses import FEATURE_OPERATIONS, UseCondition
 
 MAX_VECTORS = 8
 MAX_STRENGTH = 10_000
@@ -38,16 +38,43 @@ def _nested(body: Fields) -> SteeringAsk | None:
     fields = body.fields("steering")
     if fields is None:
         return None
-    items = fields.items("vectors") or []
-    if len(items) > MAX_VECTORS:
-        raise invalid(f"'steering.vectors' has {len(items)} entries; {MAX_VECTORS} is the most.", "steering.vectors")
-    vectors = tuple(_vector(Fields(item, f"steering.vectors[{i}]")) for i, item in enumerate(items))
+    vectors = tuple(_vector(item) for item in _several(fields, "vectors"))
+    features = tuple(_feature(item) for item in _several(fields, "features"))
     preset = fields.text("preset") or ""
     factor = _strength(fields, "strength")
     fields.done()
-    if not vectors and not preset:
-        raise invalid("'steering' names neither vectors nor a preset. Name one, or leave 'steering' out.", "steering")
-    return SteeringAsk(vectors, preset, 1.0 if factor is None else factor)
+    if not vectors and not features and not preset:
+        said = "'steering' names neither vectors, nor features, nor a preset. Name one, or leave 'steering' out."
+        raise invalid(said, "steering")
+    return SteeringAsk(vectors, features, preset, 1.0 if factor is None else factor)
+
+
+def _several(fields: Fields, name: str) -> list[Fields]:
+    items, path = fields.items(name) or [], fields.path(name)
+    if len(items) > MAX_VECTORS:
+        raise invalid(f"'{path}' has {len(items)} entries; {MAX_VECTORS} is the most.", path)
+    return [Fields(item, f"{path}[{i}]") for i, item in enumerate(items)]
+
+
+def _feature(fields: Fields) -> FeatureAsk:
+    """`{"source": "9-res-4k", "index": 12}`, and the fields that vectors have."""
+    source, index = fields.text("source"), fields.whole("index")
+    if not source or index is None or index < 0:
+        raise invalid(
+            f"{fields.path('source')} and 'index' must name a feature of an autoencoder.", fields.path("source")
+        )
+    asked = FeatureAsk(
+        feature=FeatureRef(source, index),
+        strength=_strength(fields, "strength"),
+        unit=fields.choice("unit", ("raw", "relative", "max")),  # type: ignore[arg-type]
+        operation=fields.choice("operation", FEATURE_OPERATIONS) or "add",  # type: ignore[arg-type]
+        positions=_positions(fields),
+        norm_preserving=fields.flag("norm_preserving") or False,
+        schedule=_wire(fields, "schedule", Schedule),
+        condition=_wire(fields, "condition", UseCondition),
+    )
+    fields.done()
+    return asked
 
 
 def _vector(fields: Fields) -> VectorAsk:

@@ -247,7 +247,17 @@ def run_detail(run: Run) -> dict[str, Any]:
 def _as_asked(settings: dict[str, Any]) -> dict[str, Any]:
     """As a request says it, so that sending it back runs it again."""
     sampling = {name: settings["sampling"][name] for name in RunSamplingShape().fields if name in settings["sampling"]}
-    return {**settings, "sampling": sampling}
+    lanes = [
+        {**lane, "interventions": [_use_as_asked(use) for use in lane["interventions"]]} for lane in settings["lanes"]
+    ]
+    return {**settings, "sampling": sampling, "lanes": lanes}
+
+
+def _use_as_asked(use: dict[str, Any]) -> dict[str, Any]:
+    """Nothing is null in a request, where a page says it with an empty text."""
+    condition = use.get("condition")
+    named = {**condition, "vector": condition["vector"] or None} if condition else None
+    return {**use, "vector": use["vector"] or None, "condition": named}
 
 
 def _answer(output: LaneOutput, names: dict[str, str]) -> dict[str, Any]:
