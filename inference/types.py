@@ -252,7 +252,7 @@ class Probe(Wire):
 class Watch(Wire):
     """Read a probe at every token of `positions`, and act where its score lies above `threshold`.
 
-    The score of a token is read at the probe's site before any edit there. Observing takes no threshold.
+    The score of a token is read at the probe's site before any edit there. Without a threshold it is only told.
     steer: the `interventions`, none at a site before the probe's, act on that token; with `dose` "proportional" each
     is multiplied by min((score - threshold) / scale, 1). stop: the row ends with reason "watch" and without the token
     that fired. regenerate: the last `span` tokens are written again, at most `attempts` times, then the row ends as
