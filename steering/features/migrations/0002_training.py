@@ -9,31 +9,42 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('features', '0001_initial'),
-        ('jobs', '0003_facts'),
+        ("features", "0001_initial"),
+        ("jobs", "0003_facts"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Training',
+            name="Training",
             fields=[
-                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('model_id', models.CharField(max_length=200)),
-                ('source', models.CharField(max_length=120)),
-                ('recipe', models.JSONField(default=dict)),
-                ('data', models.JSONField(default=dict)),
-                ('texts', models.JSONField(default=list)),
-                ('chats', models.JSONField(default=list)),
-                ('facts', models.JSONField(default=dict)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('job', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='trainings', to='jobs.job')),
-                ('owner', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='trainings', to=settings.AUTH_USER_MODEL)),
+                ("id", models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ("model_id", models.CharField(max_length=200)),
+                ("source", models.CharField(max_length=120)),
+                ("recipe", models.JSONField(default=dict)),
+                ("data", models.JSONField(default=dict)),
+                ("texts", models.JSONField(default=list)),
+                ("chats", models.JSONField(default=list)),
+                ("facts", models.JSONField(default=dict)),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
+                (
+                    "job",
+                    models.ForeignKey(
+                        null=True, on_delete=django.db.models.deletion.SET_NULL, related_name="trainings", to="jobs.job"
+                    ),
+                ),
+                (
+                    "owner",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="trainings",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
             ],
             options={
-                'ordering': ('-created_at',),
+                "ordering": ("-created_at",),
             },
         ),
     ]
