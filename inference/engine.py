@@ -101,7 +101,7 @@ STEERED_JOBS: dict[type, Callable[[LoadedModel, Any, Find], Iterator[Progress | 
     CombineVectors: combine_vectors,
     CompareVectors: compare_vectors,
 }
-SOURCE_JOBS: dict[type, Callable[[LoadedModel, Any, Sources], Iterator[Progress | Result]]] = {
+SOURCE_JOBS: dict[type, Callable[[LoadedModel, Any, Sources], Iterator[Progress | Result | None]]] = {
     ReadFeatures: read_features,
     DescribeFeature: describe_feature,
     SearchFeatures: search_features,

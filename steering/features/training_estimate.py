@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from inference.types import ModelInfo
-from steering.datasets.models import Dataset
 
 # What one device does, in operations a second, as measured with the default model on two cores; a GPU by its size.
 READING = {"cpu": {"bfloat16": 150e9, "float32": 60e9}, "cuda": {"bfloat16": 40e12, "float32": 15e12}}
@@ -27,7 +26,3 @@ def seconds(model: ModelInfo, *, layer: int, width: int, steps: int, batch: int,
     reading = read * 2 * 12 * d * d * (layer + 1) / READING[device][dtype]
     training = steps * batch * 12 * d * width / TRAINING[device][dtype]
     return reading + training + chats / CHATS_A_SECOND[device]
-
-
-def pairs_in(datasets: list[Dataset]) -> int:
-    return sum(dataset.n_examples for dataset in datasets)

@@ -101,9 +101,10 @@ class TrainForm(forms.Form):
         upload: UploadedFile | None = self.cleaned_data["file"]
         if not upload:
             return None
-        if (upload.size or 0) > MOST_FILE:
+        size = upload.size or 0
+        if size > MOST_FILE:
             raise forms.ValidationError(
-                f"The file has {upload.size / 2**20:.0f} MB and may have {MOST_FILE // 2**20}. Cut it, or train with "
+                f"The file has {size / 2**20:.0f} MB and may have {MOST_FILE // 2**20}. Cut it, or train with "
                 "“make sae”, which reads folders of any size."
             )
         try:

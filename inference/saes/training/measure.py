@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -66,6 +67,10 @@ class Sums:
         }
 
 
+def _instead(edited: Tensor, hidden: Tensor) -> Tensor:
+    return edited
+
+
 def _recovered(losses: dict[str, float], against: str) -> float | None:
     harm = losses[against] - losses["clean"]
     return round((losses[against] - losses["spliced"]) / harm, 4) if harm > 0 else None
@@ -104,13 +109,8 @@ def _splice(
     for name, values in instead.items():
         edited = hidden.clone()
         edited[0, kept] = values.to(hidden.dtype)
-        logits, _, _ = view.run(
-            ids,
-            layer=layer,
-            start=hidden,
-            edit=lambda _, edited=edited: edited,
-            read=(torch.zeros_like(columns), columns),
-        )
+        read = (torch.zeros_like(columns), columns)
+        logits, _, _ = view.run(ids, layer=layer, start=hidden, edit=partial(_instead, edited), read=read)
         told = ids[0, 1:].to(logits.device)
         sums.losses[name] += float(torch.nn.functional.cross_entropy(logits, told, reduction="sum"))
     sums.foretold += len(columns)
