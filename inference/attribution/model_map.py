@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from inference.attribution.anatomy import Anatomy
 from inference.attribution.components import HOOKS
 from inference.attribution.work import Work
-from inference.models.loader import attention_of
+from inference.models.loader import BUILDING, attention_of
 from inference.models.plain import PlainView
 from inference.types import MapModel, Progress, Result
 
@@ -54,7 +54,7 @@ def drawn(model: LoadedModel) -> dict[str, Any]:
 def _empty(model: LoadedModel) -> Any:
     """transformers' own modules without weights: the serving tree is fused, and so has other paths."""
     config = copy.deepcopy(model.hf.config)
-    with torch.device("meta"):
+    with BUILDING, torch.device("meta"):
         return AutoModelForCausalLM.from_config(config, dtype=model.dtype, attn_implementation=attention_of(config))
 
 

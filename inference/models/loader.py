@@ -7,6 +7,7 @@ import importlib.util
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -34,6 +35,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch
 IMPROVEMENTS = {"fuse": fuse, "pack": pack_linears}  # in this order
 SPEED_PATHS = (*IMPROVEMENTS, "native", "share")
 BLOCK_PATHS = ("model.layers", "transformer.h", "gpt_neox.layers")
+# While transformers builds a model it changes torch's default dtype, which all threads share: two at once get a mixture.
+BUILDING = threading.Lock()
 
 
 class LoadedModel:
@@ -333,7 +336,8 @@ def from_folder(name: str, dtype: torch.dtype, device: torch.device) -> Any:
     """transformers' own modules, as they are. Raises Unavailable."""
     try:
         config = AutoConfig.from_pretrained(name)
-        hf: Any = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, attn_implementation=attention_of(config))
+        with BUILDING:
+            hf: Any = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, attn_implementation=attention_of(config))
     except (OSError, ValueError, KeyError) as error:
         raise _not_loaded(name, error) from error
     if dtype == torch.float64 and hasattr(config.get_text_config(), "num_local_experts"):

@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM
 
 from inference.models.fused import FusedAttention, FusedMLP
 from inference.models.linear import PackedLinear
-from inference.models.loader import attention_of, find_blocks, from_folder
+from inference.models.loader import BUILDING, attention_of, find_blocks, from_folder
 
 if TYPE_CHECKING:
     from inference.models.loader import LoadedModel
@@ -238,7 +238,7 @@ def _split(state: dict[str, Tensor], joined: str, parts: list[str], widths: list
 
 def _assembled(serving: Any, state: dict[str, Tensor]) -> Any:
     config = copy.deepcopy(serving.config)
-    with torch.device("meta"):
+    with BUILDING, torch.device("meta"):
         hf = AutoModelForCausalLM.from_config(config, dtype=serving.dtype, attn_implementation=attention_of(config))
     hf.load_state_dict(state, strict=False, assign=True)
     hf.tie_weights()

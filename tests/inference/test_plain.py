@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
 
 import pytest
@@ -101,3 +102,22 @@ def test_a_view_that_cannot_be_opened_says_so_and_is_tried_again(tiny_model, mon
     monkeypatch.undo()
     with plain.borrowed(model, idle_seconds=0) as opening:
         assert opening.view.own_bytes == 0
+
+
+def test_models_that_are_built_at_once_keep_their_own_dtypes(tiny_folder):
+    """transformers changes torch's default dtype while it builds one, for all threads."""
+    found: dict[str, set[torch.dtype]] = {}
+
+    def build(dtype: str) -> None:
+        for _ in range(6):
+            model = load(str(tiny_folder("llama")), cache_dir=CACHE, dtype=dtype, device="cpu", speed=())
+            found.setdefault(dtype, set()).update(p.dtype for p in model.hf.parameters())
+
+    tiny_folder("llama")
+    threads = [threading.Thread(target=build, args=(dtype,)) for dtype in ("float64", "bfloat16")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {"float64": {torch.float64}, "bfloat16": {torch.bfloat16}}
+    assert torch.get_default_dtype() == torch.float32
