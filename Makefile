@@ -7,13 +7,14 @@ TESTS ?=
 SLUGS ?=
 QUICK ?=
 MINUTES ?=
+SAE ?=
 
 VENV_PYTHON := .venv/bin/python
 NEEDS_PYTHON = command -v $(PYTHON) >/dev/null 2>&1 || { \
 	echo "Steerboard needs Python 3.11, and $(PYTHON) was not found. Install it (Debian, Ubuntu: apt install python3.11 python3.11-venv; macOS: brew install python@3.11), or name yours: make run PYTHON=/path/to/python3.11" >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help run stack stack-stop demo test check format audit doctor size bench soak bench-peers clients starters clean install install-dev
+.PHONY: help run stack stack-stop demo test check format audit doctor size bench soak bench-peers clients starters sae clean install install-dev
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +47,9 @@ format: install-dev ## let ruff sort imports and format
 starters: install ## build the starter vectors again and measure what they do, which takes long (SLUGS="calm brevity")
 	@$(VENV_PYTHON) -m scripts.starters $(SLUGS)
 
+sae: install ## train a sparse autoencoder on text, or go on with one (SAE="folder --layer 9"; SAE=--help lists all)
+	@$(VENV_PYTHON) -m inference.saes.train $(SAE)
+
 audit: install-dev ## ask the advisory databases about every installed and vendored package (needs npm and the net)
 	@$(VENV_PYTHON) -m scripts.audit
 
@@ -57,7 +61,7 @@ size: ## lines per folder
 	@$(PYTHON) scripts/size.py
 
 bench: install-dev ## run the benchmarks, half an hour; results go to benchmarks/results and README (QUICK=1: try them)
-	@for name in decode pair sweep experiment extract latency watching overhead stop coldstart memory isolation; do $(VENV_PYTHON) -m benchmarks.$$name $(if $(QUICK),--quick) || exit 1; done
+	@for name in decode pair sweep experiment extract latency watching behaviors overhead stop coldstart memory isolation; do $(VENV_PYTHON) -m benchmarks.$$name $(if $(QUICK),--quick) || exit 1; done
 	@$(VENV_PYTHON) -m benchmarks.soak --quick
 	@$(VENV_PYTHON) -m benchmarks.readme
 

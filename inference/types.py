@@ -1060,8 +1060,8 @@ class TrainSae(Wire):
     attention sinks are left out. Each of `steps` takes `batch` tokens, again from the first once all were seen.
     `sparsity` is the latents on at a token (topk family; 0: 32), or the coefficient of the penalty (others; 0:
     sae-lens's own). `learning_rate` 0 takes one that suits width and batch. `description` says what the data is and
-    under which licence; it is kept with the result. An equal request, whatever its id, goes on from where one was cut
-    off, unless `fresh`. Asked to finish, it keeps what there is by then.
+    under which licence; it is kept with the result. An equal request, whatever its id and `steps`, goes on from where
+    one was cut off, unless `fresh`. Asked to finish, it keeps what there is by then.
 
     Progress.facts: {"phase": "reading" | "training" | "measuring", "step", "steps", "tokens" (trained on), "loss" (mean
     squared error per token, of activations scaled to norm sqrt(d_model)), "l0", "explained_variance", "dead" (latents),

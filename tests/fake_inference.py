@@ -16,6 +16,8 @@ from inference.types import (
     Event,
     Failed,
     Finished,
+    Fired,
+    Firing,
     GenerationRequest,
     JobRequest,
     ModelInfo,
@@ -73,6 +75,7 @@ class FakeInference:
         self.loaded = {"fake": MODEL}  # by worker
         self.draining: set[str] = set()
         self.commands: list[tuple[str, Command, str]] = []
+        self.fires: dict[str, tuple[int, ...]] = {}  # by name of watch, the positions at which it fires
         self.sources: tuple[SourceInfo, ...] = ()
         self.payloads: dict[str, dict[str, object]] = {}  # by kind of job, before `payload`
 
@@ -149,7 +152,8 @@ class FakeInference:
         seed = request.sampling.seed if request.sampling.seed is not None else SEED
         steered = any(i.strength for i in request.interventions)
         yield Started(request.id, 0, prompt_tokens=12, seed=seed)
-        count, stopped, seq = 0, False, 0
+        count, stopped, caught, seq = 0, False, False, 0
+        firings: tuple[Firing, ...] = ()
         if request.sampling.prompt_logprobs:
             seq += 1
             yield PromptRead(request.id, seq, prompt_tokens(request))
@@ -164,13 +168,25 @@ class FakeInference:
             if request.watches and count > 1:
                 seq += 1
                 yield self._scored(request, seq, 10 + count, 1)
+            if fired := self._fired(request, 11 + count):
+                seq += 1
+                firings += fired
+                yield Fired(request.id, seq, fired)
+                if caught := any(firing.action == "stop" for firing in fired):
+                    count -= 1
+                    break
             seq += 1
             yield Token(request.id, seq, 100 + count, (word.upper() if steered else word) + " ", logprob=-0.5)
         reason = "cancelled" if stopped else "length" if request.sampling.max_tokens < len(WORDS) else "stop"
-        receipt = Receipt(
-            request.model or (await self.describe()).id, "fake", seed, tuple(self._applied(request, count))
-        )
+        model, applied = request.model or (await self.describe()).id, tuple(self._applied(request, count))
+        receipt = Receipt(model, "fake", seed, applied, firings, len(firings))
+        reason = "watch" if caught else reason
         yield Finished(request.id, seq + 1, reason, Usage(12, count), receipt, seconds=count * self.delay)  # type: ignore[arg-type]
+
+    def _fired(self, request: GenerationRequest, position: int) -> tuple[Firing, ...]:
+        """Watches fire where this fake was told, at 1.0."""
+        here = [watch for watch in request.watches if position in self.fires.get(watch.name, ())]
+        return tuple(Firing(w.name, position, 100 + position - 11, 1.0, w.action, 1.0) for w in here)
 
     @staticmethod
     def _scored(request: GenerationRequest, seq: int, start: int, tokens: int) -> Scored:

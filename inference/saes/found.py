@@ -17,7 +17,7 @@ from inference.saes.places import Place, place_of
 
 CONFIG, WEIGHTS, FACTS = "cfg.json", "sae_weights.safetensors", "facts.json"
 DEEPEST = 3  # folders below a given one in which SAEs are looked for
-MAX_JSON, MAX_HEADER = 4 * 2**20, 64 * 2**20
+MAX_JSON, MAX_HEADER = 2**18, 2**26  # bytes; facts travel with every description of the model
 _OWN_NAME = re.compile(r"\d+-[A-Za-z0-9][\w.-]*")
 _CENTRED = re.compile(r"gpt2-small/\d+-res(_fs\d+)?-jb")  # older copies of these do not say so themselves
 ITEM_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
@@ -57,7 +57,8 @@ class Found:
 def in_folder(folder: Path, *, origin: str = "") -> Found:
     """Read an SAE's configuration and the header of its weights. Never raises: what is wrong is its `problem`."""
     name = folder.name
-    bare = Found(id=_id_of(name, 0), origin=origin or name, folder=folder)
+    shown = (origin or name).encode("utf-8", "replace").decode()  # names of files may be any bytes
+    bare = Found(id=_id_of(name, 0), origin=shown, folder=folder)
     try:
         config = _read_json(folder / CONFIG)
         facts = _read_json(folder / FACTS) if (folder / FACTS).is_file() else {}
@@ -98,7 +99,7 @@ def below(folder: Path) -> Iterator[Path]:
     """The folders of SAEs in `folder`, itself included, by name."""
     if not folder.is_dir():
         return
-    for here, folders, files in os.walk(folder):
+    for here, folders, files in os.walk(folder, followlinks=True):
         depth = len(Path(here).relative_to(folder).parts)
         folders[:] = sorted(f for f in folders if not f.startswith(".")) if depth < DEEPEST else []
         if CONFIG in files or WEIGHTS in files:
@@ -195,13 +196,17 @@ def _id_of(name: str, block: int) -> str:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_JSON:
-            raise _broken(path.parent.name, f"{path.name} is larger than {MAX_JSON // 2**20} MB")
-        data = json.loads(path.read_text())
+            raise _broken(path.parent.name, f"{path.name} is larger than {MAX_JSON // 2**10} KB")
+        data = json.loads(path.read_text(), parse_constant=_no_number)
     except (OSError, ValueError, RecursionError) as error:
         raise _broken(path.parent.name, f"{path.name} cannot be read ({_first_line(error)})") from error
     if not isinstance(data, dict):
         raise _broken(path.parent.name, f"{path.name} is not a JSON object")
     return data
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number")
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:

@@ -16,7 +16,7 @@ from torch import nn
 
 from inference.errors import EngineFault, InferenceError, InvalidRequest, Unavailable
 from inference.saes.found import Found, fits
-from inference.saes.places import Place, place_of
+from inference.saes.places import EMBEDS, Place, place_of
 from inference.saes.sae import Kind, Sae, Scaling
 
 if TYPE_CHECKING:
@@ -99,6 +99,12 @@ def _sae(found: Found, module: Any, model: LoadedModel) -> Sae:
     found = _placed(found, config) if found.folder is None else found
     if problem := fits(found, model_id=model.id, d_model=model.d_model, n_layers=model.n_layers):
         raise InvalidRequest("wrong_source", problem)
+    if found.hook_name in EMBEDS and hasattr(getattr(model.hf, "transformer", None), "wpe"):
+        raise InvalidRequest(
+            "unknown_hook",
+            f"{found.origin} reads tokens before their positions are added, which {model.id} does at once. Choose an "
+            "SAE of resid_pre of layer 0.",
+        )
     assert found.place is not None
     assert found.target is not None
     scaling, factor = _scaling(found, module)

@@ -38,6 +38,7 @@ _MODULE: dict[str, Point] = {
     "post_feedforward_layernorm.output": "mlp_out",
 }
 EMBEDDING = -1
+EMBEDS = ("hook_embed", "embed.hook_out")
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def place_of(hook_name: str, module_path: str | None = None) -> Place:
                 return Place(block, block, point)
             if rest in _PRE and known is _BLOCK:
                 return Place(block, block - 1, "resid_post")
-    if hook_name in ("hook_embed", "embed.hook_out"):
+    if hook_name in EMBEDS:
         return Place(0, EMBEDDING, "resid_post")
     raise InvalidRequest(
         "unknown_hook",

@@ -63,7 +63,8 @@ class Sources:
         self._seen: dict[Path, tuple[int, ...]] = {}
         self._found: dict[str, Found] = {}
         self._loaded: OrderedDict[str, Sae] = OrderedDict()  # least recently used first
-        self._gone: weakref.WeakSet[Sae] = weakref.WeakSet()  # no longer ours, but still read with
+        self._gone: weakref.WeakSet[Sae] = weakref.WeakSet()  # no longer ours, but still read with by others
+        self._stale: weakref.WeakSet[Sae] = weakref.WeakSet()  # likewise, and no longer what the files say
         self._problems: dict[str, InferenceError] = {}  # that loading met, until the files change
         self._indexes: dict[str, tuple[tuple[int, ...], CorpusIndex]] = {}
 
@@ -155,7 +156,8 @@ class Sources:
     def _forget(self, ids: set[str]) -> None:
         for id in ids:
             self._problems.pop(id, None)
-            self._drop(id)
+            self._stale.update([sae for sae in (self._drop(id), *self._gone) if sae is not None and sae.id == id])
+            self._gone.difference_update(list(self._stale))
 
     # ---- loading ----
 
@@ -203,17 +205,18 @@ class Sources:
     def bytes(self) -> int:
         """What is held in memory now, by us and by those who still read with what we let go of."""
         with self._lock:
-            return sum(sae.bytes for sae in {*self._loaded.values(), *self._gone})
+            return sum(sae.bytes for sae in {*self._loaded.values(), *self._gone, *self._stale})
 
     def clear(self) -> None:
         """Let go of everything, as when the model is exchanged."""
         with self._lock:
-            for id in list(self._loaded):
-                self._drop(id)
-            self._problems.clear()
+            self._forget({*self._loaded, *self._problems, *(sae.id for sae in self._gone)})
 
     def _ready(self, id: str) -> Sae | None:
         with self._lock:
+            if held := next((sae for sae in self._gone if sae.id == id), None):
+                self._gone.discard(held)
+                self._loaded[id] = held
             if id in self._loaded:
                 self._loaded.move_to_end(id)
             return self._loaded.get(id)
@@ -255,10 +258,11 @@ class Sources:
                 retry_after=5.0,
             )
 
-    def _drop(self, id: str) -> None:
+    def _drop(self, id: str) -> Sae | None:
         if (sae := self._loaded.pop(id, None)) is not None:
             self._gone.add(sae)
             log.info("%s was let go of", id)
+        return sae
 
     def _too_large(self, found: Found, size: int) -> InferenceError:
         return InvalidRequest(

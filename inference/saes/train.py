@@ -20,7 +20,7 @@ from pathlib import Path
 from inference.client import Inference, connect
 from inference.saes.training.chats import sample_chats
 from inference.saes.training.corpora import read_texts
-from inference.types import Failed, Message, Progress, Result, TrainSae
+from inference.types import Failed, IndexCorpus, Message, Progress, Result, TrainSae
 
 ID = "train-sae"
 MOST_LOADING = 600  # seconds
@@ -83,8 +83,26 @@ async def _train(client: Inference, request: TrainSae, options: argparse.Namespa
                 "losses",
             )
             print(json.dumps({"source": event.payload["source"]} | {k: facts[k] for k in shown}, indent=1))
+            await index(client, event.payload["source"], texts_to_index(request, options.index))
             _copy(options.data / "saes" / event.payload["source"], options.out)
     return 0
+
+
+def texts_to_index(request: TrainSae, of: str) -> tuple[str, ...]:
+    """`of` is "all", "chats" or "none" of what was trained on."""
+    chats = tuple("\n\n".join(message.content for message in chat) for chat in request.conversations)
+    return {"none": (), "chats": chats, "all": (*request.texts, *chats)}[of]
+
+
+async def index(client: Inference, source: str, texts: tuple[str, ...]) -> None:
+    """Keep contexts, histograms and maxima of each feature beside the SAE."""
+    if not texts:
+        return
+    async for event in client.run(IndexCorpus("index-sae", source, texts)):
+        if isinstance(event, Failed):
+            print(f"The text was not indexed: {event.message}", file=sys.stderr)
+        elif isinstance(event, Result):
+            print(f"indexed {event.payload['tokens']} tokens: {event.payload['features']} features fired in them")
 
 
 def _say(event: Progress) -> None:
@@ -144,6 +162,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", default="default", help="as in INFERENCE_URL, after inprocess://")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("STEERBOARD_DATA", "data")))
+    parser.add_argument(
+        "--index", choices=("all", "chats", "none"), default="all", help="what of the text to keep contexts from"
+    )
     parser.add_argument("--out", type=Path, help="a folder to which the result is copied as well")
     parser.add_argument("--every", type=float, default=10.0, help="seconds between two lines of progress")
     defaults = TrainSae("", layer=9)

@@ -160,8 +160,8 @@ function tint(score, threshold, far) {
   if (score === null) return 'rt rt-none';
   const share = (score - threshold) / far;
   const step = Math.ceil(Math.abs(share) * STEPS);
-  const side = score > threshold ? 'p' : 'n';
-  return `rt${step ? ` rt-${side}${step}` : ''}${score > threshold ? ' rt-fired' : ''}`;
+  if (score > threshold) return `rt rt-p${step} rt-fired`;
+  return step ? `rt rt-n${Math.ceil(step / 2)}` : 'rt'; // fainter: what does not fire is the ground
 }
 
 document.querySelectorAll('[data-threshold]').forEach(setUpThreshold);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Any
 
 from inference.types import Message, ReadProbes
@@ -42,7 +43,7 @@ def reading_start(
         kind=KIND,
         title=f"Read a text with {behavior}",
         request=request,
-        about={"behavior": str(behavior.pk), "name": str(behavior)},
+        about={"behavior": str(behavior.pk), "name": str(behavior), "answer": text if prompt else ""},
         who=who,
         source=source,
         tokens=tokens_in((prompt + text,)),
@@ -55,13 +56,26 @@ def readings_of(user: Any, behavior: Behavior) -> JobQuerySet:
 
 
 def reading_of(job: Job, behavior: Behavior) -> dict[str, Any] | None:
-    """{"tokens": [[text, score or null]], "fired": n}, once the job has succeeded. Special tokens have no score."""
+    """{"tokens": [[text, score or null]], "fired": n}, once the job has succeeded. Special tokens have no score.
+
+    Of an answer to a message only the answer's own tokens: not the message, nor what the chat template says.
+    """
     texts = job.result.get("texts") if job.state == Job.State.SUCCEEDED else None
     if not texts:
         return None
     (read,) = texts
     skipped = set(read.get("left_out") or ())
     scores = read["scores"][0]
-    tokens = [[text, None if i in skipped else scores[i]] for i, (_, text) in enumerate(read["tokens"])]
+    inside = _answer_tokens([text for _, text in read["tokens"]], job.request.get("answer") or "")
+    tokens = [[read["tokens"][i][1], None if i in skipped else scores[i]] for i in inside]
     fired = sum(score is not None and score > behavior.threshold for _, score in tokens)
     return {"tokens": tokens, "fired": fired, "threshold": behavior.threshold}
+
+
+def _answer_tokens(texts: list[str], answer: str) -> range:
+    """The places of the tokens that hold the answer, which stands last; all, where it cannot be found."""
+    start = "".join(texts).rfind(answer.strip()) if answer.strip() else 0
+    stop = start + len(answer.strip()) if start > 0 else len("".join(texts))
+    ends = list(accumulate(len(text) for text in texts))
+    inside = [i for i, end in enumerate(ends) if end > start and end - len(texts[i]) < stop]
+    return range(inside[0], inside[-1] + 1) if start > 0 and inside else range(len(texts))

@@ -118,7 +118,8 @@ def training(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
         "training": found,
         "job": job,
         "facts": facts,
-        "figures": figures_of(found.facts) if job and job.state == Job.State.SUCCEEDED else [],
+        "from_step": facts.get("step") or found.trained.get("steps", 0),
+        "figures": figures_of(found.facts),
         "recipe": recipe_of(found),
         "there": any(source.id == found.source for source in served(request).model.sources),
     }

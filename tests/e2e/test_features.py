@@ -13,13 +13,13 @@ TEXT = "The river ran over its banks. <script>document.title = 'taken'</script> 
 CORPUS = "The river ran to the sea.\n\nA cat sat on the mat.\n\nThe bank lent him money."
 
 
-def traces(page: Page, lane: str) -> str | None:
-    """The bars under an answer, once they stand still."""
-    bars = answer(page, lane).locator(".trace-bars")
-    expect(bars).to_be_attached()
+def trace(page: Page, lane: str) -> tuple[str | None, int]:
+    """What is said of the bars under an answer, and how many there are, once they stand still."""
+    picture = answer(page, lane).locator(".trace")
+    expect(picture).to_be_attached()
     page.wait_for_timeout(500)
-    drawn: str | None = bars.get_attribute("d")
-    return drawn
+    drawn = picture.locator("path").get_attribute("d") or ""
+    return picture.get_attribute("aria-label"), drawn.count("M")
 
 
 def test_a_feature_is_found_in_a_text_named_steered_and_traced(visit: Any) -> None:
@@ -53,10 +53,11 @@ def test_a_feature_is_found_in_a_text_named_steered_and_traced(visit: Any) -> No
     page.locator("#run").click()
     run_url(page)
     wait_for_end(page, "A", "B")
-    seen = traces(page, "A"), traces(page, "B")
+    seen = trace(page, "A"), trace(page, "B")
+    assert all(bars > 0 for _, bars in seen)
     page.reload()
     wait_for_end(page, "A", "B")
-    assert (traces(page, "A"), traces(page, "B")) == seen
+    assert (trace(page, "A"), trace(page, "B")) == seen
     page.locator("input[name=colour][value=feature]").check(force=True)
     expect(page.locator("#legend-watch")).to_be_visible()
 

@@ -113,6 +113,7 @@ def _always(value: Any) -> Callable[[World], Any]:
     return lambda world: value
 
 
+NOBODYS = "00000000-0000-4000-8000-000000000000"
 FORM = ("GET", "POST", "PUT")  # class-based forms take PUT for POST
 ACCOUNT_PAGE = page(*FORM)
 RULES: dict[str, Rule] = {
@@ -245,6 +246,10 @@ RULES: dict[str, Rule] = {
     "features:example": page("POST"),
     "features:found": own("found"),
     "features:go": page(),
+    "features:train": for_staff("GET", "POST", outside=any_of(403)),
+    "features:train-estimate": for_staff(outside=any_of(403)),
+    "features:training": for_staff(staff=GONE, outside=any_of(403), pk=NOBODYS),
+    "features:train-on": for_staff("POST", staff=GONE, outside=any_of(403), pk=NOBODYS),
     "features:library": page(),
     "features:source": page(source=SOURCE),
     "features:index": for_staff("POST", source=SOURCE),

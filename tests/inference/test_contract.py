@@ -6,8 +6,9 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,24 +26,31 @@ from inference.types import (
     Divergence,
     Failed,
     Finished,
+    Fired,
+    FitDetector,
     GenerationRequest,
     Intervention,
     LayerStats,
     ModelInfo,
     OptimiseVector,
     Pair,
+    Positions,
+    Probe,
     Progress,
     PromptRead,
     ReadFeatures,
+    ReadProbes,
     Result,
     SamplingParams,
     Score,
+    Scored,
     ScoreItem,
     Site,
     Started,
     SteeringVector,
     Token,
     VectorTerm,
+    Watch,
 )
 from tests.inference import saes, stack
 from tests.inference.stack import Following, collect, long, needs_redis, tokens_of, until
@@ -298,6 +306,62 @@ async def test_stored_vectors_are_combined_and_compared_wherever_the_engine_is(c
     assert (end.payload["missing"], end.payload["nearest"][0][0][0][0]) == (1, 0)
     *_, end = await collect(client, CompareVectors("gone", (first.id, gone)))
     assert isinstance(end, Failed) and end.code == "vector_not_found"
+
+
+def watching(info: ModelInfo, *watches: Watch) -> GenerationRequest:
+    return replace(ask("watched", max_tokens=8), watches=watches)
+
+
+def looking(info: ModelInfo, threshold: float | None, name: str = "look", **more: Any) -> Watch:
+    probe = Probe(1, weights=np.linspace(-1, 1, info.d_model, dtype=np.float32))
+    return Watch(name, probe, threshold, positions=Positions(prompt=False), **more)
+
+
+@needs_redis
+async def test_what_is_watched_is_told_alike_through_either_transport(clients: Clients) -> None:
+    """A vector that only a watch names is where it is needed too."""
+    assert clients.remote
+    await until(lambda: is_ready(clients.inprocess), "the model is loaded")
+    info = await clients.remote.describe()
+    found = []
+    for client in (clients.inprocess, clients.remote):
+        vector = await client.put_vector(vector_file(info, layer=2, seed=5))
+        steer = (Intervention(strength=2.0, vector_id=vector.id, layers=(2,)),)
+        watches = looking(info, 0.0, action="steer", interventions=steer), looking(info, None, "other")
+        events = await collect(client, watching(info, *watches))
+        scored = [(e.start, e.values) for e in events if isinstance(e, Scored)]
+        fired = [f for e in events if isinstance(e, Fired) for f in e.firings]
+        end = events[-1]
+        assert isinstance(end, Finished) and [e.seq for e in events] == list(range(len(events)))
+        assert [start for start, _ in scored] == list(range(4, 11)) and end.receipt.fired == tuple(fired)
+        assert end.receipt.fired_total == len(fired) == sum(a > 0 for _, ((a, _),) in scored) > 0
+        found.append((tokens_of(events), scored, fired))
+    assert found[0] == found[1]
+
+
+async def test_a_watch_stops_a_row_wherever_the_engine_is(client: Inference) -> None:
+    info = await client.describe()
+    *_, end = await collect(client, watching(info, looking(info, -1e9, action="stop")))
+    assert isinstance(end, Finished)
+    assert (end.reason, end.usage.completion_tokens, end.receipt.fired[0].action) == ("watch", 0, "stop")
+
+
+async def test_a_watch_that_cannot_be_kept_is_one_failed_event(client: Inference) -> None:
+    info = await client.describe()
+    (event,) = await collect(client, watching(info, looking(info, None, action="stop")))
+    assert isinstance(event, Failed) and event.code == "no_threshold"
+
+
+async def test_a_detector_is_built_and_read_wherever_the_engine_is(client: Inference) -> None:
+    *progress, end = await collect(client, FitDetector("fit", PAIRS, layers=(1, 2)))
+    assert isinstance(end, Result) and all(isinstance(event, Progress) for event in progress)
+    vector = load(await client.get_vector(end.payload["vector"]["id"]))
+    assert vector.recommended_layer == end.payload["probe"]["layer"]
+    probe = Probe.from_wire(end.payload["probe"])
+    *_, end = await collect(client, ReadProbes("read", (probe,), ("A calm reply",)))
+    assert isinstance(end, Result)
+    (text,) = end.payload["texts"]
+    assert len(text["tokens"]) == len(text["scores"][0])
 
 
 async def test_a_job_that_cannot_be_done_is_one_failed_event(client: Inference) -> None:

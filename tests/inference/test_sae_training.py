@@ -24,6 +24,7 @@ from inference.saes.training import job as training_job
 from inference.saes.training.chats import questions
 from inference.saes.training.job import FINISH, train_sae
 from inference.saes.training.measure import measure
+from inference.saes.training.trainer import Training
 from inference.saes.training.windows import read_windows
 from inference.store import VectorStore
 from inference.types import CheckPairs, GenerationRequest, Message, Pair, Progress, Result, SamplingParams, TrainSae
@@ -238,6 +239,27 @@ def test_asked_to_finish_it_keeps_what_there_is_and_can_be_gone_on_with(model, t
     assert whole["trained"]["steps"] == JOB.steps
     assert not any((tmp_path / "sae-training" / "unfinished").iterdir())  # nothing is left lying about
     assert not any((tmp_path / "sae-training" / "activations").iterdir())
+
+
+def test_more_steps_go_on_from_fewer_and_end_with_a_learning_rate_of_their_own(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(training_job, "STEPS_ASIDE", 0.0)
+    monkeypatch.setattr(training_job, "SAY_SECONDS", 0.0)
+    monkeypatch.setattr(training_job, "CHECKPOINT_SECONDS", 0.0)
+    steps = train_sae(model, JOB, tmp_path / "saes")
+    while (event := next(steps)) is None or event.done < 20:
+        pass
+    steps.close()
+    fewer = Training(model, replace(JOB, steps=30))
+    assert checkpoint.load_newest(next((tmp_path / "sae-training" / "unfinished").iterdir()), fewer)
+    assert fewer.steps_done >= 19
+    whole = Training(model, replace(JOB, steps=30))
+    for _ in range(fewer.steps_done):
+        whole.trainer.lr_scheduler.step()
+    rates = [t.trainer.optimizer.param_groups[0]["lr"] for t in (fewer, whole)]
+    assert rates[0] == pytest.approx(rates[1])
+    facts = trained(model, tmp_path / "saes", steps=30).payload["facts"]
+    assert facts["trained"]["resumed"]
+    assert facts["trained"]["steps"] == 30
 
 
 def test_batches_hold_every_row_once_an_epoch_and_depend_on_the_place_alone():

@@ -200,3 +200,13 @@ def test_a_feature_that_is_not_there_is_refused_with_the_range(model, tmp_path):
             with pytest.raises(InvalidRequest, match="features 0 to 63") as caught:
                 act([index])
             assert caught.value.code == "feature_out_of_range"
+
+
+def test_an_sae_of_the_embedding_is_that_of_the_stream_before_the_first_block_unless_positions_are_added(
+    tiny_model, tmp_path
+):
+    saes.save("standard", tmp_path / "0-embed", hook="hook_embed")
+    rows = loaded(tmp_path / "0-embed", tiny_model("llama")).rows([3])
+    assert (rows.layer, rows.write_layer) == (-1, -1)
+    with pytest.raises(InvalidRequest, match="before their positions"):
+        loaded(tmp_path / "0-embed", tiny_model("gpt2"))

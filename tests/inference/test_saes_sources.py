@@ -130,6 +130,22 @@ def test_an_sae_still_read_with_counts_until_it_is_let_go_of(model, tmp_path):
     assert sources.get("1-b", model).bytes == sources.bytes
 
 
+def test_one_that_went_while_it_was_read_with_comes_back_without_being_loaded_again(model, tmp_path):
+    for name in "ab":
+        saes.save("standard", tmp_path / f"1-{name}")
+    one = by_id(Sources([tmp_path]), model)["1-a"].bytes
+    sources = Sources([tmp_path], budget_bytes=2 * one)
+    held = sources.get("1-a", model)
+    sources.get("1-b", model)
+    with sources._lock:
+        sources._drop("1-a")
+    assert sources.bytes == held.bytes + sources.get("1-b", model).bytes
+    assert sources.get("1-a", model) is held
+    sources.clear()  # as when the model is exchanged: what is held then is not what the next one asks for
+    assert sources.bytes == held.bytes
+    assert sources.get("1-a", model) is not held
+
+
 def test_the_weights_are_given_back_at_once(model, tmp_path):
     """sae-lens's modules hold themselves in cycles, which would keep the weights until a collection."""
     import weakref
@@ -167,11 +183,15 @@ def test_many_threads_load_it_once(model, tmp_path):
     assert len(set(map(id, got))) == 1
 
 
-def test_opening_takes_no_time_of_the_caller_and_raises_what_get_raises(model, tmp_path):
+def test_opening_takes_no_time_of_the_caller_and_raises_what_get_raises(model, tmp_path, monkeypatch):
     saes.save("standard", tmp_path / "1-a")
-    sources = Sources([tmp_path])
-    *waited, sae = sources.opening("1-a", model)
-    assert waited
+    sources, slow = Sources([tmp_path]), threading.Event()
+    load = sources._load
+    monkeypatch.setattr(sources, "_load", lambda *given: slow.wait(60) and load(*given))
+    steps = sources.opening("1-a", model)
+    assert [next(steps) for _ in range(5)] == [None] * 5
+    slow.set()
+    *waited, sae = steps
     assert not any(waited)
     assert list(sources.opening("1-a", model)) == [sae]
     with pytest.raises(NotFound):
@@ -198,6 +218,9 @@ def spoil(folder: Path, **changes) -> None:
         ({"hook_head_index": 3}, "single attention head"),
         ({"d_in": 48}, "W_dec is (64, 32)"),
         ({"d_sae": "many"}, "no usable d_sae"),
+        ({"d_sae": 10**30}, "W_dec is (64, 32)"),
+        ({"d_in": -1}, "no usable d_in"),
+        ({"hook_name": ["blocks.1.hook_resid_post"]}, "does not know"),
         ({"architecture": "mystery"}, "cannot be loaded"),
     ],
 )
@@ -268,6 +291,8 @@ def test_weights_that_are_no_numbers_are_refused_once_and_for_all(value, model, 
         ("sae_weights.safetensors", b"PK\x03\x04" * 100, "no safetensors file"),
         ("sae_weights.safetensors", b"\x02\0\0\0\0\0\0\0{}", "has no W_dec"),
         ("facts.json", b"\xff\xfe", "facts.json cannot be read"),
+        ("facts.json", b'{"l0": NaN}', "NaN is no number"),
+        ("facts.json", b" " * 2**20, "larger than 256 KB"),
     ],
 )
 def test_a_broken_folder_is_listed_with_what_is_wrong(file, content, said, model, tmp_path):
@@ -297,8 +322,8 @@ def serve(monkeypatch, repo: str, folder: Path) -> None:
     from huggingface_hub.utils import EntryNotFoundError
     from sae_lens.loading import pretrained_sae_loaders as loaders
 
-    def download(repo_id: str, filename: str, **_: object) -> str:
-        path = folder / filename
+    def download(repo_id: str, filename: str, subfolder: str = "", **_: object) -> str:
+        path = folder / subfolder / filename
         if repo_id != repo or not path.is_file():
             raise EntryNotFoundError(f"404: {repo_id}/{filename}")
         return str(path)
@@ -356,6 +381,95 @@ def test_a_release_of_another_model_or_of_no_name_is_listed_with_what_to_do(mode
     assert "trained on gpt2-small" in problems["gpt2-small-res-jb blocks.1.hook_resid_pre"]
     assert "lists no release" in problems["no-such-release"]
     assert "has no SAE 'nothing'" in problems["gpt2-small-res-jb:nothing"]
+
+
+def write_llama_scope(folder: Path, path: str) -> None:
+    from safetensors.torch import save_file
+
+    (folder / path / "checkpoints").mkdir(parents=True)
+    sae = saes.make("jumprelu")
+    settings = {
+        "d_model": D_IN,
+        "d_sae": WIDTH,
+        "jump_relu_threshold": 0.4,
+        "hook_point_in": "blocks.1.hook_resid_post",
+    }
+    (folder / path / "hyperparams.json").write_text(
+        json.dumps({**settings, "dataset_average_activation_norm": {"in": 9.0}})
+    )
+    names = {"encoder.weight": sae.W_enc.T, "decoder.weight": sae.W_dec.T, "encoder.bias": sae.b_enc}
+    tensors = {k: v.detach().float().contiguous() for k, v in {**names, "decoder.bias": sae.b_dec}.items()}
+    save_file(tensors, folder / path / "checkpoints" / "final.safetensors")
+
+
+def write_dictionary(folder: Path, path: str) -> None:
+    (folder / path).mkdir(parents=True)
+    sae = saes.make("topk")
+    trainer = {"layer": 3, "dict_class": "AutoEncoderTopK", "k": 5, "activation_dim": D_IN, "dict_size": WIDTH}
+    config = {"trainer": {**trainer, "lm_name": "EleutherAI/pythia-70m-deduped"}, "buffer": {"ctx_len": 128}}
+    (folder / path / "config.json").write_text(json.dumps(config))
+    names = {
+        "encoder.weight": sae.W_enc.T,
+        "decoder.weight": sae.W_dec.T,
+        "encoder.bias": sae.b_enc,
+        "b_dec": sae.b_dec,
+    }
+    torch.save({k: v.detach().float() for k, v in names.items()}, folder / path / "ae.pt")
+
+
+def write_transcoder(folder: Path, path: str) -> None:
+    from safetensors.torch import save_file
+
+    sae = saes.make("transcoder")
+    names = {"W_enc": sae.W_enc.T, "W_dec": sae.W_dec, "b_enc": sae.b_enc, "b_dec": sae.b_dec}
+    save_file({k: v.detach().float().contiguous() for k, v in names.items()}, folder / path)
+    values = {"d_model": D_IN, "d_feature": WIDTH, "batch_size": 16}
+    (folder / "wandb-config.yaml").write_text(json.dumps({k: {"value": v} for k, v in values.items()}))
+    (folder / "config.yaml").write_text(json.dumps({"model_name": "Qwen/Qwen3-0.6B"}))
+
+
+@pytest.mark.parametrize(
+    ("release", "id", "write", "family", "served", "place"),
+    [
+        ("llama_scope_lxr_8x", "l1r_8x", write_llama_scope, "llama", "meta-llama/Llama-3.1-8B", (1, "resid_post")),
+        (
+            "sae_bench_pythia70m_sweep_topk_ctx128_0730",
+            "blocks.3.hook_resid_post__trainer_0",
+            write_dictionary,
+            "gpt_neox",
+            "EleutherAI/pythia-70m-deduped",
+            (3, "resid_post"),
+        ),
+        (
+            "mwhanna-qwen3-0.6b-transcoders-lowl0",
+            "layer_2",
+            write_transcoder,
+            "qwen3",
+            "Qwen/Qwen3-0.6B",
+            (2, "mlp_in"),
+        ),
+    ],
+)
+def test_releases_in_other_formats_come_through_sae_lenss_loaders(
+    release, id, write, family, served, place, tiny_model, tmp_path, monkeypatch
+):
+    from sae_lens import SAE
+    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+
+    entry = get_pretrained_saes_directory()[release]
+    write(tmp_path, entry.saes_map[id])
+    serve(monkeypatch, entry.repo_id, tmp_path)
+    model = tiny_model(family)
+    model.id = served
+    sources = Sources(releases=[f"{release}:{id}"])
+    sae = sources.get(next(iter(by_id(sources, model))), model)
+    other = SAE.from_pretrained(release, id, dtype="float64", fold_W_dec_norm=not release.startswith("sae_bench"))
+    h = torch.randn(6, D_IN, dtype=torch.float64)
+    assert (other.encode(h) != 0).any()
+    torch.testing.assert_close(sae.encode(h), other.encode(h), rtol=0, atol=0)
+    torch.testing.assert_close(sae.reconstruct(h), other(h), rtol=1e-12, atol=1e-12)
+    assert (sae.place.layer, sae.place.point) == place
+    assert sae.write_layer == place[0]
 
 
 # ---- settings ----

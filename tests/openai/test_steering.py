@@ -185,7 +185,7 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("positions", {"steering": {"vectors": [{**VECTOR, "positions": "nowhere"}]}}),
     ("d_model|32|numbers", {"steering_vector": {"1": [1.0, 2.0]}, "steering_strength": 1.0}),
     ("not a site", {"steering_vector": {"blocks.1.nonsense": [1.0] * 32}, "steering_strength": 1.0}),
-    ("behavior_names", {"behavior_names": ["anger"]}),
+    ("behavior_names", {"auto_correct": True}),
     ("policy_id", {"policy_id": "p1"}),
     ("sampling_method", {"sampling_method": "ads"}),
     ("another|Name one", {"model": CALM, "steering": {"preset": "polite"}}),

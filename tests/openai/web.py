@@ -23,12 +23,15 @@ import torch
 from django.core.management import call_command
 
 from inference.store import dump
-from inference.types import Direction, LayerStats, ModelInfo, Site, SteeringVector
+from inference.types import Direction, LayerStats, ModelInfo, Probe, Site, SteeringVector
 from steering import gateway
 from steering.access.admission import running
 from steering.access.keys import create_key, revoke_key
 from steering.access.models import ApiKey
 from steering.accounts.models import User
+from steering.behaviors import library as behaviors
+from steering.behaviors.corrector import Corrector
+from steering.behaviors.models import Behavior
 from steering.presets import library
 from steering.presets.content import PresetContent
 from steering.vectors.facts import summary_of
@@ -71,6 +74,29 @@ def vector_of(info: ModelInfo, seed: int, name: str) -> SteeringVector:
     )
 
 
+def correctors(calm: str) -> dict[str, Corrector]:
+    return {
+        "always": Corrector("steer", (VectorUse(calm, layer=2, strength=CALM_STRENGTH),)),
+        "halt": Corrector("stop"),
+        "never": Corrector("steer", (VectorUse(calm, layer=2, strength=CALM_STRENGTH),)),
+    }
+
+
+def behavior_of(owner: User, info: ModelInfo, name: str) -> Behavior:
+    """Reads 1 at every token, and fires at each, or "never"."""
+    rates = {"auroc": 0.5, "roc": [[0, 0, 2.0], [1, 1, 0.5]], "layers": [[1, 0.5]], "n_train": 8, "n_held_out": 8}
+    probe = Probe(1, np.zeros(info.d_model, dtype=np.float32), bias=1.0)
+    return Behavior(
+        owner=owner,
+        name=name,
+        version="1.0",
+        model_id=info.id,
+        direction="suppress",
+        detector={"probe": probe.to_wire(), "scale": 1.0, **rates},
+        threshold=2.0 if name == "never" else 0.5,
+    )
+
+
 def prepare() -> dict[str, Any]:
     call_command("migrate", verbosity=0)
     while (info := gateway.model_info()).state == "loading":
@@ -89,6 +115,8 @@ def prepare() -> dict[str, Any]:
         library.save(owner, name=name, version="1.0", model=info, content=content)
     hidden = PresetContent(uses=(VectorUse(str(vectors["secret"].pk), strength=1.0),))
     library.save(other, name="hidden", version="1.0", model=info, content=hidden)
+    for name, corrector in correctors(str(vectors["calm"].pk)).items():
+        behaviors.save(behavior_of(owner, info, name), corrector)
     keys = {
         name: create_key(owner=owner, name=name, **{"scopes": ["generate"], **fields})[1]
         for name, fields in KEYS.items()

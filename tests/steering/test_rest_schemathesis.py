@@ -28,6 +28,7 @@ from steering import gateway  # noqa: E402
 from steering.access.keys import create_key  # noqa: E402
 from steering.access.models import SCOPES  # noqa: E402
 from steering.accounts.models import User  # noqa: E402
+from steering.behaviors.models import Behavior  # noqa: E402
 from steering.datasets.library import dataset_create  # noqa: E402
 from steering.experiments import defaults  # noqa: E402
 from steering.experiments.models import Experiment  # noqa: E402
@@ -38,6 +39,7 @@ from steering.playground.models import LaneOutput, Run  # noqa: E402
 from steering.presets.models import Preset  # noqa: E402
 from tests.fake_inference import MODEL, FakeInference  # noqa: E402
 from tests.steering.attributions import PAYLOADS, kept  # noqa: E402
+from tests.steering.behaviors import a_fit, a_reading, keep_behavior  # noqa: E402
 from tests.steering.features import SOURCE, a_source, description, reading  # noqa: E402
 from tests.steering.play import a_run, keep_vector  # noqa: E402
 from tests.steering.vector_files import file_of, make_vector, payload_of  # noqa: E402
@@ -84,6 +86,10 @@ class World:
         made = {"name": "calm", "version": "1.0", "model_id": MODEL, "content": content}
         return Preset.objects.get_or_create(owner=self.owner, name="calm", defaults=made)[0]
 
+    def behaviors(self) -> Any:
+        known = Behavior.objects.filter(owner=self.owner).first()
+        return known or keep_behavior(self.owner, version=f"1.{time.monotonic_ns() % 10000}")
+
     def runs(self) -> Any:
         if found := Run.objects.exclude(state=Run.State.RUNNING).first():
             return found
@@ -109,8 +115,8 @@ class World:
             return labels.label_set(self.owner, MODEL, FeatureRef(SOURCE, 3), "rivers")
         kind, found = (readings.READ, reading()) if noun == "readings" else (readings.SEARCH, {"found": []})
         asked = {"source": SOURCE, "model_id": MODEL, "text": "Hi"}
-        made = {"title": "Features", "state": "succeeded", "request": asked, "result": found}
-        return Job.objects.get_or_create(owner=self.owner, kind=kind, defaults=made)[0]
+        made = {"owner": self.owner, "kind": kind, "title": "Features", "state": "succeeded"}
+        return Job.objects.filter(**made).first() or Job.objects.create(**made, request=asked, result=found)
 
     def experiments(self) -> Any:
         if found := Experiment.objects.exclude(state__in=Experiment.ACTIVE).first():
@@ -136,6 +142,8 @@ def world(person: User, fake_inference: FakeInference) -> Iterator[World]:
         "index_corpus": {"tokens": 2, "texts": 1, "features": 1, "dead": 63},
     }  # fmt: skip
     fake_inference.payload = payload_of(make_vector()) | {"merged": []}
+    fake_inference.payloads |= PAYLOADS
+    fake_inference.payloads |= {"fit_detector": a_fit(), "read_probes": a_reading()}
     person.is_staff = True
     person.save()
     yield World(person, fake_inference)

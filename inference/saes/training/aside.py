@@ -25,7 +25,7 @@ class Aside:
         self._thread.start()
 
     def call(self, function: Callable[[], T], pause: Callable[[], float]) -> Generator[None, None, T]:
-        """None again and again until it is done, then what it returned, or what it raised."""
+        """None at least once and until it is done, then what it returned, or what it raised."""
         future: Future[T] = Future()
 
         def work() -> None:
@@ -35,6 +35,7 @@ class Aside:
                 future.set_exception(error)
 
         self._work.put(work)
+        yield None
         while not wait([future], timeout=pause()).done:
             yield None
         return future.result()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ class Restored:
     place: Place
     curve: list[list[float]]
     seconds: float  # trained for, all sittings together
+    asked: list[int]  # steps, each time that another number of them was asked for
 
 
 def save(folder: Path, training: Training, restored: Restored) -> None:
@@ -104,11 +106,17 @@ def _restore(training: Training, state: dict[str, Any], tensors: dict[str, torch
         _, index, name = key.split(".", 2)
         moments.setdefault(int(index), {})[name] = tensors[key]
     trainer.optimizer.load_state_dict({"state": moments, "param_groups": state["groups"]})
-    trainer.lr_scheduler.load_state_dict(state["lr_scheduler"])
+    if state["asked"][-1] == training.job.steps:
+        trainer.lr_scheduler.load_state_dict(state["lr_scheduler"])
+    else:  # more steps or fewer than it began with: the schedule of those, at this step
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch takes the optimiser's steps for not taken
+            for _ in range(trainer.n_training_steps):
+                trainer.lr_scheduler.step()
     for name, saved in state["coefficients"].items():
         trainer.coefficient_schedulers[name].load_state_dict(saved)
     trainer.activation_scaler.scaling_factor = state["scaling_factor"]
-    return Restored(Place(**state["place"]), state["curve"], state["seconds"])
+    return Restored(Place(**state["place"]), state["curve"], state["seconds"], state["asked"])
 
 
 def _flush(file: Path) -> None:

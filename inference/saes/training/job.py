@@ -64,6 +64,7 @@ class Work:
     curve: list[list[float]] = field(default_factory=list)
     resumed: int | None = None
     seconds: float = 0.0  # trained for, before this sitting
+    asked: list[int] = field(default_factory=list)  # steps, each time that another number was asked for
     began: float = field(default_factory=time.monotonic)
     eta: float | None = None
     said: float = 0.0
@@ -111,8 +112,8 @@ class Work:
 
 
 def key_of(model: LoadedModel, job: TrainSae) -> str:
-    """Of everything that decides what a training gives; equal requests go on where one was cut off."""
-    same = replace(job, id="", fresh=False, model="")
+    """Of what decides how a training goes, its length left out; equal requests go on where one was cut off."""
+    same = replace(job, id="", fresh=False, model="", steps=1)
     told = TrainSae.from_wire(same.to_wire()).to_wire() | {"of": [model.id, model.revision, str(model.dtype)]}
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:24]
 
@@ -160,7 +161,9 @@ def _train(work: Work, training: Training, windows: Windows, key: str) -> Steps:
     place = Place()
     if restored := checkpoint.load_newest(work.folder, training):
         place, work.curve, work.seconds = restored.place, restored.curve, restored.seconds
-        work.resumed = training.steps_done
+        work.resumed, work.asked = training.steps_done, restored.asked
+    if work.job.steps not in work.asked[-1:]:
+        work.asked.append(work.job.steps)
     first = yield from _round(work, rounds, rows, 0)
     if first is None:
         raise _nothing_trained()
@@ -183,6 +186,7 @@ def _train(work: Work, training: Training, windows: Windows, key: str) -> Steps:
             "seconds": round(seconds, 1),
             "stopped_early": stopped_early,
             "resumed": work.resumed is not None,
+            "steps_asked": work.asked,
         }
         kept.settle(facts)
     finally:
@@ -268,7 +272,9 @@ class _Sitting:
 
     def keep(self, place: Place) -> None:
         spent = self.work.seconds + time.monotonic() - self.work.began
-        checkpoint.save(self.work.folder, self.training, checkpoint.Restored(place, self.work.curve, spent))
+        checkpoint.save(
+            self.work.folder, self.training, checkpoint.Restored(place, self.work.curve, spent, self.work.asked)
+        )
 
 
 def _some_steps(

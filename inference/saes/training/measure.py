@@ -17,7 +17,8 @@ from torch import Tensor
 from inference.models.plain import PlainView
 from inference.saes.training.windows import Ids
 
-SPLICED_TOKENS = 8_192  # of the held-out text; three passes more are run for each
+MEASURED_TOKENS = 16_384  # of the held-out text
+SPLICED_TOKENS = 4_096  # of those; four passes more are run for each
 
 
 @dataclass
@@ -77,6 +78,8 @@ def measure(
     """The figures of a float32 `sae` at resid_post of `layer`; `limit` is the norm above which a token is a sink."""
     sums = Sums()
     for window in windows:
+        if sums.tokens >= MEASURED_TOKENS:
+            break
         ids = torch.tensor([window])
         _, hidden, _ = view.run(ids, layer=layer, until=layer)
         kept = torch.tensor([token not in special for token in window], device=hidden.device)

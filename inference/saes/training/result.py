@@ -6,7 +6,7 @@ training), "silent" (share that never fires on the held-out text), "loss_recover
 SAE's output is spliced in), "loss_recovered_from_mean" (of the harm that the mean activation does), "losses" (nats per
 token: clean, spliced, zero, mean), "residual_norm" (median, raw), "tokens" and "tokens_spliced" (held out, measured),
 "recipe": {...}, "data": {"description", "digest", "texts", "tokens", "held_out_tokens"}, "trained": {"steps", "tokens",
-"seconds", "stopped_early", "resumed"}, "curve": as Progress.facts has it, "versions": {...}, "key"}.
+"seconds", "stopped_early", "resumed", "steps_asked"}, "curve": as Progress.facts has it, "versions": {...}, "key"}.
 """
 
 from __future__ import annotations

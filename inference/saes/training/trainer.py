@@ -118,7 +118,7 @@ def _sae(model: LoadedModel, job: TrainSae) -> Any:
         hook_name=f"blocks.{job.layer}.hook_resid_post",
         hook_head_index=None,
         context_size=job.context,
-        prepend_bos=model.tokenizer.bos_token_id is not None,
+        prepend_bos=model.encode_prompt("a")[0] == model.tokenizer.bos_token_id,
     )
     config = config_class(
         d_in=model.d_model,

@@ -89,13 +89,13 @@ class Answer:
 
     def steering(self, rows: list[int]) -> dict[str, Any]:
         """The receipt and what behaviors did, as fields to add; nothing for an answer that was to be left alone."""
-        if not self.plan.steered:
-            return self._behaviors(rows)
         receipts = [
             {"index": row, "seed": receipt.seed, "applied": [each.to_wire() for each in receipt.applied]}
             for row in rows
             if (receipt := self.choices[row].written.receipt)
         ]
+        if not (self.plan.steered or any(receipt["applied"] for receipt in receipts)):
+            return self._behaviors(rows)  # a behavior may have steered where nothing else was to
         made = {"model": self.plan.model.id, "revision": self.plan.model.revision}
         preset = {"preset": self.plan.preset} if self.plan.preset else {}
         steering = {**made, **preset, "strength": self.plan.strength, "receipts": receipts}
