@@ -193,7 +193,8 @@ def _start(attribution: Attribution, request: PartRequest, who: Principal | None
     kind = Part.Kind(request.kind)
     request = dataclasses.replace(request, model=attribution.model_id)
     if isinstance(request, Contrast):
-        kept = {name: value for name, value in stored(request).items() if name not in attribution.settings}
+        asked = attribution.settings
+        kept = {name: value for name, value in stored(request).items() if name not in asked or asked[name] != value}
     else:
         kept = {"which": which}
     part = Part(attribution=attribution, kind=kind, settings=kept)

@@ -49,6 +49,7 @@ def test_a_further_part_is_asked_for(program: Program, person: User, action: str
     attribution = kept(person, model_id=MODEL)
     status, part = program.post(f"attributions/{attribution.pk}/{action}/", body)
     assert (status, part["state"]) == (202, "queued")
+    assert part["settings"].items() >= {name: value for name, value in body.items() if name != "of"}.items()
     there = program.last["Location"]
     assert there == f"/api/v1/attributions/{attribution.pk}/parts/{kind}/"
     ended(attribution, kind.replace("-", "_"))
