@@ -245,7 +245,7 @@ RULES: dict[str, Rule] = {
     "features:search": page(),
     "features:example": page("POST"),
     "features:found": own("found"),
-    "features:go": page(),
+    "features:go": page(owner=GONE),  # without a number it leads nowhere
     "features:train": for_staff("GET", "POST", outside=any_of(403)),
     "features:train-estimate": for_staff(outside=any_of(403)),
     "features:training": for_staff(staff=GONE, outside=any_of(403), pk=NOBODYS),
