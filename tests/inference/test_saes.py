@@ -8,6 +8,8 @@ import pytest
 import torch
 from sae_lens import SAE
 
+from inference.errors import InvalidRequest
+from inference.saes.sae import scales
 from inference.saes.sources import Sources
 from tests.inference import saes
 from tests.inference.saes import ARCHITECTURES, D_IN, TRANSCODERS, WIDTH
