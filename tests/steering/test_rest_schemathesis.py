@@ -23,7 +23,7 @@ from django.test import Client  # noqa: E402
 from schemathesis.generation import GenerationMode  # noqa: E402
 from schemathesis.specs.openapi import checks  # noqa: E402
 
-from inference.types import CreateVector, FeatureRef, Pair  # noqa: E402
+from inference.types import CreateVector, FeatureRef, Pair, ReadProbes  # noqa: E402
 from steering import gateway  # noqa: E402
 from steering.access.keys import create_key  # noqa: E402
 from steering.access.models import SCOPES  # noqa: E402
@@ -70,7 +70,8 @@ class World:
         if noun == "workers":
             return {"id": "fake", "command": "drain"}
         named = {"id": MODEL if noun == "models" else str(getattr(self, noun)().pk)}
-        return named | ({"kind": "attribute"} if "{kind}" in path else {})
+        named |= {"kind": "attribute"} if "{kind}" in path else {}
+        return named | ({"job": str(self.read_with(named["id"]).pk)} if "{job}" in path else {})
 
     def datasets(self) -> Any:
         pairs = [Pair("calm", "angry", "prompt"), Pair("kind", "rude")]
@@ -85,6 +86,11 @@ class World:
         content = {"uses": [], "system_prompt": "Be calm.", "sampling": {}}
         made = {"name": "calm", "version": "1.0", "model_id": MODEL, "content": content}
         return Preset.objects.get_or_create(owner=self.owner, name="calm", defaults=made)[0]
+
+    def read_with(self, behavior: str) -> Any:
+        known = Job.objects.filter(kind=ReadProbes.kind, request__behavior=behavior).first()
+        done = {"state": Job.State.SUCCEEDED, "request": {"behavior": behavior}, "result": a_reading()}
+        return known or Job.objects.create(owner=self.owner, kind=ReadProbes.kind, title="Read", **done)
 
     def behaviors(self) -> Any:
         known = Behavior.objects.filter(owner=self.owner).first()

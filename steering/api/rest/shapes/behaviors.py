@@ -117,7 +117,7 @@ class VersionCreate(Strict):
     correction = CorrectionShape(required=False)
 
 
-class ReadCreate(Strict):
+class BehaviorRead(Strict):
     text = Text(max_length=MAX_TEXT)
     prompt = Text(
         default="", allow_blank=True, max_length=MAX_TEXT, help_text="Then the text is the answer to this message."
@@ -137,16 +137,16 @@ class RuleShape(Strict):
 # ---- answers ----
 
 
-class ReadTokenShape(serializers.Serializer):
+class BehaviorTokenShape(serializers.Serializer):
     text = serializers.CharField(allow_blank=True, trim_whitespace=False)
     score = serializers.FloatField(allow_null=True, help_text="Null of special tokens, which are not read.")
     fires = serializers.BooleanField()
 
 
-class ReadingShape(serializers.Serializer):
+class BehaviorReadingShape(serializers.Serializer):
     state = serializers.CharField()
     threshold = serializers.FloatField()
-    tokens = ReadTokenShape(many=True, allow_null=True)
+    tokens = BehaviorTokenShape(many=True, allow_null=True)
     error = serializers.CharField(allow_blank=True)
 
 
@@ -234,18 +234,18 @@ class CountShape(serializers.Serializer):
     rate = serializers.FloatField(help_text="fired / watched.")
 
 
-class DayShape(CountShape):
+class BehaviorDayShape(CountShape):
     day = serializers.DateField()
 
 
-class KeyShape(CountShape):
+class BehaviorKeyShape(CountShape):
     key = serializers.CharField(help_text="A key's name, “the pages”, or “other people” with whom it is shared.")
 
 
 class MonitoringShape(serializers.Serializer):
     total = CountShape()
-    days = DayShape(many=True)
-    keys = KeyShape(many=True)
+    days = BehaviorDayShape(many=True)
+    keys = BehaviorKeyShape(many=True)
     rule = RuleShape(allow_null=True, help_text="Of your own behaviors.")
     alerts = serializers.ListField(child=serializers.DictField(child=serializers.JSONField()))
 

@@ -182,7 +182,7 @@ class Readings(Endpoint):
         "Read a text with a behavior",
         says="Starts a job. Its scores are at `behaviors/<id>/read/<job>/`.",
         scope=SCOPE,
-        body=shapes.ReadCreate,
+        body=shapes.BehaviorRead,
         answers=JobShape,
         status=202,
         once=True,
@@ -191,7 +191,7 @@ class Readings(Endpoint):
     )
     def post(self, request: Request, id: UUID) -> Response:
         behavior = _listed(self, id)
-        asked = self.read(shapes.ReadCreate)
+        asked = self.read(shapes.BehaviorRead)
         model_named(behavior.model_id)  # it is said now, not by the job, where its model is not served
 
         def start() -> Answer:
@@ -210,7 +210,7 @@ class OneReading(Endpoint):
         "Get what a behavior read",
         says="`state` is that of the job; `tokens` are null until it has succeeded, and fire above `threshold`.",
         scope=SCOPE,
-        answers=shapes.ReadingShape,
+        answers=shapes.BehaviorReadingShape,
         errors=(404,),
     )
     def get(self, request: Request, id: UUID, job: UUID) -> Response:
