@@ -35,7 +35,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch
 IMPROVEMENTS = {"fuse": fuse, "pack": pack_linears}  # in this order
 SPEED_PATHS = (*IMPROVEMENTS, "native", "share")
 BLOCK_PATHS = ("model.layers", "transformer.h", "gpt_neox.layers")
-# While transformers builds a model it changes the default dtype of torch, which all threads share: one at a time.
+# Building a model, transformers changes torch's default dtype, which all threads share: two at once get a mixture.
 BUILDING = threading.Lock()
 
 
