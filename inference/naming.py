@@ -83,7 +83,7 @@ async def _described(client: Inference, request: NameFeature) -> dict[str, Any]:
     asked = DescribeFeature(
         f"{request.id}:contexts", request.source, request.index, contexts=CONTEXTS, model=request.model
     )
-    async with aclosing(client.run(asked)) as events:  # type: ignore[type-var, arg-type]
+    async with aclosing(client.run(asked)) as events:  # type: ignore[type-var]
         async for event in events:
             if isinstance(event, Failed):
                 raise errors.from_wire(event.to_wire())

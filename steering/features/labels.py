@@ -23,13 +23,13 @@ def label_set(
     need(len(text) <= MAX_LABEL, "label_too_long", f"A label has at most {MAX_LABEL} characters. Shorten it.")
     storable(text, "The label")
     own = FeatureLabel.objects.owned_by(owner)
-    same = {"model_id": model_id, "source": ref.source, "index": ref.index}
+    same: dict[str, Any] = {"model_id": model_id, "source": ref.source, "index": ref.index}
     need(
         own.filter(**same).exists() or own.count() < MAX_LABELS,
         "too_many_labels",
         f"You have {MAX_LABELS:,} labels, which is the most. Remove some first.",
     )
-    facts = {"text": text, "shared": shared, "proposed": proposed}
+    facts: dict[str, Any] = {"text": text, "shared": shared, "proposed": proposed}
     label, _ = FeatureLabel.objects.update_or_create(owner=owner, **same, defaults=facts)
     return label
 

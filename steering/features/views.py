@@ -75,7 +75,7 @@ def source(request: HttpRequest, source: str) -> HttpResponse:
         "any": FeatureLabel.objects.visible_to(request.user).filter(model_id=model.id, source=source).exists(),
         "indexing": jobs.active().first(),
         "failed": _failed_last(jobs),
-        "datasets": Dataset.objects.visible_to(request.user) if request.user.is_staff else (),  # type: ignore[union-attr]
+        "datasets": Dataset.objects.visible_to(request.user) if request.user.is_staff else (),
         "somewhere": random.randrange(found.width) if found.width else 0,  # noqa: S311  a page to look at, no secret
     }
     return render(request, "features/source.html", context)
@@ -113,7 +113,7 @@ def facts_in_words(source: SourceInfo) -> list[tuple[str, str]]:
 @require_POST
 def index(request: HttpRequest, source: str) -> HttpResponse:
     """Read a corpus for everyone here. For administrators: it replaces what all see, and shows its texts to all."""
-    if not request.user.is_staff:  # type: ignore[union-attr]
+    if not request.user.is_staff:
         raise Http404
     model = served(request).model
     found = source_or_404(model, source)

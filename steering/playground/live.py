@@ -117,7 +117,7 @@ class LiveRun:
             row.tokens.append({name: added[name] for name in ("seq", "id", "s", "lp", "top")})
             self._unsaved.add(key)
         elif isinstance(event, Started):
-            facts = {"prompt_tokens": event.prompt_tokens, "seed": event.seed}
+            facts: dict[str, Any] = {"prompt_tokens": event.prompt_tokens, "seed": event.seed}
             if watches := self._watches.get(key):
                 facts["watches"] = watches
             row.started = self.log.add({"t": "started", "lane": key, **facts})

@@ -81,7 +81,7 @@ def uses_in_words(preset: Preset, reader: User | AnonymousUser) -> list[UseInWor
 
 def _feature_use(use: VectorUse, ref: FeatureRef, label: FeatureLabel | None, vectors: dict[str, Vector]) -> UseInWords:
     return UseInWords(
-        name=f"{label.text} ({name_of(ref)})" if label else f"feature {name_of(ref)}",
+        name=_called(ref, label),
         url=reverse("features:feature", args=[ref.source, ref.index]),
         layer=layer_in_id(ref.source),
         operation=use.operation,
@@ -104,6 +104,12 @@ def _use(use: VectorUse, vectors: dict[str, Vector], reader: User | AnonymousUse
         unit=_unit(use),
         places=", ".join([places(use.positions), *details(use, vectors)]),
     )
+
+
+def _called(ref: FeatureRef, label: FeatureLabel | None) -> str:
+    if label is None:
+        return f"feature {name_of(ref)}"
+    return f"{label.text} ({name_of(ref)}{', as the model proposed to call it' if label.proposed else ''})"
 
 
 def _unit(use: VectorUse) -> str:

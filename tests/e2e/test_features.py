@@ -24,7 +24,7 @@ def trace(page: Page, lane: str) -> tuple[str | None, int]:
 
 def test_a_feature_is_found_in_a_text_named_steered_and_traced(visit: Any) -> None:
     page = visit().goto("/features/")
-    page.get_by_label("Autoencoder").select_option(SOURCE)
+    page.get_by_label("Autoencoder", exact=True).select_option(SOURCE)
     page.get_by_role("textbox", name="Text").fill(TEXT)
     page.get_by_role("button", name="Read", exact=True).click()
     rows = page.locator(".feature-list li")

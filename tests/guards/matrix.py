@@ -244,7 +244,7 @@ RULES: dict[str, Rule] = {
     "features:search": page(),
     "features:example": page("POST"),
     "features:found": own("found"),
-    "features:go": page(),
+    "features:go": page(owner=GONE),  # without a number it leads nowhere
     "features:library": page(),
     "features:source": page(source=SOURCE),
     "features:index": for_staff("POST", source=SOURCE),

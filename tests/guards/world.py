@@ -138,7 +138,14 @@ class World:
         about = {"vectors": [str(vector.pk)], "name": "x"}
         combination = Job.objects.create(owner=owner, kind="combine_vectors", title="Combine", request=about)
         comparison = Job.objects.create(owner=owner, kind="compare_vectors", title="Compare", request=about)
-        read = {"source": SOURCE, "text": "Hi", "model_id": _model(fake).id, "examples": ["Hi"], "others": []}
+        read = {
+            "source": SOURCE,
+            "text": "Hi",
+            "top": 50,
+            "model_id": _model(fake).id,
+            "examples": ["Hi"],
+            "others": [],
+        }
         finished = {"owner": owner, "state": Job.State.SUCCEEDED, "request": read}
         label = FeatureLabel.objects.create(
             owner=owner, model_id=_model(fake).id, source=SOURCE, index=3, text="rivers", shared=False

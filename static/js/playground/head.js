@@ -115,7 +115,7 @@ export class LaneHead {
   #chip(intervention, i) {
     const vector = this.page.usedBy(intervention);
     const name = vector?.name ?? 'missing vector';
-    const reason = !vector ? 'This vector was deleted or is not yours' : vector.usable ? `${name}${vector.feature ? `, feature ${vector.where}` : ''}` : vector.feature ? `The autoencoder ${vector.feature.source} is not there for this model` : `${name} was made on ${vector.model_id} and means nothing in another model`;
+    const reason = !vector ? 'This vector was deleted or is not yours' : vector.usable ? `${name}${vector.feature ? `, feature ${vector.where}${vector.proposed ? '; the model proposed this label' : ''}` : ''}` : vector.feature ? `The autoencoder ${vector.feature.source} is not there for this model` : `${name} was made on ${vector.model_id} and means nothing in another model`;
     const open = i === this.open;
     return el('span', { class: `chip${open ? ' chip-on' : ''}` },
       el('button', { type: 'button', 'aria-expanded': String(open), title: reason, onclick: () => this.#show(open ? -1 : i) },
