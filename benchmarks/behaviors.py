@@ -45,6 +45,7 @@ RATE = 0.1  # of texts without the behaviour that may fire
 TOKENS = 40
 TRIED = (-0.45, -0.6, -0.75, -0.9)  # times an ordinary token, at the detector's layer
 STRENGTHS = {"anger": -0.75, "flattery": -0.6}
+PARTS = ("detected", "corrected", "benign")
 CONCEPTS = {"anger": "angry words and insults", "flattery": "compliments and flattery"}
 LIMITS = {"auroc": 0.9, "left": 0.5, "coherence": 0.9}
 ANSWER = Positions(prompt=False, special=False)
@@ -201,7 +202,7 @@ def benign(studio: Studio, made: Behaviour, strength: float, prompts: Sequence[s
     }
 
 
-def measure(chosen: Options, names: Sequence[str], *, tuning: bool = False) -> None:
+def measure(chosen: Options, names: Sequence[str], parts: Sequence[str], *, tuning: bool = False) -> None:
     facts: dict[str, Any] = {}
     with Studio(chosen.model, data_dir=DATA, dtype=chosen.dtype) as studio:
         for name in names:
@@ -210,26 +211,32 @@ def measure(chosen: Options, names: Sequence[str], *, tuning: bool = False) -> N
             if tuning:
                 tune(studio, made)
                 continue
-            size = 4 if chosen.quick else None
-            strength, plain = STRENGTHS[name], [r["prompt"] for r in rows("benign-prompts")]
-            facts[name] = {
-                "detected": detected(studio, made),
-                "corrected": corrected(studio, made, strength, _prompts(name, "measure")[:size], TOKENS),
-                "benign": benign(studio, made, strength, plain[:size], TOKENS),
-            }
+            facts[name] = {part: measure_part(studio, made, part, quick=chosen.quick) for part in parts}
     if not tuning:
-        facts = {name: {**one, "holds": report(name, one)} for name, one in facts.items()}
         write_down(chosen, facts)
 
 
+def measure_part(studio: Studio, made: Behaviour, part: str, *, quick: bool) -> dict[str, Any]:
+    size, strength = 4 if quick else None, STRENGTHS[made.name]
+    if part == "detected":
+        return detected(studio, made)
+    if part == "corrected":
+        return corrected(studio, made, strength, _prompts(made.name, "measure")[:size], TOKENS)
+    return benign(studio, made, strength, [r["prompt"] for r in rows("benign-prompts")][:size], TOKENS)
+
+
 def write_down(chosen: Options, facts: dict[str, Any]) -> None:
-    """One behaviour measured alone takes the place of what was kept of it."""
+    """What is measured alone takes the place of what was kept of it."""
     kept = RESULTS / "behaviors.json"
-    before = json.loads(kept.read_text()) if kept.exists() else {}
-    facts = {name: before[name] for name in WORDS if name in before} | facts
-    holds = all(one["holds"] for one in facts.values())
-    told = {"dtype": chosen.dtype, "tokens": TOKENS, **facts, "limits": LIMITS, "holds": holds}
-    record("behaviors", told, keep=not chosen.quick)
+    before = json.loads(kept.read_text()) if kept.exists() and not chosen.quick else {}
+    every = {name: before.get(name, {}) | facts.get(name, {}) for name in WORDS}
+    whole = {
+        name: {**one, "holds": report(name, one)} if set(PARTS) <= set(one) else one for name, one in every.items()
+    }
+    told = {name: one for name, one in whole.items() if one}
+    holds = len(told) == len(WORDS) and all(one.get("holds", False) for one in told.values())
+    common = {"dtype": chosen.dtype, "tokens": TOKENS, "limits": LIMITS, "holds": holds}
+    record("behaviors", {**common, **told}, keep=not chosen.quick)
 
 
 def report(name: str, facts: dict[str, Any]) -> bool:
@@ -279,11 +286,17 @@ def main() -> None:
     parser.add_argument("--model", default="default", help="default, or a folder saved by transformers")
     parser.add_argument("--dtype", default="bfloat16", choices=["float32", "bfloat16"])
     parser.add_argument("--only", choices=sorted(WORDS), help="one of the behaviours")
+    parser.add_argument("--part", choices=PARTS, help="one of the measurements")
     parser.add_argument("--tune", action="store_true", help="show how the strengths were chosen")
     given = parser.parse_args()
     end_on_sigterm()
     names = [given.only] if given.only else list(WORDS)
-    measure(Options(given.quick, given.model, given.dtype, 1), names, tuning=given.tune)
+    measure(
+        Options(given.quick, given.model, given.dtype, 1),
+        names,
+        [given.part] if given.part else PARTS,
+        tuning=given.tune,
+    )
 
 
 if __name__ == "__main__":

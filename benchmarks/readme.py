@@ -63,6 +63,17 @@ def watching(f: Facts) -> str:
     return f"{f['rows']} streams in {f['dtype']}: {found}. A whole TopK encoder in each: {f['topk_times']:.2f} times"
 
 
+def behaviors(f: Facts) -> str:
+    said = []
+    for name in ("anger", "flattery"):
+        d, c, b = f[name]["detected"], f[name]["corrected"], f[name]["benign"]
+        said.append(
+            f"{name}: AUROC {d['auroc']:.3f} of {d['texts']} texts; corrected, {c['left']['words']:.0%} of its words "
+            f"are left at coherence {c['coherence']:.2f}; {b['changed']} of {b['prompts']} benign answers changed"
+        )
+    return ". ".join(s.capitalize() for s in said)
+
+
 ROWS: dict[str, tuple[str, Callable[[Facts], str]]] = {
     "decode": ("As fast as vLLM on the same cores, every row steered differently", decode),
     "pair": (
@@ -89,6 +100,10 @@ ROWS: dict[str, tuple[str, Callable[[Facts], str]]] = {
     "extract": ("Vectors are built 5 times as fast as by packages as documented, 1.5 times as at their best", extract),
     "latency": ("The web adds at most 10 % between tokens and 60 ms to the first", latency),
     "watching": ("A stream with two behaviours watched is at most 1.25 times as slow as one without", watching),
+    "behaviors": (
+        "Behaviours are detected with AUROC above 0.9, and halved at 0.9 of the coherence or more",
+        behaviors,
+    ),
     "overhead": (
         "From the engine to each of 20 viewers within 50 ms",
         lambda f: f"half within {f['p50_ms']:.0f} ms, 95 % within {f['p95_ms']:.0f} ms",

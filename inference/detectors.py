@@ -79,7 +79,7 @@ def fit_detector(model: LoadedModel, job: FitDetector, sources: Sources | None =
     read = yield from read_tokens(model, job.id, could_be_written, by_layer, seq, after, total)
     tokens = [text.scores for text in read]
     at, areas = _best_layer(tokens, layers, kept, job.pooling)
-    yield from _finish(model, job, fitted[at], areas, tokens, layers[at], pooler, held, seq)
+    yield from _finish(model, job, fitted[at], areas, tokens, layers[at], pooler, held, seq, total)
 
 
 def _without_first(reading: Reading) -> Reading:
@@ -128,6 +128,7 @@ def _finish(
     pooler: Pooler,
     held: np.ndarray,
     seq: Iterator[int],
+    total: int,
 ) -> Iterator[Progress | Result]:
     at = [a[0] for a in areas].index(layer)
     own = [text[at][0] for text in tokens]  # of every text, its answer tokens' scores
@@ -137,7 +138,7 @@ def _finish(
     peaks = [np.array([text.max() for text in side]) for side in (pos, neg)]
     by_token = calibration.threshold_for(peaks[0], peaks[1], job.false_positive_rate)
     alarms = np.concatenate(neg) > by_token
-    vector = _corrector(model, job, pooler, layer)
+    vector = yield from _corrector(model, job, pooler, layer, seq, total)
     payload: dict[str, Any] = {
         "probe": fitted.probe.to_wire(),
         "threshold": threshold,
@@ -178,13 +179,16 @@ def _doubts(job: FitDetector, held: int) -> list[Doubt]:
     return found
 
 
-def _corrector(model: LoadedModel, job: FitDetector, pooler: Pooler, layer: int) -> SteeringVector:
+def _corrector(
+    model: LoadedModel, job: FitDetector, pooler: Pooler, layer: int, seq: Iterator[int], total: int
+) -> Generator[Progress, None, SteeringVector]:
     """The mean difference of all pairs at every layer that was read, to be used at that of the detector."""
     extraction = _extraction(job)
     built = []
     for index in range(len(pooler.layers)):
         *_, found = measure("mean_difference", pooler.features[index, 0::2], pooler.features[index, 1::2])
         built.append(layer_of(pooler, index, found))
+        yield Progress(job.id, next(seq), total, total, f"Measured layer {pooler.layers[index]}", 0.0)
     vector = assemble(model, extraction, pooler, built)
     stat = built[pooler.layers.index(layer)].stat
     advice = recommend([stat], model.n_layers)

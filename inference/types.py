@@ -252,7 +252,7 @@ class Probe(Wire):
 class Watch(Wire):
     """Read a probe at every token of `positions`, and act where its score lies above `threshold`.
 
-    The score of a token is read at the probe's site before any edit there. Without a threshold nothing is done.
+    The score of a token is read at the probe's site before any edit there. Without a threshold it is only told.
     steer: the `interventions`, none at a site before the probe's, act on that token; with `dose` "proportional" each
     is multiplied by min((score - threshold) / scale, 1). stop: the row ends with reason "watch" and without the token
     that fired. regenerate: the last `span` tokens are written again, at most `attempts` times, then the row ends as
@@ -834,10 +834,13 @@ class FitDetector(Wire):
     sides of one together, is kept for the threshold, which lets at most `false_positive_rate` of the texts without the
     behaviour fire, and for the figures.
 
-    Result.payload: {"probe": Probe wire, "threshold", "auroc", "precision", "recall", "false_positive_rate" (with
-    Wilson intervals as [estimate, low, high]), "roc": [[fpr, tpr, threshold]], "layers": [[layer, auroc]], "n_train",
-    "n_held_out", "scale": spread of scores above the threshold, "vector": summary of the mean difference at the layer,
-    "data": its bytes} so that a corrector is at hand, stored as `CreateVector`'s.
+    Result.payload: {"probe": Probe wire, "threshold", "auroc", "auroc_interval", "precision" (null where nothing
+    fired), "recall", "false_positive_rate" (with Wilson intervals as [estimate, low, high]), "roc": [[fpr, tpr,
+    threshold]], "token_threshold": that of the largest token, which a watch needs (the threshold itself with `pooling`
+    "max"), "token_rate": share of tokens without the behaviour above it, "layers": [[layer, auroc of the training
+    pairs' folds]], "n_train", "n_held_out", "scale": spread of tokens above it, "warnings" as of `CreateVector`,
+    "vector": summary of the mean difference, recommended at the layer, "data": its bytes} so that a corrector is at
+    hand, stored as `CreateVector`'s. docs/detectors.md says how each comes about.
     """
 
     id: str
