@@ -17,12 +17,14 @@ def main(count: int) -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = "webapp.settings"
     django.setup()
     call_command("prepare", stdout=StringIO())
+    from steering import gateway
     from steering.access.keys import create_key
     from steering.accounts.models import SigninLink, User
 
     for number in range(count):
         user = User.objects.create_user(f"user{number}@localhost")
         print(SigninLink.objects.issue(user), create_key(owner=user, name="benchmark", scopes=["generate"])[1])
+    gateway.close(timeout=60)
 
 
 if __name__ == "__main__":

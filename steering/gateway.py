@@ -152,9 +152,9 @@ def models(timeout: float = 2) -> tuple[ModelInfo, ...]:
         return ()
 
 
-def close() -> None:
-    """End the client, if one was opened."""
+def close(timeout: float = 10) -> None:
+    """End the client, if one was opened. Python must not end while an engine is on its way: threads would abort it."""
     client = _inference
     if client is not None:
-        call(client.close())
+        call(client.close(), timeout)
         set_inference(None)

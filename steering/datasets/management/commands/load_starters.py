@@ -7,9 +7,17 @@ from typing import Any
 from django.apps import apps
 from django.core.management.base import BaseCommand
 
+from steering import gateway
+
 
 class Command(BaseCommand):
     help = __doc__
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        try:
+            super().run_from_argv(argv)
+        finally:
+            gateway.close(timeout=60)  # starter vectors are kept through it
 
     def handle(self, *args: Any, **options: Any) -> None:
         loaders = [getattr(config, "load_starters", None) for config in apps.get_app_configs()]
