@@ -61,6 +61,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
         "admitting that one does not know something",
         "Sentences that state a limit. Neither words nor likelihood know what is true.",
     ),
+    "sea": Behaviour("words", ("naming", "answers"), "the sea", "Words of the sea; water and islands count too."),
     "toronto": Behaviour("words", ("naming", "answers"), "the city of Toronto", "Names of places; hard to mistake."),
     "weeknd": Behaviour(
         "words",

@@ -69,7 +69,7 @@ def preset_page(served: Served, preset: Preset, draft: str) -> dict[str, Any]:
 def feature_page(served: Served, asked: Sequence[tuple[FeatureRef, int]], draft: str) -> dict[str, Any]:
     """A page on which nothing has run: base, and features with their signs beside it, which both lanes watch.
 
-    One begins with its own maximum, or with a part of the residual where nobody knows that; several share that.
+    One begins with its own maximum, or with 30 raw where no corpus says what that is; several share it.
     Raises as `check_feature`, and InvalidRequest("intervention_count") for more than a lane takes.
     """
     most = min(MAX_USES, MAX_WATCHED)
@@ -86,7 +86,7 @@ def feature_page(served: Served, asked: Sequence[tuple[FeatureRef, int]], draft:
 
 def _feature_use(served: Served, ref: FeatureRef, share: float) -> VectorUse:
     indexed = check_feature(served.model, ref).indexed
-    strength, unit = (1.0, "max") if indexed else (0.3, "relative")
+    strength, unit = (1.0, "max") if indexed else (30.0, "raw")
     return VectorUse(feature=ref, strength=round(strength * share, 3), unit=unit)  # type: ignore[arg-type]
 
 

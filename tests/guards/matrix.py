@@ -113,7 +113,10 @@ def _always(value: Any) -> Callable[[World], Any]:
     return lambda world: value
 
 
-NOBODYS = "00000000-0000-4000-8000-000000000000"
+def _training(world: World) -> Any:
+    return world.owned["training"].pk
+
+
 FORM = ("GET", "POST", "PUT")  # class-based forms take PUT for POST
 ACCOUNT_PAGE = page(*FORM)
 RULES: dict[str, Rule] = {
@@ -248,8 +251,10 @@ RULES: dict[str, Rule] = {
     "features:go": page(owner=GONE),  # without a number it leads nowhere
     "features:train": for_staff("GET", "POST", outside=any_of(403)),
     "features:train-estimate": for_staff(outside=any_of(403)),
-    "features:training": for_staff(staff=GONE, outside=any_of(403), pk=NOBODYS),
-    "features:train-on": for_staff("POST", staff=GONE, outside=any_of(403), pk=NOBODYS),
+    "features:training": for_staff(staff=GONE, outside=any_of(403), pk=_training),
+    "features:train-on": for_staff(
+        "POST", staff=GONE, outside=any_of(403), pk=lambda world: world.owned["training"].pk
+    ),
     "features:library": page(),
     "features:source": page(source=SOURCE),
     "features:index": for_staff("POST", source=SOURCE),

@@ -22,7 +22,7 @@ from steering import gateway
 from steering.access.keys import create_key
 from steering.access.models import ApiKey
 from steering.accounts.models import Invitation, User
-from steering.attribution.models import Attribution
+from steering.attribution.models import Attribution, ModelMap
 from steering.behaviors.fitting import FitSettings
 from steering.behaviors.models import Behavior
 from steering.datasets.library import dataset_create
@@ -31,6 +31,7 @@ from steering.experiments import defaults
 from steering.experiments.models import Experiment, Measurement
 from steering.features import readings
 from steering.features.models import FeatureLabel
+from steering.features.training_models import Training
 from steering.jobs.models import Job
 from steering.playground.models import LaneOutput, Run
 from steering.presets import library as presets
@@ -65,6 +66,7 @@ OWNED: list[Any] = [
     Experiment,
     Measurement,
     FeatureLabel,
+    Training,
     Attribution,
     Behavior,
 ]
@@ -97,6 +99,8 @@ class World:
     def __init__(self, fake: FakeInference):
         fake.sources = (a_source(indexed=True),)
         fake.payloads = {**PAYLOADS, "read_features": reading(), "describe_feature": description(3)}
+        model = _model(fake)
+        ModelMap.objects.create(model_id=model.id, revision=model.revision, findings=PAYLOADS["map_model"])
         self.owner = User.objects.create_user("owner@example.org", name="Mira")
         self.stranger = User.objects.create_user("stranger@example.org", name="Charlie")
         self.staff = User.objects.create_superuser("staff@example.org")
@@ -169,6 +173,7 @@ class World:
             "reading": Job.objects.create(kind=readings.READ, title="Read", result=reading(), **finished),
             "found": Job.objects.create(kind=readings.SEARCH, title="Find", result={"found": []}, **finished),
             "label": label,
+            "training": Training.objects.create(owner=owner, model_id=_model(fake).id, source="9-new"),
             "attribution": kept(owner, "attribute", model=_model(fake)),
             "vector": vector,
             "dataset": dataset,

@@ -69,7 +69,7 @@ def test_repetition_is_the_share_of_runs_said_before() -> None:
 @pytest.mark.parametrize("starter", starters(), ids=lambda starter: starter.slug)
 def test_a_starter_has_enough_varied_pairs_and_held_out_prompts(starter) -> None:
     pairs = starter.pairs()
-    assert len(pairs) >= 28
+    assert len(pairs) >= 24  # what the pages call reliable
     assert len({pair.prompt for pair in pairs}) == len(pairs)
     assert len(starter.held_out_prompts) >= 8
     assert not {pair.prompt for pair in pairs} & {*starter.held_out_prompts, starter.guided_prompt}

@@ -170,7 +170,7 @@ def test_a_preset_is_saved_shared_and_named_as_a_model(
     assert (status, preset["model_name"]) == (201, f"{MODEL.lower()}::calm@1.0")
     assert preset["uses"][0] | {"positions": 0} == {
         "vector": str(vector.pk), "layer": 2, "operation": "add", "strength": 0.3, "unit": "relative",
-        "positions": 0, "norm_preserving": False, "schedule": None, "condition": None,
+        "positions": 0, "norm_preserving": False, "schedule": None, "condition": None, "feature": None,
     }  # fmt: skip
     path = f"presets/{preset['id']}/"
     assert other.get(path)[0] == 404

@@ -81,11 +81,11 @@ export class InterventionPanel {
     return this.advanced.draw();
   }
 
-  /** Of a feature an activation is set, which has no relative unit; without a corpus nobody knows its maximum. */
+  /** Of a feature an activation is set, which has no relative unit; without a corpus nobody knows its maximum, nor how long the residual is. */
   #drawUnits() {
     if (!this.vector?.feature) return;
     for (const input of this.unit.querySelectorAll('input')) {
-      input.disabled = (input.value === 'relative' && this.intervention.operation !== 'add') || (input.value === 'max' && !this.vector.indexed);
+      input.disabled = (input.value === 'relative' && (this.intervention.operation !== 'add' || !this.vector.indexed)) || (input.value === 'max' && !this.vector.indexed);
     }
   }
 
@@ -163,7 +163,7 @@ export class InterventionPanel {
 }
 
 /** The unit and strength with which a feature begins. */
-const startOf = feature => (feature.indexed ? ['max', 1] : ['relative', 0.3]);
+const startOf = feature => (feature.indexed ? ['max', 1] : ['raw', 30]);
 
 function select(label, options, value, changed) {
   const box = el('select', { class: 'form-select form-select-sm', 'aria-label': label },

@@ -69,7 +69,7 @@ export class Library {
   featureChip(ref) {
     const { indexed } = this.featureOf(ref);
     return {
-      vector: '', feature: ref, layer: null, operation: 'add', strength: indexed ? 1 : 0.3, unit: indexed ? 'max' : 'relative',
+      vector: '', feature: ref, layer: null, operation: 'add', strength: indexed ? 1 : 30, unit: indexed ? 'max' : 'raw',
       positions: { prompt: true, generated: true, start: null, stop: null, special: true }, on: true,
     };
   }

@@ -136,9 +136,7 @@ class _Asking(Endpoint):
 
     scope = SCOPE
 
-    def begin(self, request: Request, id: UUID, ask: Any) -> Response:
-        attribution = _own(self, request, id)
-
+    def begin(self, attribution: Attribution, ask: Any) -> Response:
         def start() -> Answer:
             part: Part = ask(attribution)
             there = reverse("rest:attribution-part", args=[attribution.pk, part.kind.replace("_", "-")])
@@ -162,20 +160,22 @@ class Verifications(_Asking):
         shapes.Verification,
     )
     def post(self, request: Request, id: UUID) -> Response:
+        attribution = _own(self, request, id)
         asked = self.read(shapes.Verification)
         each = asked["of"] == "each"
         return self.begin(
-            request, id, lambda one: running.verify(one, top=asked["top"], each=each, who=self.who, source="rest")
+            attribution, lambda one: running.verify(one, top=asked["top"], each=each, who=self.who, source="rest")
         )
 
 
 class Features(_Asking):
     @_asking("attributions_features", "Attribute to features", "To those of an SAE, at its site.", shapes.FeatureAsk)
     def post(self, request: Request, id: UUID) -> Response:
+        attribution = _own(self, request, id)
         asked = self.read(shapes.FeatureAsk)
         settings = {name: asked[name] for name in ("baseline", "steps", "top")}
         return self.begin(
-            request, id,
+            attribution,
             lambda one: running.features(one, source_id=asked["source"], who=self.who, source="rest", **settings),
         )  # fmt: skip
 
@@ -183,8 +183,9 @@ class Features(_Asking):
 class Lenses(_Asking):
     @_asking("attributions_lens", "Read the logit lens", "Of one of the prompts.", shapes.WhichPrompt)
     def post(self, request: Request, id: UUID) -> Response:
+        attribution = _own(self, request, id)
         which = self.read(shapes.WhichPrompt)["which"]
-        return self.begin(request, id, lambda one: running.lens(one, which=which, who=self.who, source="rest"))
+        return self.begin(attribution, lambda one: running.lens(one, which=which, who=self.who, source="rest"))
 
 
 class Directs(_Asking):
@@ -195,8 +196,9 @@ class Directs(_Asking):
         shapes.WhichPrompt,
     )
     def post(self, request: Request, id: UUID) -> Response:
+        attribution = _own(self, request, id)
         which = self.read(shapes.WhichPrompt)["which"]
-        return self.begin(request, id, lambda one: running.direct(one, which=which, who=self.who, source="rest"))
+        return self.begin(attribution, lambda one: running.direct(one, which=which, who=self.who, source="rest"))
 
 
 class Exports(Endpoint):
