@@ -81,6 +81,11 @@ class Sources:
         infos = [self._info(f, model) for f in found.values()]
         return tuple(sorted(infos, key=lambda info: (info.layer, info.id)))
 
+    def look_again(self) -> None:
+        """The next who asks sees what is in the folders now."""
+        with self._lock:
+            self._looked = -LOOK_SECONDS
+
     def found(self, id: str) -> Found:
         """Raises NotFound("source_not_found")."""
         found = self._look()

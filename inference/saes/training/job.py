@@ -13,6 +13,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
@@ -145,7 +146,16 @@ def train_source(model: LoadedModel, job: TrainSae, sources: Sources) -> Steps:
             "no_folder",
             "There is no folder in which a trained SAE could be kept. Start the server with STEERBOARD_DATA.",
         )
-    yield from train_sae(model, job, sources.store)
+    steps, asked = train_sae(model, job, sources.store), None
+    with closing(steps):
+        while True:
+            try:
+                event = steps.send(asked)
+            except StopIteration:
+                return
+            if isinstance(event, Result):
+                sources.look_again()  # whoever hears of it finds it in the list
+            asked = yield event
 
 
 def _windows(work: Work) -> Generator[Progress | None, str | None, Windows]:
