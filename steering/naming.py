@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from django.utils.text import slugify
 
+SHOWN = 12  # names in a sentence
 MAX_NAME = 40
 FIRST_VERSION = "1.0"
 BUILT_IN = "steerboard"  # stands where an owner is named
@@ -48,3 +49,35 @@ def is_handle_of(handle: str, owner_id: int | None) -> bool:
 def nearest(wanted: str, known: Iterable[str]) -> str:
     """The known name that looks most like `wanted`, or empty where none does."""
     return next(iter(difflib.get_close_matches(wanted, list(known), 1, cutoff=0.5)), "")
+
+
+class Named(Protocol):
+    name: str
+    version: str
+    owner_id: int | None
+
+    @property
+    def order(self) -> tuple[int, int]: ...
+
+
+N = TypeVar("N", bound=Named)
+
+
+def meant_by(user: Any, known: Iterable[N], owner: str, name: str, version: str | None) -> list[N]:
+    """Those of `known` that a name can mean, the newest of each owner: one's own, else Steerboard's, else others'.
+
+    `owner` is a handle, and `version` one of theirs, where they are given. Several are left where others share a name.
+    """
+    same = [one for one in known if one.name == name and (version is None or one.version == version)]
+    if owner:
+        same = [one for one in same if is_handle_of(owner, one.owner_id)]
+    own, built_in = ([one for one in same if one.owner_id == id] for id in (user.pk, None))
+    newest = {one.owner_id: one for one in sorted(own or built_in or same, key=lambda one: one.order)}
+    return list(newest.values())
+
+
+def some_of(names: Iterable[str]) -> str:
+    """The first of them, each once, and how many more there are."""
+    names = list(dict.fromkeys(names))
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

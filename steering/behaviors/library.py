@@ -7,7 +7,6 @@ or downloads them through it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
@@ -21,14 +20,13 @@ from steering.audit.models import AuditEntry
 from steering.audit.trail import record
 from steering.behaviors.corrector import Corrector, check_corrector
 from steering.behaviors.models import AlertRule, Behavior, BehaviorVector
-from steering.naming import MAX_NAME, NAME, VERSION, is_handle_of, nearest
+from steering.naming import MAX_NAME, NAME, VERSION, meant_by, nearest, some_of
 from steering.naming import next_version as next_version
 from steering.refusals import need, storable
 from steering.vectors.models import Vector
 from steering.vectors.uses import VectorUse, resolve_uses, vectors_of
 from steering.workers.sources import check_feature, steered_layer
 
-SHOWN = 12  # names in a sentence
 MAX_BEHAVIORS = 500  # versions of one person
 MAX_DESCRIPTION = 2000
 
@@ -48,24 +46,16 @@ def find(user: Any, model_id: str, name: str) -> Behavior:
     path, _, version = name.strip().lower().partition("@")
     owner, _, short = path.rpartition("/")
     known = list(listed(user, model_id))
-    same = [b for b in known if b.name == short and (not version or b.version == version)]
-    if owner:
-        same = [b for b in same if is_handle_of(owner, b.owner_id)]
-    for tier in ([b for b in same if b.owner_id == user.pk], [b for b in same if b.is_starter], same):
-        if tier:
-            return max(_of_one_owner(tier), key=lambda behavior: behavior.order)
-    raise _not_found(model_id, name, known)
-
-
-def _of_one_owner(behaviors: list[Behavior]) -> list[Behavior]:
-    newest = {b.owner_id: b for b in sorted(behaviors, key=lambda behavior: behavior.order)}
-    if len(newest) > 1:
+    found = meant_by(user, known, owner, short, version or None)
+    if not found:
+        raise _not_found(model_id, name, known)
+    if len(found) > 1:
         raise InvalidRequest(
             "behavior_ambiguous",
-            f"Several people share a behavior with the name {behaviors[0].name}. Say whose is meant: "
-            f"{_some(sorted(b.full_name for b in newest.values()))}.",
+            f"Several people share a behavior with the name {short}. Say whose is meant: "
+            f"{some_of(sorted(b.full_name for b in found))}.",
         )
-    return behaviors
+    return found[0]
 
 
 def _not_found(model_id: str, name: str, known: list[Behavior]) -> NotFound:
@@ -75,13 +65,7 @@ def _not_found(model_id: str, name: str, known: list[Behavior]) -> NotFound:
         return NotFound("behavior_not_found", f"{said}Did you mean {close}?")
     if not known:
         return NotFound("behavior_not_found", f"{said}There is none yet: make one on the page Behaviors.")
-    return NotFound("behavior_not_found", f"{said}There are {_some(sorted({str(b) for b in known}))}.")
-
-
-def _some(names: Iterable[str]) -> str:
-    names = list(names)
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    return NotFound("behavior_not_found", f"{said}There are {some_of(sorted({str(b) for b in known}))}.")
 
 
 def find_by_id(user: Any, pk: UUID) -> Behavior:

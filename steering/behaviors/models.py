@@ -14,32 +14,18 @@ from django.db.models.functions import Lower
 from django.urls import reverse
 from django.utils import timezone
 
-from inference.types import ModelInfo
-from steering.accounts.ownership import OwnedQuerySet
+from steering.accounts.versions import Version, VersionQuerySet
 from steering.behaviors.corrector import Corrector
 from steering.behaviors.detector import Detector
 from steering.datasets.models import Dataset
-from steering.naming import MAX_NAME, handle_of, version_order
+from steering.naming import MAX_NAME, handle_of
 from steering.vectors.models import Vector
 
 if TYPE_CHECKING:
-    from django.contrib.auth.models import AnonymousUser
-
-    from steering.accounts.models import User
+    pass
 
 
-class BehaviorQuerySet(OwnedQuerySet):
-    def visible_to(self, user: User | AnonymousUser) -> Self:
-        """What a person may use: their own, those that come with Steerboard, and what others share."""
-        if not user.is_authenticated:
-            return self.none()
-        return self.filter(Q(owner=user.pk) | Q(owner=None) | Q(shared=True))
-
-    def for_model(self, model_id: str) -> Self:
-        return self.filter(model_id__iexact=model_id)
-
-
-class Behavior(models.Model):
+class Behavior(Version):
     """One version of a behavior. What it detects and does never changes: a change is a new version.
 
     `detector` is what the fit found, `threshold` where this version sets its mark, `corrector` what is done above it.
@@ -69,7 +55,7 @@ class Behavior(models.Model):
     keep_samples = models.BooleanField(default=False)
     created_at = models.DateTimeField(default=timezone.now)
 
-    objects = BehaviorQuerySet.as_manager()
+    objects = VersionQuerySet.as_manager()
 
     class Meta:
         ordering = (F("owner").asc(nulls_last=True), "name", "-created_at")
@@ -86,19 +72,8 @@ class Behavior(models.Model):
             ),
         ]
 
-    def __str__(self) -> str:
-        return f"{self.name}@{self.version}"
-
     def get_absolute_url(self) -> str:
         return reverse("behaviors:detail", args=[self.pk])
-
-    @property
-    def is_starter(self) -> bool:
-        return self.owner_id is None
-
-    @property
-    def order(self) -> tuple[int, int]:
-        return version_order(self.version)
 
     @property
     def full_name(self) -> str:
@@ -112,10 +87,6 @@ class Behavior(models.Model):
     @cached_property
     def corrects(self) -> Corrector:
         return Corrector.from_wire(self.corrector)
-
-    def usable_on(self, model: ModelInfo) -> bool:
-        """A detector reads only the model it was fitted on. While the served model is unknown nothing is ruled out."""
-        return not model.id or model.id.lower() == self.model_id.lower()
 
 
 class BehaviorVector(models.Model):

@@ -20,7 +20,7 @@ from inference.errors import InvalidRequest, NotFound
 from inference.types import Intervention, ModelInfo
 from steering.behaviors import library as behaviors
 from steering.behaviors.models import Behavior
-from steering.naming import is_handle_of
+from steering.naming import meant_by, some_of
 from steering.presets.content import PresetContent, check_content
 from steering.presets.models import Preset, PresetVector
 from steering.presets.names import SEPARATOR, check_name, check_version
@@ -28,7 +28,6 @@ from steering.vectors.models import Vector
 from steering.vectors.uses import UseCondition, VectorUse, condition_layer, resolve_uses, vectors_of
 from steering.workers.sources import check_feature, steered_layer
 
-SHOWN = 12  # names in a sentence
 MAX_PRESETS = 500  # of one person
 
 
@@ -54,13 +53,15 @@ def find(user: Any, model_id: str, name: str, version: str | None = None) -> Pre
     """
     owner, _, short = name.lower().rpartition("/")
     known = list(listed(user, model_id))
-    same = [p for p in known if p.name == short and (version is None or p.version == version)]
-    if owner:
-        same = [p for p in same if is_handle_of(owner, p.owner_id)]
-    for tier in (_own(same, user), _built_in(same), same):
-        if tier:
-            return max(_of_one_owner(tier), key=lambda preset: preset.order)
-    raise _not_found(user, model_id, name, version, known)
+    found = meant_by(user, known, owner, short, version)
+    if not found:
+        raise _not_found(user, model_id, name, version, known)
+    if len(found) > 1:
+        ways = some_of(sorted(preset.full_model_name for preset in found))
+        raise InvalidRequest(
+            "preset_ambiguous", f"Several people share a preset with the name {short}. Say whose is meant: {ways}."
+        )
+    return found[0]
 
 
 def find_by_id(user: Any, preset_id: UUID) -> Preset:
@@ -69,25 +70,6 @@ def find_by_id(user: Any, preset_id: UUID) -> Preset:
     if preset is None:
         raise NotFound("preset_not_found", "There is no such preset any more: it was deleted, or is no longer shared.")
     return preset
-
-
-def _own(presets: list[Preset], user: Any) -> list[Preset]:
-    return [preset for preset in presets if preset.owner_id == user.pk]
-
-
-def _built_in(presets: list[Preset]) -> list[Preset]:
-    return [preset for preset in presets if preset.is_starter]
-
-
-def _of_one_owner(presets: list[Preset]) -> list[Preset]:
-    newest = {p.owner_id: p for p in sorted(presets, key=lambda preset: preset.order)}
-    if len(newest) > 1:
-        ways = _some(sorted(preset.full_model_name for preset in newest.values()))
-        raise InvalidRequest(
-            "preset_ambiguous",
-            f"Several people share a preset with the name {presets[0].name}. Say whose is meant: {ways}.",
-        )
-    return presets
 
 
 def _not_found(user: Any, model_id: str, name: str, version: str | None, known: list[Preset]) -> NotFound:
@@ -102,13 +84,7 @@ def _which_exist(user: Any, known: list[Preset]) -> str:
     if not known:
         return "There is none yet: save one from a lane of the playground."
     order = sorted(known, key=lambda preset: (preset.owner_id != user.pk, preset.name, preset.order))
-    return f"There are {_some([preset.model_name.partition(SEPARATOR)[2] for preset in order])}."
-
-
-def _some(names: Iterable[str]) -> str:
-    names = list(dict.fromkeys(names))
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    return f"There are {some_of([preset.model_name.partition(SEPARATOR)[2] for preset in order])}."
 
 
 def name_for(user: Any, preset: Preset) -> str:
@@ -218,7 +194,7 @@ def _refuse_private(preset: Preset, used: Iterable[Behavior]) -> None:
     if private:
         raise InvalidRequest(
             "behavior_private",
-            f"{preset} watches for {_some(private)}, which nobody else can use yet, so it would fail for them. Share "
+            f"{preset} watches for {some_of(private)}, which nobody else can use yet, so it would fail for them. Share "
             "that first on its page.",
         )
 

@@ -4,37 +4,22 @@ from __future__ import annotations
 
 import uuid
 from functools import cached_property
-from typing import Self
 
 from django.conf import settings
-from django.contrib.auth.models import AnonymousUser
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Lower
 from django.urls import reverse
 from django.utils import timezone
 
-from inference.types import ModelInfo
-from steering.accounts.models import User
-from steering.accounts.ownership import OwnedQuerySet
+from steering.accounts.versions import Version, VersionQuerySet
 from steering.naming import MAX_NAME, handle_of
 from steering.presets.content import PresetContent
-from steering.presets.names import join_model_name, version_order
+from steering.presets.names import join_model_name
 from steering.vectors.models import Vector
 
 
-class PresetQuerySet(OwnedQuerySet):
-    def visible_to(self, user: User | AnonymousUser) -> Self:
-        """What a person may use: their own, those that come with Steerboard, and what others share."""
-        if not user.is_authenticated:
-            return self.none()
-        return self.filter(Q(owner=user.pk) | Q(owner=None) | Q(shared=True))
-
-    def for_model(self, model_id: str) -> Self:
-        return self.filter(model_id__iexact=model_id)
-
-
-class Preset(models.Model):
+class Preset(Version):
     """One version of a preset. What it does never changes: a change is a new version.
 
     `owner` is null for those that come with Steerboard, which everyone sees and nobody changes. A shared preset is
@@ -54,7 +39,7 @@ class Preset(models.Model):
     vectors = models.ManyToManyField(Vector, through="PresetVector", related_name="presets")
     created_at = models.DateTimeField(default=timezone.now)
 
-    objects = PresetQuerySet.as_manager()
+    objects = VersionQuerySet.as_manager()
 
     class Meta:
         ordering = (F("owner").asc(nulls_last=True), "name", "-created_at")
@@ -75,23 +60,12 @@ class Preset(models.Model):
             ),
         ]
 
-    def __str__(self) -> str:
-        return f"{self.name}@{self.version}"
-
     def get_absolute_url(self) -> str:
         return reverse("presets:detail", args=[self.pk])
-
-    @property
-    def is_starter(self) -> bool:
-        return self.owner_id is None
 
     @cached_property
     def parsed(self) -> PresetContent:
         return PresetContent.from_wire(self.content)
-
-    @property
-    def order(self) -> tuple[int, int]:
-        return version_order(self.version)
 
     @property
     def model_name(self) -> str:
@@ -106,10 +80,6 @@ class Preset(models.Model):
     @property
     def owner_handle(self) -> str:
         return handle_of(self.owner)
-
-    def usable_on(self, model: ModelInfo) -> bool:
-        """A preset acts only on the model it was made on. While the served model is unknown nothing is ruled out."""
-        return not model.id or model.id.lower() == self.model_id.lower()
 
 
 class PresetVector(models.Model):

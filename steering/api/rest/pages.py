@@ -28,6 +28,20 @@ def newest_first(rows: QuerySet[Any], query: dict[str, Any]) -> tuple[list[Any],
     return page, _write(page[-1]) if len(found) > len(page) else None
 
 
+def named_and_owned(rows: QuerySet[Any], query: dict[str, Any], user: Any) -> QuerySet[Any]:
+    """Those of the `name` and the `owner` (me, starters, others) that a query asks for."""
+    if "name" in query:
+        rows = rows.filter(name=query["name"])
+    match query.get("owner"):
+        case "me":
+            return rows.filter(owner=user)
+        case "starters":
+            return rows.filter(owner=None)
+        case "others":
+            return rows.exclude(owner=None).exclude(owner=user)
+    return rows
+
+
 def page_of(data: list[Any], next_cursor: str | None) -> dict[str, Any]:
     return {"data": data, "next_cursor": next_cursor}
 

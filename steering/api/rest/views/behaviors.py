@@ -12,7 +12,7 @@ from steering.api.rest.base import Endpoint, created
 from steering.api.rest.errors import invalid
 from steering.api.rest.named import model_named
 from steering.api.rest.openapi import operation
-from steering.api.rest.pages import newest_first, page_of
+from steering.api.rest.pages import named_and_owned, newest_first, page_of
 from steering.api.rest.shapes import behaviors as shapes
 from steering.api.rest.shapes.jobs import JobShape, job_to_json
 from steering.behaviors import fitting, library, monitoring, reading
@@ -39,16 +39,7 @@ class Behaviors(Endpoint):
     def get(self, request: Request) -> Response:
         query = self.query(shapes.BehaviorQuery)
         rows = library.listed(request.user, query.get("model", ""))
-        if "name" in query:
-            rows = rows.filter(name=query["name"])
-        match query.get("owner"):
-            case "me":
-                rows = rows.filter(owner=request.user)
-            case "starters":
-                rows = rows.filter(owner=None)
-            case "others":
-                rows = rows.exclude(owner=None).exclude(owner=request.user)
-        page, cursor = newest_first(rows, query)
+        page, cursor = newest_first(named_and_owned(rows, query, request.user), query)
         return Response(page_of([shapes.behavior_to_json(row, request.user) for row in page], cursor))
 
 
