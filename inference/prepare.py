@@ -33,6 +33,7 @@ def prepare(request: GenerationRequest, model: LoadedModel, find: Find) -> Prepa
     if request.model not in ("", model.id):
         raise NotFound("model_not_served", f"{request.model} is not served here; {model.id} is. Choose that one.")
     sampling.validate(request.sampling, vocab_size=model.vocab_size)
+    _check_can(request)
     ids = _token_ids(request, model)
     params = _fit(request, len(ids), model.context_length)
     edits = edits_of(request.interventions, model, find)
@@ -44,6 +45,20 @@ def prepare(request: GenerationRequest, model: LoadedModel, find: Find) -> Prepa
     return Prepared(
         request, Row(ids, state, edits, watches), TextStream(model.tokenizer, params.stop, ids), seed, pieces
     )
+
+
+def _check_can(request: GenerationRequest) -> None:
+    """Refuse what the engine does not do yet."""
+    asked = {
+        "constraint": request.constraint,
+        "draft": request.draft,
+        "ensemble": request.ensemble,
+        "tools": request.tools or any(m.role == "tool" or m.tool_calls for m in request.messages or ()),
+        "beam_width": request.sampling.beam_width > 1,
+    }
+    for name, value in asked.items():
+        if value:
+            raise InvalidRequest(f"{name}_unsupported", f"This engine does not do {name} yet. Leave it out.")
 
 
 def _prompt_pieces(request: GenerationRequest, ids: list[int], model: LoadedModel) -> list[str]:

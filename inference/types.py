@@ -18,7 +18,7 @@ from inference.wire import Matrix, Wire
 Point = Literal["resid_post", "resid_pre"]
 Operation = Literal["add", "ablate", "clamp", "cap", "floor", "affine", "rotate"]
 Unit = Literal["raw", "relative", "max"]
-FinishReason = Literal["stop", "length", "cancelled", "watch"]
+FinishReason = Literal["stop", "length", "cancelled", "watch", "constraint"]
 WatchAction = Literal["observe", "steer", "stop", "regenerate"]
 WorkerState = Literal["loading", "ready", "draining", "empty", "failed", "lost"]
 MAX_RANK = 16  # of an AffineMap
@@ -282,6 +282,16 @@ class SamplingParams(Wire):
     then be 0. `logit_bias` is added to the logits of the token ids it names. With `fit`, `max_tokens` gives way to what
     the context has left; without, too large a number is refused. The same seed gives the same tokens whoever shares the
     batch; without a seed one is drawn and reported in the receipt.
+
+    Tokens are thinned out in this order: top_k, top_p, min_p, `typical_p` (Meister et al. 2202.00666: the tokens whose
+    surprise is nearest to the entropy, until their mass reaches it; 1 is off), then `ads_subset_size` (0 is off), which
+    draws that many of them by a determinantal point process, see `inference/diverse.py`; `ads_beta` from 0 to 1 is how
+    much being different counts against being likely.
+    `adaptive_temperature` is theta of entropy-based dynamic temperature (Zhang et al. 2403.14541): the temperature of a
+    token is temperature * 0.8 ** (theta / entropy in nats); 0 is off. The schedules give the temperature and top_p of the
+    first generated token, the second and so on; the last value holds from there. They stand in the place of
+    `temperature` and `top_p`.
+    `beam_width` above 1 is beam search as Hugging Face does it, with `length_penalty`, and needs temperature 0.
     """
 
     max_tokens: int = 128
@@ -300,17 +310,99 @@ class SamplingParams(Wire):
     logit_bias: dict[int, float] = field(default_factory=dict)
     ignore_eos: bool = False
     fit: bool = False
+    typical_p: float = 1.0
+    ads_subset_size: int = 0
+    ads_beta: float = 0.3
+    adaptive_temperature: float = 0.0
+    temperature_schedule: tuple[float, ...] = ()
+    top_p_schedule: tuple[float, ...] = ()
+    beam_width: int = 1
+    length_penalty: float = 1.0
+
+
+@dataclass(frozen=True)
+class Constraint(Wire):
+    """What the answer's text must be as a whole. At every token only those are allowed that can still lead there.
+
+    json: any JSON value. json_schema: `text` is a JSON Schema, as JSON. regex: `text` is matched from start to end.
+    grammar: `text` is a grammar in Lark's syntax, with the rule `start`.
+    """
+
+    kind: Literal["json", "json_schema", "regex", "grammar"]
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Draft(Wire):
+    """Speculative decoding (Leviathan et al. 2211.17192): `tokens` are guessed, then judged in one pass of the model.
+
+    The answer's distribution is that without a draft. `model` is a companion (`ModelInfo.companions`) with the same
+    tokenizer; "" looks the guess up in prompt and answer, behind an earlier place where the last tokens, at most `ngram`,
+    stand too.
+    """
+
+    model: str = ""
+    tokens: int = 4
+    ngram: int = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Member(Wire):
+    """One voice of an ensemble. `model` is a companion with the same tokenizer, "" the served model.
+
+    `interventions` are its own, after those of the request, which all members of the served model share.
+    """
+
+    weight: float = 1.0
+    interventions: tuple[Intervention, ...] = ()
+    model: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble(Wire):
+    """One answer whose every token is drawn from the members' distributions together, weights made to sum to 1.
+
+    mixture: sum of weight * p. product: softmax of the sum of weight * log p.
+    """
+
+    members: tuple[Member, ...]
+    combine: Literal["mixture", "product"] = "mixture"
+
+
+@dataclass(frozen=True)
+class ToolCall(Wire):
+    """A call that an earlier answer made. `arguments` is JSON."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
+class Tool(Wire):
+    """A function that the model may call. `parameters` is a JSON Schema, as JSON; "" takes no arguments."""
+
+    name: str
+    description: str = ""
+    parameters: str = ""
 
 
 @dataclass(frozen=True)
 class Message(Wire):
-    role: Literal["system", "user", "assistant"]
+    """`tool` is what a call came back with; `tool_call_id` says which. `tool_calls` are those of an assistant."""
+
+    role: Literal["system", "user", "assistant", "tool"]
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class GenerationRequest(Wire):
-    """One completion. Give exactly one of `messages`, `prompt` and `token_ids`. Base is the same, uninterrupted."""
+    """One completion. Give exactly one of `messages`, `prompt` and `token_ids`. Base is the same, uninterrupted.
+
+    `tools` are told to the model with the messages; what it may then write is for `constraint` to say.
+    """
 
     id: str
     model: str = ""  # empty: whatever model is served
@@ -320,6 +412,10 @@ class GenerationRequest(Wire):
     sampling: SamplingParams = SamplingParams()
     interventions: tuple[Intervention, ...] = ()
     watches: tuple[Watch, ...] = ()
+    constraint: Constraint | None = None
+    draft: Draft | None = None
+    ensemble: Ensemble | None = None
+    tools: tuple[Tool, ...] = ()
 
 
 # ---- events of a generation: Started, PromptRead... where asked for, Token..., Scored... and Fired... where something
@@ -467,6 +563,43 @@ class AppliedIntervention(Wire):
 
 
 @dataclass(frozen=True)
+class AppliedConstraint(Wire):
+    """`complete`: the text fulfils the constraint. `problem`: why it does not, such as no tokens left."""
+
+    kind: str
+    complete: bool
+    masked_tokens: int  # that were chosen under a mask
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class AppliedDraft(Wire):
+    """What became of the guesses. `accepted` of `proposed` tokens stood; `passes` of the model were made."""
+
+    model: str  # "" is prompt look-up
+    proposed: int
+    accepted: int
+    passes: int
+
+
+@dataclass(frozen=True)
+class AppliedMember(Wire):
+    weight: float
+    model: str
+    applied: tuple[AppliedIntervention, ...] = ()
+
+
+@dataclass(frozen=True)
+class Beam(Wire):
+    """A finished hypothesis: log-probability in nats, and the same over length ** length_penalty."""
+
+    text: str
+    logprob: float
+    score: float
+    tokens: int
+
+
+@dataclass(frozen=True)
 class Receipt(Wire):
     model: str
     revision: str
@@ -474,6 +607,10 @@ class Receipt(Wire):
     applied: tuple[AppliedIntervention, ...] = ()
     fired: tuple[Firing, ...] = ()  # the first 1,000
     fired_total: int = 0
+    constraint: AppliedConstraint | None = None
+    draft: AppliedDraft | None = None
+    members: tuple[AppliedMember, ...] = ()
+    beams: tuple[Beam, ...] = ()  # best first, the answer among them
 
 
 @dataclass(frozen=True)
@@ -1158,6 +1295,7 @@ def _interventions(request: GenerationRequest | JobRequest) -> list[Intervention
         found += [i for item in request.items for i in item.interventions]
     if isinstance(request, GenerationRequest):
         found += [i for watch in request.watches for i in watch.interventions]
+        found += [i for member in (request.ensemble.members if request.ensemble else ()) for i in member.interventions]
     return found
 
 
@@ -1209,6 +1347,7 @@ class ModelInfo(Wire):
     tokens_per_second: float = 0.0
     problem: str = ""
     sources: tuple[SourceInfo, ...] = ()
+    companions: tuple[str, ...] = ()  # other models at hand with the same tokenizer, for drafts and ensembles
 
 
 @dataclass(frozen=True)
