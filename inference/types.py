@@ -288,8 +288,8 @@ class SamplingParams(Wire):
     draws that many of them by a determinantal point process, see `inference/diverse.py`; `ads_beta` from 0 to 1 is how
     much being different counts against being likely.
     `adaptive_temperature` is theta of entropy-based dynamic temperature (Zhang et al. 2403.14541): the temperature of a
-    token is temperature * 0.8 ** (theta / entropy in nats); 0 is off. The schedules give the temperature and top_p of the
-    first generated token, the second and so on; the last value holds from there. They stand in the place of
+    token is temperature * 0.8 ** (theta / entropy in nats); 0 is off. The schedules give the temperature and top_p of
+    the first generated token, the second and so on; the last value holds from there. They stand in the place of
     `temperature` and `top_p`.
     `beam_width` above 1 is beam search as Hugging Face does it, with `length_penalty`, and needs temperature 0.
     """
@@ -337,8 +337,8 @@ class Draft(Wire):
     """Speculative decoding (Leviathan et al. 2211.17192): `tokens` are guessed, then judged in one pass of the model.
 
     The answer's distribution is that without a draft. `model` is a companion (`ModelInfo.companions`) with the same
-    tokenizer; "" looks the guess up in prompt and answer, behind an earlier place where the last tokens, at most `ngram`,
-    stand too.
+    tokenizer; "" looks the guess up in prompt and answer, behind an earlier place where the last tokens, at most
+    `ngram`, stand too.
     """
 
     model: str = ""
