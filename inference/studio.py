@@ -116,7 +116,8 @@ class Studio:
         """A completion: of plain text, or of messages through the chat template. Without `vector`: the model's own.
 
         `strength` and `layer` are those that the vector recommends, unless given. `interventions` are for more than one
-        vector. `constraint` is what the text must be, such as Constraint("regex", "yes|no"). `sampling` are fields of `SamplingParams`: max_tokens (else at most 128), temperature, seed, stop.
+        vector. `constraint` is what the text must be, such as `Constraint("regex", "yes|no")`. `sampling` are fields of
+        `SamplingParams`: max_tokens (else at most 128), temperature, seed, stop.
         """
         edits = tuple(interventions)
         if vector is not None:
