@@ -133,7 +133,7 @@ def sample(logits: Tensor, rows: Sequence[RowState]) -> Tensor:
     and min-p, with OpenAI's frequency and presence penalties and logit bias after the first; then one number of the
     row's generator picks from the cumulative distribution, likeliest token first, lowest id first among equals.
     """
-    scores = _bias(_penalise(logits, rows), logits, rows)
+    scores = penalised(logits, rows)
     greedy = [i for i, row in enumerate(rows) if row.greedy]
     drawn = [i for i, row in enumerate(rows) if not row.greedy]
     if not drawn:
@@ -145,6 +145,11 @@ def sample(logits: Tensor, rows: Sequence[RowState]) -> Tensor:
         index = torch.tensor(chosen, device=logits.device)
         tokens[index] = choose(scores[index])
     return tokens
+
+
+def penalised(scores: Tensor, rows: Sequence[RowState]) -> Tensor:
+    """Float[rows, vocab] with each row's penalties and logit bias; `scores` itself where no row asks for any."""
+    return _bias(_penalise(scores, rows), scores, rows)
 
 
 def record(rows: Sequence[RowState], tokens: Tensor | Sequence[int]) -> None:
