@@ -38,9 +38,9 @@ def prepare(request: GenerationRequest, model: LoadedModel, find: Find) -> Prepa
     if request.model not in ("", model.id):
         raise NotFound("model_not_served", f"{request.model} is not served here; {model.id} is. Choose that one.")
     sampling.validate(request.sampling, vocab_size=model.vocab_size)
-    _check_can(request)
     beams.check(request)
     ensembles.check(request)
+    _check_can(request)
     ids = _token_ids(request, model)
     params = _fit(request, len(ids), model.context_length)
     watching.check(request)
