@@ -51,7 +51,7 @@ def prepare(request: GenerationRequest, model: LoadedModel, find: Find) -> Prepa
 
     def row(*more: Intervention) -> Row:
         edits = edits_of((*request.interventions, *more), model, find)
-        return Row(list(ids), sampling.row_state(params, ids, seed, model.vocab_size), edits, watches)
+        return Row(list(ids), sampling.row_state(params, ids, seed, model.vocab_size, model.embed), edits, watches)
 
     if request.ensemble:
         rows = [row(*member.interventions) for member in request.ensemble.members]
