@@ -23,6 +23,7 @@ from inference import errors
 from inference.attribution.jobs import JOBS as ATTRIBUTION_JOBS
 from inference.attribution.jobs import SOURCE_JOBS as ATTRIBUTION_SOURCE_JOBS
 from inference.batch import Batch, Choice, Row
+from inference.companions import Companions
 from inference.detectors import fit_detector
 from inference.evaluation import Find, diverge, score
 from inference.models.loader import LoadedModel
@@ -211,9 +212,11 @@ class Engine:
         name: str,
         limits: Limits = Limits(),
         sources: Sources | None = None,
+        companions: Companions | None = None,
     ):
         self.vectors = vectors
         self.sources = sources or Sources()
+        self.companions = companions or Companions()
         self.limits = limits
         self._name = name
         self._load = load
@@ -239,12 +242,16 @@ class Engine:
         model = self._ready_model()
         if len(self._waiting) >= self.limits.max_waiting:
             raise errors.Busy("queue_full", "The model's waiting list is full. Try again shortly.", retry_after=2.0)
-        prepared = prepare(request, model, self.vectors.get)
+        prepared = prepare(request, model, self.vectors.get, self.companion)
         if prepared.row.longest > self._cache_tokens:
             raise errors.InvalidRequest(
                 "request_too_large", f"Prompt and max_tokens together may be {self._cache_tokens:,} tokens here."
             )
         return prepared
+
+    def companion(self, id: str) -> LoadedModel:
+        """Another model of this process, loaded on the caller's thread when first asked for. Raises InferenceError."""
+        return self.companions.get(id)
 
     def start(self, prepared: Prepared, emit: Emit) -> None:
         """Queue a prepared request. Started, Token..., then one of Finished and Failed go to `emit`."""
@@ -309,6 +316,7 @@ class Engine:
             max_rows=self.limits.max_rows,
             tokens_per_second=self._speed(),
             sources=self.sources.infos(model),
+            companions=self.companions.ids,
         )
 
     def _ready_model(self) -> LoadedModel:
@@ -329,6 +337,7 @@ class Engine:
         try:
             model = self._load()
             model.sources = self.sources
+            self.companions.meet(model)
             self.batch = Batch(model)
             self._cache_tokens = self.limits.cache_bytes // model.cache_bytes_per_token
             self._model = model
