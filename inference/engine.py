@@ -23,6 +23,7 @@ from inference import errors
 from inference.attribution.jobs import JOBS as ATTRIBUTION_JOBS
 from inference.attribution.jobs import SOURCE_JOBS as ATTRIBUTION_SOURCE_JOBS
 from inference.batch import Batch, Choice, Row
+from inference.companions import Companions
 from inference.detectors import fit_detector
 from inference.evaluation import Find, diverge, score
 from inference.models.loader import LoadedModel
@@ -207,9 +208,11 @@ class Engine:
         name: str,
         limits: Limits = Limits(),
         sources: Sources | None = None,
+        companions: Companions | None = None,
     ):
         self.vectors = vectors
         self.sources = sources or Sources()
+        self.companions = companions or Companions()
         self.limits = limits
         self._name = name
         self._load = load
@@ -235,8 +238,8 @@ class Engine:
         model = self._ready_model()
         if len(self._waiting) >= self.limits.max_waiting:
             raise errors.Busy("queue_full", "The model's waiting list is full. Try again shortly.", retry_after=2.0)
-        prepared = prepare(request, model, self.vectors.get)
-        self._check_fits(len(prepared.rows), prepared.row.longest)
+        prepared = prepare(request, model, self.vectors.get, self.companion)
+        self._check_fits(prepared.width, prepared.row.longest)
         return prepared
 
     def _check_fits(self, rows: int, longest: int) -> None:
@@ -252,6 +255,10 @@ class Engine:
                 f"The answer takes {rows} rows of the batch, which has {self.limits.max_rows}. Ask for fewer beams or "
                 "members.",
             )
+
+    def companion(self, id: str) -> LoadedModel:
+        """Another model of this process, loaded on the caller's thread when first asked for. Raises InferenceError."""
+        return self.companions.get(id)
 
     def start(self, prepared: Prepared, emit: Emit) -> None:
         """Queue a prepared request. Started, Token..., then one of Finished and Failed go to `emit`."""
@@ -316,12 +323,13 @@ class Engine:
             max_rows=self.limits.max_rows,
             tokens_per_second=self._speed(),
             sources=self.sources.infos(model),
+            companions=self.companions.ids,
         )
 
     @property
     def _rows(self) -> int:
         """Those of the batch that are taken; a group takes several."""
-        return sum(len(run.prepared.rows) for run in list(self._running.values()))
+        return sum(run.prepared.width for run in list(self._running.values()))
 
     def _ready_model(self) -> LoadedModel:
         if self._problem:
@@ -341,6 +349,7 @@ class Engine:
         try:
             model = self._load()
             model.sources = self.sources
+            self.companions.meet(model)
             self.batch = Batch(model)
             self._cache_tokens = self.limits.cache_bytes // model.cache_bytes_per_token
             self._model = model
@@ -384,7 +393,7 @@ class Engine:
         while self._waiting:
             prepared = self._waiting[0].prepared
             longest, widest = max(longest, prepared.row.longest), max(widest, prepared.row.prompt_length)
-            rows += len(prepared.rows)
+            rows += prepared.width
             prompts |= {row.reading for row in prepared.rows}
             fits = rows <= self.limits.max_rows and rows * longest <= self._cache_tokens
             if not fits or (group and widest * len(prompts) > self.limits.prefill_tokens):

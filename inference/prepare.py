@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from inference import beams, ensembles, sampling, watching
 from inference.batch import Row
+from inference.companions import Companion, none_at_hand
 from inference.compiling import Find, edits_of
 from inference.errors import InvalidRequest, NotFound
 from inference.models.loader import LoadedModel
@@ -33,7 +34,9 @@ class Prepared:
         return self.row.group.rows if self.row.group else [self.row]
 
 
-def prepare(request: GenerationRequest, model: LoadedModel, find: Find) -> Prepared:
+def prepare(
+    request: GenerationRequest, model: LoadedModel, find: Find, companion: Companion = none_at_hand
+) -> Prepared:
     """Check everything and tokenise. Raises InvalidRequest or NotFound; nothing is silently left out."""
     if request.model not in ("", model.id):
         raise NotFound("model_not_served", f"{request.model} is not served here; {model.id} is. Choose that one.")
