@@ -98,6 +98,13 @@ class Group(Protocol):
     @property
     def rows(self) -> list[Row]: ...
 
+    @property
+    def width(self) -> int:
+        """How many rows it counts for."""
+
+    def read(self, token_budget: int) -> bool:
+        """Read a chunk of what it has to read elsewhere; whether nothing is left."""
+
     def choose(self, batch: Batch, logits: Tensor) -> list[Choice]:
         """Give each row its next token, from `logits` [rows, vocab] in their order. Choices of the leading row."""
 
@@ -151,7 +158,7 @@ class Batch:
         group = self.rows[self.decoding :]
         if len(self._group_logits) < len(group):
             self._advance(group, token_budget)
-        if len(self._group_logits) < len(group):
+        if len(self._group_logits) < len(group) or not self._groups_are_ready(group, token_budget):
             return []
         self.settle()
         self._group_bank = None
@@ -164,6 +171,10 @@ class Batch:
                 row.prompt_logits = self._group_logits[row].clone()
         self.decoding = len(self.rows)
         return self._choose(group, torch.stack([self._group_logits[r] for r in group]))
+
+    def _groups_are_ready(self, reading: list[Row], token_budget: int) -> bool:
+        every = [*reading, *(row for rest in self._followers.values() for row in rest)]
+        return all(group.read(token_budget) for group in _groups(every))
 
     def _bring_followers(self, first: Row) -> None:
         """Give those who share the prompt of `first` what reading it gave."""
@@ -279,7 +290,7 @@ class Batch:
         return logits
 
     def _choose(self, rows: list[Row], logits: Tensor) -> list[Choice]:
-        groups = list(dict.fromkeys(r.group for r in rows if r.group))
+        groups = _groups(rows)
         if not groups:
             return self.sample(rows, logits)
         alone = [i for i, r in enumerate(rows) if not r.group]
@@ -395,6 +406,10 @@ class Batch:
         if not any(edits) and not any(readouts) and not any(watches):
             return None
         return Bank(edits, self.model.device, self.model.compute_dtype, readouts, watches)
+
+
+def _groups(rows: Sequence[Row]) -> list[Group]:
+    return list(dict.fromkeys(row.group for row in rows if row.group))
 
 
 def _share_readings(rows: list[Row]) -> None:

@@ -1,8 +1,8 @@
 """Beam search: rows that look for one answer together, as Hugging Face's `generate(num_beams=...)` does.
 
-Each step looks at every token after every beam. Of the best candidates those that go on become the beams; those that end
-are kept, if they are among the best `beam_width`. It is over when as many have ended and the best beam is no better than
-the worst of them, by log-probability / tokens ** length_penalty (Hugging Face's early_stopping=False).
+Each step looks at every token after every beam. Of the best candidates those that go on become the beams; those that
+end are kept, if they are among the best `beam_width`. It is over when as many have ended and the best beam is no better
+than the worst of them, by log-probability / tokens ** length_penalty (Hugging Face's early_stopping=False).
 """
 
 from __future__ import annotations
@@ -20,32 +20,11 @@ from inference.sampling import NO_TOKEN, RowState, logprobs, penalised
 from inference.text import TextStream
 from inference.types import Beam, FinishReason, GenerationRequest
 
-MAX_BEAMS = 16
-MAX_LENGTH_PENALTY = 10.0
-
 
 def check(request: GenerationRequest) -> None:
-    """What beam search needs of a request. Raises InvalidRequest."""
-    params = request.sampling
-    if not 1 <= params.beam_width <= MAX_BEAMS:
-        raise InvalidRequest(
-            "bad_beam_width",
-            f"beam_width must be from 1 to {MAX_BEAMS}. Use 1 for no beam search. It was {params.beam_width}.",
-        )
-    if not -MAX_LENGTH_PENALTY <= params.length_penalty <= MAX_LENGTH_PENALTY:
-        raise InvalidRequest(
-            "bad_length_penalty",
-            f"length_penalty must be from {-MAX_LENGTH_PENALTY:g} to {MAX_LENGTH_PENALTY:g}. 1 ranks by the mean "
-            f"log-probability of a token. It was {params.length_penalty:g}.",
-        )
-    if params.beam_width == 1:
+    """What does not go with beam search. Raises InvalidRequest."""
+    if request.sampling.beam_width == 1:
         return
-    if params.temperature != 0 or params.temperature_schedule or params.adaptive_temperature:
-        raise InvalidRequest(
-            "beams_draw_nothing",
-            "Beam search takes the likeliest answer and draws nothing. Set temperature to 0, without a schedule, or set "
-            "beam_width to 1.",
-        )
     for name, given in (("watches", request.watches), ("draft", request.draft), ("ensemble", request.ensemble)):
         if given:
             raise InvalidRequest(
@@ -88,7 +67,7 @@ class Hypothesis:
 
 @dataclass(eq=False)
 class Beams:
-    """The search for one answer. `text` is the stream of its text, at the prompt's end; `eos_ids` are those that end."""
+    """The search for one answer. `text` is the stream of its text, at the prompt's end; `eos_ids` end an answer."""
 
     rows: list[Row]
     text: TextStream
@@ -100,6 +79,13 @@ class Beams:
         start = Path(0.0, 0.0, self.text.fork() if self._params.stop else None)
         self._paths: list[Path | None] = [start] + [None] * (len(self.rows) - 1)  # None: the row only fills its place
         self._written = 0
+
+    @property
+    def width(self) -> int:
+        return len(self.rows)
+
+    def read(self, token_budget: int) -> bool:
+        return True
 
     def choose(self, batch: Batch, logits: Tensor) -> list[Choice]:
         """Take every beam one token further. The tokens of the best answer once the search is over, else nothing."""

@@ -33,6 +33,11 @@ class Prepared:
         """All that write the answer: one, or a group that `row` leads."""
         return self.row.group.rows if self.row.group else [self.row]
 
+    @property
+    def width(self) -> int:
+        """How many rows it counts for."""
+        return self.row.group.width if self.row.group else 1
+
 
 def prepare(
     request: GenerationRequest, model: LoadedModel, find: Find, companion: Companion = none_at_hand
@@ -52,14 +57,12 @@ def prepare(
     pieces = _prompt_pieces(request, ids, model) if params.prompt_logprobs else []
     text = TextStream(model.tokenizer, params.stop, ids)
 
-    def row(*more: Intervention) -> Row:
-        edits = edits_of((*request.interventions, *more), model, find)
-        return Row(list(ids), sampling.row_state(params, ids, seed, model.vocab_size, model.embed), edits, watches)
+    def row(model: LoadedModel, interventions: tuple[Intervention, ...]) -> Row:
+        state = sampling.row_state(params, ids, seed, model.vocab_size, model.embed)
+        return Row(list(ids), state, edits_of(interventions, model, find), watches)
 
-    if request.ensemble:
-        rows = [row(*member.interventions) for member in request.ensemble.members]
-        return Prepared(request, ensembles.together(rows, request.ensemble), text, seed, pieces)
-    lead = row()
+    together = ensembles.together(request, model, companion, row) if request.ensemble else None
+    lead = together or row(model, request.interventions)
     if params.beam_width > 1 and params.max_tokens:
         beams.search(lead, text.fork(), model.eos_ids)
     return Prepared(request, lead, text, seed, pieces)
