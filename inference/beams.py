@@ -7,7 +7,7 @@ than the worst of them, by log-probability / tokens ** length_penalty (Hugging F
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -187,10 +187,10 @@ class Beams:
                 batch.carry(self.rows[candidate.place], self.rows[place], start)
         self._paths = [placed[place].path if place in placed else None for place in range(len(self.rows))]
         for place, row in enumerate(self.rows):
-            candidate = placed.get(place)
-            if candidate and place != candidate.place:
-                row.tokens[:] = before[candidate.place]
-            row.tokens.append(candidate.token if candidate else row.tokens[-1])
+            taken = placed.get(place)
+            if taken and place != taken.place:
+                row.tokens[:] = before[taken.place]
+            row.tokens.append(taken.token if taken else row.tokens[-1])
             if row.state.penalised:
                 row.state.recount(row.tokens[: row.prompt_length], row.tokens[row.prompt_length :])
 
@@ -201,8 +201,9 @@ class Beams:
         batch.count()
         for edit, tally in zip(row.edits, best.tallies, strict=True):
             edit.tally = list(tally)
-        details = best.path.details or [()] * len(best.tokens)
-        choices = [Choice(row, token, *detail) for token, detail in zip(best.tokens, details, strict=True)]
+        details: Sequence[Detail] = best.path.details or [(None, ())] * len(best.tokens)
+        told = zip(best.tokens, details, strict=True)
+        choices = [Choice(row, token, logprob, top) for token, (logprob, top) in told]
         return [*choices[:-1], replace(choices[-1], end=best.end)]
 
     def _told(self, hypothesis: Hypothesis) -> Beam:
