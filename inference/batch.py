@@ -12,6 +12,8 @@ from torch import Tensor
 
 from inference.cache import KVCache, round_up
 from inference.conditions import CompiledCondition, Readout
+from inference.constraints.masking import masked
+from inference.constraints.row import RowConstraint
 from inference.interventions import Bank, Edit, Step
 from inference.masks import attention_masks
 from inference.models.loader import LoadedModel
@@ -35,6 +37,7 @@ class Row:
     state: RowState
     edits: list[Edit] = field(default_factory=list)
     watches: list[CompiledWatch] = field(default_factory=list)
+    constraint: RowConstraint | None = None
     group: Group | None = None  # rows that write one answer together
 
     def __post_init__(self) -> None:
@@ -302,12 +305,15 @@ class Batch:
     def sample(self, rows: list[Row], logits: Tensor) -> list[Choice]:
         """One token for each of `rows` from `logits` [rows, vocab], as its parameters say."""
         states = [r.state for r in rows]
-        tokens = sample(logits, states)
+        with masked(rows, logits):
+            tokens = sample(logits, states)
         record(states, tokens)
         asked = [i for i, s in enumerate(states) if s.params.logprobs]
         details = self._details(logits[asked], tokens[asked], states, asked) if asked else {}
         for row, token in zip(rows, tokens.tolist(), strict=True):
             row.tokens.append(token)
+            if row.constraint is not None:
+                row.constraint.accept(token)
         return [Choice(row, row.tokens[-1], *details.get(i, ())) for i, row in enumerate(rows)]
 
     def _details(
@@ -349,6 +355,8 @@ class Batch:
         assert 0 <= n <= len(row.tokens) - row.prompt_length
         if n:
             del row.tokens[-n:]
+        if row.constraint is not None:
+            row.constraint.rewind(n)
         assert len(row.tokens) > row.prompt_length or row.prompt_logits is not None, "only where a watch regenerates"
         row.state.recount(row.tokens[: row.prompt_length], row.tokens[row.prompt_length :])
 

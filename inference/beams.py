@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from inference.batch import Batch, Choice, Detail, Row
+from inference.constraints.masking import masked
+from inference.constraints.row import RowConstraint
 from inference.errors import InvalidRequest
 from inference.sampling import NO_TOKEN, RowState, logprobs, penalised
 from inference.text import TextStream
@@ -40,7 +42,8 @@ class Path:
 
     score: float
     logprob: float
-    text: TextStream | None  # where a stop string may end it
+    text: TextStream | None = None  # where a stop string may end it
+    constraint: RowConstraint | None = None
     details: tuple[Detail, ...] = ()
 
 
@@ -64,6 +67,10 @@ class Hypothesis:
     end: FinishReason
     tallies: list[list[float]]
 
+    def rank(self) -> tuple[bool, float]:
+        """Sorts the best to the front: a text that a constraint calls whole before those that were cut off."""
+        return self.end == "length" and self.path.constraint is not None, -self.score
+
 
 @dataclass(eq=False)
 class Beams:
@@ -76,7 +83,7 @@ class Beams:
 
     def __post_init__(self) -> None:
         self._params = self.rows[0].state.params
-        start = Path(0.0, 0.0, self.text.fork() if self._params.stop else None)
+        start = Path(0.0, 0.0, self.text.fork() if self._params.stop else None, self.rows[0].constraint)
         self._paths: list[Path | None] = [start] + [None] * (len(self.rows) - 1)  # None: the row only fills its place
         self._written = 0
 
@@ -95,12 +102,13 @@ class Beams:
             return [Choice(self.rows[0], NO_TOKEN)]
         self._written += 1
         ended, going = self._sorted_out(logits, places)
+        self._stuck = self.rows[places[0]].constraint
         if ended:
             batch.count()
         for candidate in ended:
             self._keep(candidate)
         self._go_on(batch, going)
-        return self._best(batch) if self._over() else []
+        return self._outcome(batch) if self._over() else []
 
     def told(self) -> dict[str, Any]:
         return {"beams": tuple(self._told(h) for h in self.finished)}
@@ -115,26 +123,31 @@ class Beams:
         width, last = len(self.rows), self._written == self._params.max_tokens
         ended: list[Candidate] = []
         going: list[Candidate] = []
-        for rank, (at, token, score) in enumerate(_best_first(scores, 4 * width)):
-            if len(going) == width or (last and rank == width):
-                break
-            candidate = self._candidate(places[at], token, score, own[at, token].item(), last)
-            if candidate.end is None:
-                going.append(candidate)
-            elif rank < width:
-                ended.append(candidate)
+        with masked([self.rows[i] for i in places], scores):
+            for rank, (at, token, score) in enumerate(_best_first(scores, 4 * width)):
+                if len(going) == width or (last and rank == width):
+                    break
+                candidate = self._candidate(places[at], token, score, own[at, token].item(), last)
+                if candidate.end is None:
+                    going.append(candidate)
+                elif rank < width:
+                    ended.append(candidate)
         if self._params.logprobs:
             ended, going = (self._detailed(some, logits, places) for some in (ended, going))
         return ended, going
 
     def _candidate(self, place: int, token: int, score: float, logprob: float, last: bool) -> Candidate:
         before = self._path(place)
-        stopped, text = token in self.eos_ids, before.text
+        stopped, text, constraint = token in self.eos_ids, before.text, before.constraint
         if text is not None and not stopped:
             text = text.fork()
             text.push(token)
             stopped = text.stopped
-        path = Path(score, before.logprob + logprob, text, before.details)
+        if constraint is not None:
+            constraint = constraint.copy()
+            constraint.accept(token)
+            stopped = stopped or constraint.ended
+        path = Path(score, before.logprob + logprob, text, constraint, before.details)
         return Candidate(place, token, path, "stop" if stopped else "length" if last else None)
 
     def _detailed(self, some: list[Candidate], logits: Tensor, places: list[int]) -> list[Candidate]:
@@ -163,7 +176,7 @@ class Beams:
         tallies = [list(e.tally) for e in row.edits]
         score = self._ranked(candidate.path.score)
         self.finished.append(Hypothesis(tokens, candidate.path, score, candidate.end, tallies))
-        self.finished.sort(key=lambda h: -h.score)
+        self.finished.sort(key=Hypothesis.rank)
         del self.finished[len(self.rows) :]
 
     def _ranked(self, score: float) -> float:
@@ -191,12 +204,19 @@ class Beams:
             if taken and place != taken.place:
                 row.tokens[:] = before[taken.place]
             row.tokens.append(taken.token if taken else row.tokens[-1])
+            row.constraint = taken.path.constraint if taken else None
             if row.state.penalised:
                 row.state.recount(row.tokens[: row.prompt_length], row.tokens[row.prompt_length :])
 
-    def _best(self, batch: Batch) -> list[Choice]:
-        """The leading row becomes the best answer, as if it had written that alone."""
-        best, row = self.finished[0], self.rows[0]
+    def _outcome(self, batch: Batch) -> list[Choice]:
+        """The leading row becomes the best answer, as if it had written that alone; or stands where none can go on."""
+        row = self.rows[0]
+        if not self.finished:
+            row.constraint = self._stuck
+            row.tokens[row.prompt_length :] = [NO_TOKEN]
+            return [Choice(row, NO_TOKEN)]
+        best = self.finished[0]
+        row.constraint = best.path.constraint
         row.tokens[row.prompt_length :] = best.tokens
         batch.count()
         for edit, tally in zip(row.edits, best.tallies, strict=True):

@@ -9,6 +9,7 @@ from inference import beams, ensembles, sampling, watching
 from inference.batch import Row
 from inference.companions import Companion, none_at_hand
 from inference.compiling import Find, edits_of
+from inference.constraints.row import RowConstraint
 from inference.errors import InvalidRequest, NotFound
 from inference.models.loader import LoadedModel
 from inference.probes import checked_watches, compile_watch
@@ -63,15 +64,26 @@ def prepare(
 
     together = ensembles.together(request, model, companion, row) if request.ensemble else None
     lead = together or row(model, request.interventions)
+    lead.constraint = _constraint(request, model)
     if params.beam_width > 1 and params.max_tokens:
         beams.search(lead, text.fork(), model.eos_ids)
     return Prepared(request, lead, text, seed, pieces)
 
 
+def _constraint(request: GenerationRequest, model: LoadedModel) -> RowConstraint | None:
+    if request.constraint is None:
+        return None
+    if request.sampling.ignore_eos:
+        raise InvalidRequest(
+            "constraint_must_end",
+            "ignore_eos lets a text go on behind its end, where a constraint allows nothing. Leave one of them out.",
+        )
+    return model.constraints.row(request.constraint)
+
+
 def _check_can(request: GenerationRequest) -> None:
     """Refuse what the engine does not do yet."""
     asked = {
-        "constraint": request.constraint,
         "draft": request.draft,
         "tools": request.tools or any(m.role == "tool" or m.tool_calls for m in request.messages or ()),
     }

@@ -9,8 +9,20 @@ import numpy as np
 import pytest
 import torch
 
+from inference.constraints.row import RowConstraint
 from inference.errors import InvalidRequest
-from inference.types import Condition, Draft, Ensemble, Member, Positions, Probe, PromptRead, Schedule, Watch
+from inference.types import (
+    Condition,
+    Constraint,
+    Draft,
+    Ensemble,
+    Member,
+    Positions,
+    Probe,
+    PromptRead,
+    Schedule,
+    Watch,
+)
 from tests.inference import tiny
 from tests.inference.driver import add, alone, direction, request, start, together
 
@@ -164,6 +176,62 @@ def test_all_of_the_prompt_is_told_once(make_engine):
     assert [(t.token_id, t.logprob) for t in told] == [(t.token_id, pytest.approx(t.logprob)) for t in expected]
     only = start(engine, request("o", prompt(1), max_tokens=0, beam_width=4, prompt_logprobs=True)).wait()
     assert only.finished.usage.completion_tokens == 0 and only.finished.receipt.beams == ()
+
+
+# ---- under a constraint ----
+
+
+def constrained(engine, pattern: str, width: int, tokens: int, ids=None, **more):
+    asked = request("k", ids or prompt(1), max_tokens=tokens, beam_width=width, ignore_eos=False, **more)
+    return start(engine, replace(asked, constraint=Constraint("regex", pattern))).wait()
+
+
+def test_constrained_beams_are_those_of_hugging_face_under_the_same_mask(make_engine):
+    engine = make_engine()
+    model, pattern = engine.batch.model, "[a-m]{3,6}( [n-z]+)*"
+
+    def allowed(_, row):
+        matcher = model.constraints.row(Constraint("regex", pattern))
+        for token in row.tolist()[len(ids) :]:
+            matcher.accept(token)
+        return matcher.mask().nonzero().flatten().tolist()
+
+    for seed in range(3):
+        ids = prompt(seed)
+        theirs = {"eos": [1], "prefix_allowed_tokens_fn": allowed}
+        expected, scores = hugging_face(model, ids, 4, 12, **theirs)
+        done = constrained(engine, pattern, 4, 12, ids)
+        beams = done.finished.receipt.beams
+        whole = [beam for beam in beams if re.fullmatch(pattern, beam.text)]
+        assert {round(b.score, 4) for b in beams} == {round(s, 4) for s in scores}
+        assert beams[: len(whole)] == tuple(whole), "what was cut off comes last"
+        assert not whole or done.text == whole[0].text
+        if not whole:
+            assert done.tokens == expected[0]
+
+
+def test_every_beam_keeps_to_its_constraint(make_engine):
+    engine = make_engine()
+    done = constrained(engine, "yes|no|maybe|[0-9]{2}", 8, 12, logprobs=True)
+    texts = [beam.text for beam in done.finished.receipt.beams]
+    assert len(texts) == 8 and all(re.fullmatch("yes|no|maybe|[0-9]{2}", text) for text in texts)
+    assert done.text == texts[0] and done.finished.reason == "stop"
+    assert done.finished.receipt.constraint.complete and done.finished.receipt.constraint.masked_tokens == len(
+        done.tokens
+    )
+    few = constrained(engine, "yes|no", 8, 12)
+    assert {beam.text for beam in few.finished.receipt.beams} == {"yes", "no"}
+    short = constrained(engine, "[0-9]{20}", 3, 5)
+    assert short.finished.reason == "length" and not short.finished.receipt.constraint.complete
+
+
+def test_a_constraint_that_no_beam_can_follow_ends_with_a_reason(make_engine, monkeypatch):
+    engine = make_engine()
+    monkeypatch.setattr(RowConstraint, "settle", lambda self, bits: (self._fail("too many items"), bits.fill(0)))
+    done = constrained(engine, "[0-9]{20}", 3, 5)
+    assert done.finished.reason == "constraint" and done.tokens == []
+    assert "too many items" in done.finished.receipt.constraint.problem
+    assert not engine.batch.rows
 
 
 # ---- beside others ----

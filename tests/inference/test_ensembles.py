@@ -14,7 +14,7 @@ from inference.engine import Engine
 from inference.ensembles import combine
 from inference.errors import InvalidRequest, NotFound
 from inference.store import VectorStore
-from inference.types import Draft, Ensemble, Member, Positions, Probe, SamplingParams, Token, Watch
+from inference.types import Constraint, Draft, Ensemble, Member, Positions, Probe, SamplingParams, Token, Watch
 from tests.inference import tiny
 from tests.inference.conftest import wait_until_ready
 from tests.inference.driver import add, alone, direction, request, start, together
@@ -179,6 +179,16 @@ def test_an_ensemble_streams_and_ends_as_a_row_does(make_engine):
     ended = start(engine, ask("s", HALF_CALM, max_tokens=20, temperature=1.0, seed=2, ignore_eos=False)).wait()
     assert ended.finished.reason == "stop" and ended.tokens == whole.tokens[: whole.tokens.index(whole.tokens[7]) + 1]
     assert not engine.batch.rows
+
+
+def test_an_ensemble_keeps_to_a_constraint(make_engine):
+    engine = make_engine()
+    asked = ask("e", HALF_CALM, max_tokens=12, temperature=1.0, seed=1, ignore_eos=False, logprobs=True)
+    done = start(engine, replace(asked, constraint=Constraint("regex", "yes|no|maybe"))).wait()
+    assert done.text in ("yes", "no", "maybe") and done.finished.reason == "stop"
+    assert done.finished.receipt.constraint.complete and len(done.finished.receipt.members) == 2
+    free = start(engine, ask("f", HALF_CALM, max_tokens=1, logprobs=True, logit_bias={done.tokens[0]: 100.0})).wait()
+    assert told(done)[0].logprob == pytest.approx(told(free)[0].logprob, abs=1e-9), "what is told knows no mask"
 
 
 # ---- beside others ----
