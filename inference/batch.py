@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from inference.models.loader import LoadedModel
 from inference.probes import CompiledWatch
 from inference.sampling import RowState, logprobs, record, sample
 from inference.scores import ScoreBank
+from inference.types import FinishReason
 
 Detail = tuple[float | None, tuple[tuple[int, float], ...]]  # a token's log-probability, and the likeliest with theirs
 
@@ -36,6 +38,7 @@ class Row:
     edits: list[Edit] = field(default_factory=list)
     watches: list[CompiledWatch] = field(default_factory=list)
     constraint: RowConstraint | None = None
+    group: Group | None = None  # rows that write one answer together
 
     def __post_init__(self) -> None:
         self.edits = [*self.edits, *(e for watch in self.watches for e in watch.edits)]
@@ -80,12 +83,36 @@ class Row:
 
 @dataclass(frozen=True)
 class Choice:
-    """The token that one row has just chosen; log-probabilities in nats where they were asked for."""
+    """The token that one row has just chosen; log-probabilities in nats where they were asked for.
+
+    `end`: the row ends with this token, whatever it is.
+    """
 
     row: Row
     token: int
     logprob: float | None = None
     top: tuple[tuple[int, float], ...] = ()
+    end: FinishReason | None = None
+
+
+class Group(Protocol):
+    """Rows that join, write and leave together; the first leads, and what is told is told of it."""
+
+    @property
+    def rows(self) -> list[Row]: ...
+
+    @property
+    def width(self) -> int:
+        """How many rows it counts for."""
+
+    def read(self, token_budget: int) -> bool:
+        """Read a chunk of what it has to read elsewhere; whether nothing is left."""
+
+    def choose(self, batch: Batch, logits: Tensor) -> list[Choice]:
+        """Give each row its next token, from `logits` [rows, vocab] in their order. Choices of the leading row."""
+
+    def told(self) -> dict[str, Any]:
+        """What the receipt is to say of the group, by the names of its fields."""
 
 
 class Batch:
@@ -134,7 +161,7 @@ class Batch:
         group = self.rows[self.decoding :]
         if len(self._group_logits) < len(group):
             self._advance(group, token_budget)
-        if len(self._group_logits) < len(group):
+        if len(self._group_logits) < len(group) or not self._groups_are_ready(group, token_budget):
             return []
         self.settle()
         self._group_bank = None
@@ -147,6 +174,10 @@ class Batch:
                 row.prompt_logits = self._group_logits[row].clone()
         self.decoding = len(self.rows)
         return self._choose(group, torch.stack([self._group_logits[r] for r in group]))
+
+    def _groups_are_ready(self, reading: list[Row], token_budget: int) -> bool:
+        every = [*reading, *(row for rest in self._followers.values() for row in rest)]
+        return all(group.read(token_budget) for group in _groups(every))
 
     def _bring_followers(self, first: Row) -> None:
         """Give those who share the prompt of `first` what reading it gave."""
@@ -262,6 +293,17 @@ class Batch:
         return logits
 
     def _choose(self, rows: list[Row], logits: Tensor) -> list[Choice]:
+        groups = _groups(rows)
+        if not groups:
+            return self.sample(rows, logits)
+        alone = [i for i, r in enumerate(rows) if not r.group]
+        choices = self.sample([rows[i] for i in alone], logits[alone]) if alone else []
+        for group in groups:
+            choices += group.choose(self, logits[[rows.index(r) for r in group.rows]])
+        return choices
+
+    def sample(self, rows: list[Row], logits: Tensor) -> list[Choice]:
+        """One token for each of `rows` from `logits` [rows, vocab], as its parameters say."""
         states = [r.state for r in rows]
         with masked(rows, logits):
             tokens = sample(logits, states)
@@ -284,6 +326,23 @@ class Batch:
             n = states[i].params.top_logprobs
             found[i] = (chosen[k], tuple(zip(ids[k, :n].tolist(), values[k, :n].tolist(), strict=True)))
         return found
+
+    def carry(self, source: Row, target: Row, start: int) -> None:
+        """Let `target` stand where `source` stands: what was read and done from position `start` on, not its tokens.
+
+        Before that position the two are alike. Both are decoding rows of the same prompt with the same edits.
+        """
+        places = self.rows.index(source), self.rows.index(target)
+        self.cache.move(*places, len(source.tokens), start)
+        if self._bank:
+            self._bank.carry(*places)
+        for done, same in zip(source.edits, target.edits, strict=True):
+            same.tally = list(done.tally)
+
+    def count(self) -> None:
+        """Bring the tallies of decoding rows up to date, in the midst of decoding."""
+        if self._bank:
+            self._bank.settle()
 
     def rewind(self, row: Row, n: int) -> None:
         """Take back the last `n` tokens that a decoding row has generated, up to all of them.
@@ -355,6 +414,10 @@ class Batch:
         if not any(edits) and not any(readouts) and not any(watches):
             return None
         return Bank(edits, self.model.device, self.model.compute_dtype, readouts, watches)
+
+
+def _groups(rows: Sequence[Row]) -> list[Group]:
+    return list(dict.fromkeys(row.group for row in rows if row.group))
 
 
 def _share_readings(rows: list[Row]) -> None:
