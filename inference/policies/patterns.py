@@ -33,7 +33,7 @@ def check_pattern(kind: Kind, text: str, name: str) -> None:
 
 def mismatch(kind: Kind, pattern: str, text: str) -> str:
     """Why the whole text does not match, or nothing where it does."""
-    data = list(text.encode())
+    data = list(text.encode(errors="replace"))
     matcher = _matcher(kind, pattern)
     good = matcher.validate_tokens(data)
     if good < len(data):

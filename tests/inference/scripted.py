@@ -25,7 +25,7 @@ class Scripted:
     """`say` is a list of answers, the last of which is repeated, or a function. `chances` are the judge's."""
 
     say: Sequence[str | Completion] | Say = ("fine",)
-    about_: About = About("fake", "1", True, (), ("fake",))
+    about_: About = field(default_factory=lambda: About("fake", "1", True, (), ("fake",)))
     chances: Callable[[str, str], float] = lambda question, answer: 0.9
     refuse: Callable[[Wanted], str] = lambda wanted: ""
     seconds: float = 0.0
@@ -54,10 +54,8 @@ class Scripted:
         return [said(c.text.split()[0], cut="latency", reason="cancelled") for c in found] if late else found
 
     def _one(self, one: Wanted) -> Completion:
-        if callable(self.say):
-            answer = self.say(one, self.answered)
-        else:
-            answer = self.say[min(self.answered, len(self.say) - 1)]
+        n = self.answered
+        answer = self.say(one, n) if callable(self.say) else self.say[min(n, len(self.say) - 1)]
         self.answered += 1
         done = said(answer) if isinstance(answer, str) else answer
         most = one.sampling.max_tokens

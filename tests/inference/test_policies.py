@@ -293,7 +293,7 @@ async def test_one_constraint_is_enforced_and_the_others_are_checked():
         ({"grammar": "regex:[ab]+"}, ["abba"], ["abc"]),
         ({"forbidden_terms": ["Straße", "tea"]}, ["coffee"], ["STRASSE", "Tea time"]),
         (
-            {"tool_schema": {"name": "add", "parameters": {"properties": {"a": {"type": "number"}}, "required": ["a"]}}},
+            {"tool_schema": {"name": "add", "parameters": {"properties": {"a": {}}, "required": ["a"]}}},
             ['{"tool_name": "add", "arguments": {"a": 1}}'],
             ['{"tool_name": "sub", "arguments": {"a": 1}}', '{"tool_name": "add", "arguments": {}}', "{}"],
         ),
@@ -317,7 +317,9 @@ def test_stop_sequences_are_sent():
 async def test_what_the_engine_says_of_a_constraint_is_in_the_trace():
     done = said("{}")
     receipt = Receipt("fake", "1", 0, constraint=AppliedConstraint("json_schema", True, 2))
-    outcome = await run(policy(constraints={"json_mode": True}), Scripted([type(done)(**{**done.__dict__, "receipt": receipt})]))
+    outcome = await run(
+        policy(constraints={"json_mode": True}), Scripted([type(done)(**{**done.__dict__, "receipt": receipt})])
+    )
     assert outcome.trace.candidates[0].constraint == AppliedConstraint("json_schema", True, 2)
 
 
@@ -411,7 +413,14 @@ async def test_a_retry_has_as_many_candidates_as_the_budget_can_finish():
     asker = Scripted(["bad " * 10])
     wanted = forbid("bad", objective={"token_budget": 95}, optimization={"best_of_n": 4, "retry_on_failure": 5})
     outcome = await run(wanted, asker, max_new_tokens=20)
-    assert [[w.sampling.max_tokens for w in rows] for rows in asker.rounds] == [[20] * 4, [20] * 2, [20], [20], [15], [5]]
+    assert [[w.sampling.max_tokens for w in rows] for rows in asker.rounds] == [
+        [20] * 4,
+        [20] * 2,
+        [20],
+        [20],
+        [15],
+        [5],
+    ]
     assert (outcome.spent_tokens, outcome.trace.spent.over) == (95, "tokens")
 
 
@@ -434,7 +443,9 @@ async def test_when_the_time_is_up_the_best_so_far_is_the_answer():
 async def test_a_verifier_that_would_begin_late_does_not_look():
     asker = Scripted(["some answer"], seconds=0.3)
     wanted = policy(
-        objective={"latency_budget_ms": 100}, verifiers={"enabled": ["factuality"]}, optimization={"retry_on_failure": 0}
+        objective={"latency_budget_ms": 100},
+        verifiers={"enabled": ["factuality"]},
+        optimization={"retry_on_failure": 0},
     )
     outcome = await run(wanted, asker)
     assert (outcome.accepted, asker.judged) == (False, [])
@@ -460,7 +471,7 @@ async def test_a_trace_travels_as_json_and_runs_again_to_the_same_texts():
     assert differences(trace, again.trace) == ()
     assert len(again.trace.candidates) == 8
     other = await replay(trace, Scripted(["else"]))
-    assert len(differences(trace, other.trace)) == 10
+    assert len(differences(trace, other.trace)) == 9
 
 
 async def test_a_trace_of_another_model_or_another_steering_is_not_run_again():
@@ -477,10 +488,8 @@ async def test_a_trace_of_another_model_or_another_steering_is_not_run_again():
 async def test_the_answer_has_the_shape_that_clients_read():
     outcome = await run(policy(id="p1"), Scripted(), include_trace=False)
     data = outcome.to_wire()
-    assert {k: data[k] for k in ("output", "accepted", "policy_id", "score", "tokens", "constraints_ok", "verifier_ok")} == {
-        "output": "fine", "accepted": True, "policy_id": "p1", "score": 1.0, "tokens": 1, "constraints_ok": True,
-        "verifier_ok": True,
-    }  # fmt: skip
+    facts = {"output": "fine", "accepted": True, "policy_id": "p1", "score": 1.0, "tokens": 1}
+    assert data | facts | {"constraints_ok": True, "verifier_ok": True} == data
     assert data["trace"] is None
     assert isinstance(data["latency_ms"], int)
     full = (await run(policy(), Scripted())).to_wire()["trace"]
