@@ -27,6 +27,7 @@ APPS = [
     "playground",
     "experiments",
     "rating",
+    "policies",
     "attribution",
     "api",
     "administration",

@@ -205,6 +205,7 @@ INSTALLED_APPS = [
     "steering.playground",
     "steering.experiments",
     "steering.rating",
+    "steering.policies",
     "steering.attribution",
     "steering.api",
     "steering.administration",
