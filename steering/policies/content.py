@@ -35,8 +35,8 @@ def parse_text(text: str) -> dict[str, Any]:
         found = json.loads(text or "{}", parse_constant=_no_such_number)
     except json.JSONDecodeError as error:
         raise InvalidRequest(
-            "bad_json", f"This is not JSON: {error.msg[:1].lower()}{error.msg[1:]}, at line {error.lineno}, column "
-            f"{error.colno}.",
+            "bad_json",
+            f"This is not JSON: {error.msg[:1].lower()}{error.msg[1:]}, at line {error.lineno}, column {error.colno}.",
         ) from None
     except (ValueError, RecursionError) as error:
         said = str(error) if isinstance(error, ValueError) else "it is nested too deeply"

@@ -8,38 +8,140 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Kind = Literal["text", "number", "whole", "flag", "choice", "many", "lines", "numbers", "json", "code", "vector", "preset"]
-BASE = "base"  # the JSON that a form was drawn from
+from inference.policies.schema import explain
+from inference.ways import METHODS
+
+Kind = Literal[
+    "text",
+    "number",
+    "whole",
+    "flag",
+    "choice",
+    "many",
+    "texts",
+    "numbers",
+    "json",
+    "code",
+    "blocks",
+    "vector",
+    "preset",
+]
 MISSING = object()
-NUMERIC = ("number", "whole")
-LISTS = ("lines", "numbers", "many")
 
 
 @dataclass(frozen=True)
 class Field:
-    """`path` is where it stands in the JSON, `default` what holds where it is left empty."""
+    """`path` is where it stands in the JSON, `default` what holds where it is left empty, `says` what it does."""
 
     path: str
     kind: Kind
     label: str
     says: str
-    default: str = ""
-    choices: tuple[tuple[str, str], ...] = ()
-    on: bool = False  # of a flag: what holds where nothing is said
+    default: Any = None
+    choices: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
         return "id_" + self.path.replace(".", "_")
 
     @property
-    def parameter(self) -> str:
-        """The name under which a method takes it; empty for other fields."""
+    def placeholder(self) -> str:
+        if self.default is None or self.default == () or isinstance(self.default, bool):
+            return ""
+        return _plain(self.default)
+
+    @property
+    def needed_by(self) -> str:
+        """The methods that use it, with spaces between; empty for fields that always count."""
         section, _, name = self.path.partition(".")
-        return name if section == "sampling" else ""
+        if section != "sampling" or name in ALWAYS:
+            return ""
+        name = RENAMED.get(name, name)
+        return " ".join(way.name for way in METHODS.values() if name in way.takes or NEEDED.get(name) == way.needs)
+
+
+ALWAYS = (
+    "method", "repetition_penalty", "frequency_penalty", "presence_penalty", "num_candidates", "diversity_strength",
+)  # fmt: skip
+RENAMED = {"adaptive_temperature_schedule": "temperature_schedule", "adaptive_top_p_schedule": "top_p_schedule"}
+RENAMED |= {"adaptive_top_p": "top_p_schedule"}
+NEEDED = {
+    "speculative_steps": "draft", "draft_model": "draft", "ensemble_models": "ensemble", "voting": "ensemble",
+}  # fmt: skip
+LABELS: dict[str, tuple[str, Kind] | str] = {
+    "objective.name": "What is best",
+    "objective.latency_budget_ms": "Time budget, ms",
+    "objective.token_budget": "Token budget",
+    "task_profile.name": "Task",
+    "model.model": "Model",
+    "sampling.method": ("Method", "choice"),
+    "sampling.temperature": "Temperature",
+    "sampling.top_k": "Top-k",
+    "sampling.top_p": "Top-p",
+    "sampling.min_p": "Min-p",
+    "sampling.typical_p": "Typical-p",
+    "sampling.ads_subset_size": "Diverse subset",
+    "sampling.ads_beta": "Diversity",
+    "sampling.beam_width": "Beam width",
+    "sampling.speculative_steps": "Guessed at a time",
+    "sampling.draft_model": "Draft model",
+    "sampling.ensemble_models": "Members, one a line",
+    "sampling.voting": ("Voting", "choice"),
+    "sampling.num_candidates": "Candidates",
+    "sampling.diversity_strength": "Spread of candidates",
+    "sampling.repetition_penalty": "Repetition penalty",
+    "sampling.frequency_penalty": "Frequency penalty",
+    "sampling.presence_penalty": "Presence penalty",
+    "sampling.adaptive_temperature": "Adaptive temperature",
+    "sampling.adaptive_temperature_schedule": "Temperatures",
+    "sampling.adaptive_top_p": "Adaptive top-p",
+    "sampling.adaptive_top_p_schedule": "Values of top-p",
+    "steering.enabled": "Steer",
+    "steering.vector_id": ("Vector", "vector"),
+    "steering.preset": ("Preset", "preset"),
+    "steering.strength": "Strength",
+    "steering.layer_scope": "Layers",
+    "steering.token_start": "From token",
+    "steering.token_end": "To before token",
+    "constraints.json_mode": "JSON only",
+    "constraints.json_schema": "JSON schema",
+    "constraints.required_fields": "Required fields, one a line",
+    "constraints.regex_pattern": "Pattern",
+    "constraints.grammar": ("Grammar", "code"),
+    "constraints.forbidden_terms": "Forbidden terms, one a line",
+    "constraints.stop_sequences": "Stop before, one a line",
+    "constraints.tool_schema": "Tools",
+    "verifiers.enabled": ("Checks", "many"),
+    "verifiers.repair_on_failure": "Repair",
+    "verifiers.max_retries": "Repairs at most",
+    "verifiers.rerank": "Rerank",
+    "verifiers.code_language": ("Language of code", "choice"),
+    "verifiers.code_unit_tests": ("Unit tests, an empty line between", "blocks"),
+    "verifiers.unit_test_timeout_ms": "Time for tests, ms",
+    "optimization.best_of_n": "Best of",
+    "optimization.retry_on_failure": "Retries",
+    "optimization.confidence_triggered_regeneration": "Retry when unsure",
+    "optimization.confidence_threshold": "Confidence threshold",
+    "optimization.self_revision_loops": "Self-revisions",
+    "optimization.branch_and_prune": "Branch and prune",
+    "optimization.fallback_methods": "Fallback methods, one a line",
+}
+UNIT_TESTS = ("verifiers.code_unit_tests", "verifiers.unit_test_timeout_ms")
+TITLES = {
+    "objective": ("Objective", "What the policy is for, and what a run may cost."),
+    "sampling": ("Sampling", "How each candidate chooses its tokens. Only what the method takes is shown."),
+    "steering": ("Steering", "A vector or a preset that acts on every candidate."),
+    "constraints": ("Constraints", "What every answer must be."),
+    "verifiers": ("Verifiers", "What looks at every finished candidate. Only what passes is accepted."),
+    "optimization": ("Optimization", "How many tries there are, and what is good enough."),
+}
+SECTION_OF = {"task_profile": "objective", "model": "objective"}
 
 
 @dataclass(frozen=True)
@@ -50,91 +152,20 @@ class Section:
     fields: tuple[Field, ...]
 
 
-VERIFIERS = (
-    ("syntax", "Syntax: where JSON is asked for, it is JSON"),
-    ("json_schema", "Schema: it validates against the JSON schema below"),
-    ("regex", "Pattern: the whole answer matches the pattern below"),
-    ("code_compile", "Code compiles"),
-    ("unit_tests", "Unit tests pass"),
-    ("tool_args", "Tool arguments fit the tool's schema"),
-    ("factuality", "A local judge finds it factual"),
-)
-VOTING = (
-    ("majority", "majority: the text that most members wrote"),
-    ("score", "score: the text that scores best"),
-    ("mean", "mean: one text from the members' probabilities together"),
-)
+def _fields() -> Iterator[Field]:
+    """In the order of LABELS; what each means is the schema's own word."""
+    explained = {one.path: one for part in explain().values() for one in part}
+    for path, named in LABELS.items():
+        one = explained[path]
+        label, kind = (named, one.kind) if isinstance(named, str) else named
+        yield Field(path, kind, label, one.about, one.default, one.choices)  # type: ignore[arg-type]
 
-SECTIONS = (
-    Section("objective", "Objective", "What the policy is for, and what it may cost.", (
-        Field("objective.name", "text", "Optimise for", "A few words for people and for the trace.", "quality"),
-        Field("objective.latency_budget_ms", "whole", "Latency budget, ms", "No further round begins after this; the best so far is returned."),
-        Field("objective.token_budget", "whole", "Token budget", "All candidates and retries together write at most this many tokens."),
-        Field("task_profile.name", "text", "Task", "What kind of task this is, for people.", "general"),
-    )),
-    Section("sampling", "Sampling", "How each candidate chooses its tokens. Only the parameters that the method takes are shown.", (
-        Field("sampling.method", "choice", "Method", "", "top-k"),
-        Field("sampling.temperature", "number", "Temperature", "0 always takes the likeliest token; higher is more varied.", "0.7"),
-        Field("sampling.top_k", "whole", "Top-k", "Only the k likeliest tokens are drawn from.", "50"),
-        Field("sampling.top_p", "number", "Top-p", "Only the likeliest tokens that together reach this probability.", "0.9"),
-        Field("sampling.min_p", "number", "Min-p", "Only tokens at least this share as likely as the likeliest."),
-        Field("sampling.typical_p", "number", "Typical-p", "Tokens whose surprise is nearest to what is expected, up to this mass."),
-        Field("sampling.ads_subset_size", "whole", "Diverse subset", "How many tokens are drawn together as a diverse set at each step."),
-        Field("sampling.ads_beta", "number", "Diversity, 0 to 1", "How much being different counts against being likely."),
-        Field("sampling.repetition_penalty", "number", "Repetition penalty", "Above 1, tokens that stand there already become less likely."),
-        Field("sampling.frequency_penalty", "number", "Frequency penalty", "Taken off for every time that a token was written."),
-        Field("sampling.presence_penalty", "number", "Presence penalty", "Taken off once for a token that was written."),
-        Field("sampling.beam_width", "whole", "Beam width", "How many beginnings are followed at once.", "4"),
-        Field("sampling.speculative_steps", "whole", "Speculative steps", "Tokens guessed ahead, then judged in one pass.", "4"),
-        Field("sampling.draft_model", "text", "Draft model", "A loaded companion that guesses; empty looks guesses up in the text."),
-        Field("sampling.ensemble_models", "lines", "Ensemble members", "One a line: the served model, or companions of it."),
-        Field("sampling.voting", "choice", "Voting", "How the members agree on one answer.", "majority", VOTING),
-        Field("sampling.adaptive_temperature", "flag", "Temperature by schedule", "Each candidate and round takes the next value of the schedule."),
-        Field("sampling.adaptive_temperature_schedule", "numbers", "Temperatures", "A list, such as 0.2, 0.5, 0.9; the last value holds from there."),
-        Field("sampling.adaptive_top_p", "flag", "Top-p by schedule", "Each candidate and round takes the next value of the schedule."),
-        Field("sampling.adaptive_top_p_schedule", "numbers", "Top-p values", "A list, such as 0.9, 0.7, 0.5."),
-        Field("sampling.num_candidates", "whole", "Candidates", "Answers written at once, in one batch; the best one wins.", "1"),
-        Field("sampling.diversity_strength", "number", "Spread of candidates", "How much hotter the second and third candidate are than the first.", "0"),
-    )),
-    Section("steering", "Steering", "A vector or a preset that acts on every candidate.", (
-        Field("steering.enabled", "flag", "Steer", "Off leaves the rest here without effect."),
-        Field("steering.vector_id", "vector", "Vector", "One of your library, at the layer that it recommends."),
-        Field("steering.preset", "preset", "Preset", "The vectors of a preset, by name."),
-        Field("steering.strength", "number", "Strength", "Of a vector in residual norms; of a preset a factor on its own.", "1"),
-        Field("steering.layer_scope", "numbers", "Layers", "Only these layers of the vector; empty is the recommended one."),
-        Field("steering.token_start", "whole", "From token", "Counted from 0, the prompt's first token."),
-        Field("steering.token_end", "whole", "Before token", "Steering ends before this token."),
-    )),
-    Section("constraints", "Constraints", "What every answer must be. A candidate that breaks one is not accepted.", (
-        Field("constraints.json_mode", "flag", "JSON only", "The answer must be a JSON value."),
-        Field("constraints.json_schema", "json", "JSON schema", "The answer must validate against it; tokens that cannot are never written."),
-        Field("constraints.required_fields", "lines", "Required fields", "Names that the JSON object must have, one a line."),
-        Field("constraints.regex_pattern", "text", "Pattern", "The whole answer must match this regular expression."),
-        Field("constraints.grammar", "code", "Grammar", "In Lark’s syntax, with the rule start."),
-        Field("constraints.forbidden_terms", "lines", "Forbidden terms", "One a line; upper and lower case count as the same."),
-        Field("constraints.stop_sequences", "lines", "Stop at", "One a line: the answer ends before any of them."),
-        Field("constraints.tool_schema", "json", "Tool schema", "The JSON schema of the tool’s arguments."),
-    )),
-    Section("verifiers", "Verifiers", "Checks on the finished text. What fails is not accepted; the model is told why and tries again.", (
-        Field("verifiers.enabled", "many", "Check", "", "", VERIFIERS),
-        Field("verifiers.repair_on_failure", "flag", "Repair", "Tell the model what failed, and let it write again.", on=True),
-        Field("verifiers.max_retries", "whole", "Repairs at most", "How often what failed is written again.", "1"),
-        Field("verifiers.rerank", "flag", "Rerank", "Order candidates by what the verifiers found.", on=True),
-        Field("verifiers.code_language", "text", "Language of code", "What the code checks expect.", "python"),
-        Field("verifiers.code_unit_tests", "code", "Unit tests", "Python statements, run after the code of the answer; an assertion that fails is a failure."),
-        Field("verifiers.unit_test_timeout_ms", "whole", "Time for tests, ms", "The tests are ended after this.", "1500"),
-    )),
-    Section("optimization", "Optimization", "How many tries there are, and what counts as good enough.", (
-        Field("optimization.best_of_n", "whole", "Best of", "Candidates in a round, all rows of one batch.", "1"),
-        Field("optimization.retry_on_failure", "whole", "Retries", "Further rounds when nothing was accepted.", "1"),
-        Field("optimization.confidence_triggered_regeneration", "flag", "Retry when unsure", "Also try again when the score lies below the threshold."),
-        Field("optimization.confidence_threshold", "number", "Score threshold", "From 0 to 1.", "0.5"),
-        Field("optimization.self_revision_loops", "whole", "Self-revisions", "How often the model is asked to improve its own answer.", "0"),
-        Field("optimization.branch_and_prune", "flag", "Branch and prune", "Write short beginnings first and finish only the best."),
-        Field("optimization.fallback_methods", "lines", "Fallback methods", "One a line, tried in turn after the retries."),
-    )),
-)  # fmt: skip
-FIELDS = {field.path: field for section in SECTIONS for field in section.fields}
+
+FIELDS = {field.path: field for field in _fields()}
+SECTIONS = tuple(
+    Section(name, *said, tuple(f for f in FIELDS.values() if SECTION_OF.get(s := f.path.partition(".")[0], s) == name))
+    for name, said in TITLES.items()
+)
 
 
 # ---- JSON to form ----
@@ -144,33 +175,43 @@ def value_at(content: Mapping[str, Any], path: str) -> Any:
     """What stands there, or MISSING."""
     section, _, name = path.partition(".")
     part = content.get(section)
-    return part.get(name, MISSING) if isinstance(part, dict) else MISSING
+    return part.get(name, MISSING) if isinstance(part, Mapping) else MISSING
 
 
 def shown(field: Field, content: Mapping[str, Any]) -> Any:
     """What the form shows: a text; a bool for a flag; a list of texts for `many`."""
     value = value_at(content, field.path)
     if field.kind == "flag":
-        return bool(value) if isinstance(value, bool) else field.on if value is MISSING else bool(value)
+        return bool(field.default if value is MISSING or value is None else value)
     if field.kind == "many":
         return [str(one) for one in value] if isinstance(value, list) else []
     if value is MISSING or value is None:
         return ""
-    if field.kind == "lines" or (field.kind == "code" and isinstance(value, list)):
-        return "\n".join(map(str, value)) if isinstance(value, list) else str(value)
-    if field.kind == "numbers":
-        return ", ".join(_plain(one) for one in value) if isinstance(value, list) else _plain(value)
+    if isinstance(value, list) and field.kind in ("texts", "numbers", "blocks"):
+        return _LIST[field.kind](value)
     if field.kind == "json":
         return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
     return _plain(value)
 
 
+_LIST: dict[str, Any] = {
+    "texts": lambda values: "\n".join(_on_one_line(value) for value in values),
+    "blocks": lambda values: "\n\n".join(map(str, values)),
+    "numbers": lambda values: ", ".join(map(_plain, values)),
+}
+
+
 def _plain(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return f"{value:g}" if isinstance(value, float) and abs(value) < 1e6 and float(f"{value:g}") == value else json.dumps(
-        value, ensure_ascii=False
-    )
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _on_one_line(value: Any) -> str:
+    """A line break within a text is written \\n."""
+    return _plain(value).replace("\\", "\\\\").replace("\n", "\\n")
+
+
+def _unfolded(line: str) -> str:
+    return re.sub(r"\\(n|\\)", lambda m: "\n" if m[1] == "n" else "\\", line)
 
 
 # ---- form to JSON ----
@@ -181,18 +222,22 @@ def merged(base: dict[str, Any], posted: Any) -> dict[str, Any]:
     content = copy.deepcopy(base)
     for field in FIELDS.values():
         given = typed(field, posted)
-        if given == shown(field, base):
+        if given == _as_typed(shown(field, base)):
             continue
         section, _, name = field.path.partition(".")
-        part = content.setdefault(section, {})
+        part = content.get(section)
+        if part is None:
+            part = content[section] = {}
         if not isinstance(part, dict):
-            continue
+            continue  # it is refused as it stands
         value = _value(field, given)
         if value is MISSING:
             part.pop(name, None)
         else:
             part[name] = value
-    return {name: part for name, part in content.items() if part != {} or name in base}
+        if not part and section not in base:
+            del content[section]
+    return content
 
 
 def typed(field: Field, posted: Any) -> Any:
@@ -201,38 +246,43 @@ def typed(field: Field, posted: Any) -> Any:
         return posted.get(field.path) == "1"
     if field.kind == "many":
         return [one for one in posted.getlist(field.path) if one]
-    text = posted.get(field.path, "").replace("\r\n", "\n")
-    return text if field.kind in ("code", "json", "lines") else text.strip()
+    return _as_typed(posted.get(field.path, ""))
+
+
+def _as_typed(value: Any) -> Any:
+    """As a browser sends it back: with other line ends, and perhaps without those at the ends."""
+    return value.replace("\r\n", "\n").strip("\n") if isinstance(value, str) else value
 
 
 def _value(field: Field, given: Any) -> Any:
     if field.kind == "flag":
-        return MISSING if given == field.on else given
+        return MISSING if given == bool(field.default) else given
     if field.kind == "many":
         return given or MISSING
     if not given.strip():
         return MISSING
     match field.kind:
         case "number" | "whole":
-            return number(given)
-        case "lines":
-            return [line for line in given.split("\n") if line.strip()]
+            return number(given.strip())
+        case "texts":
+            return [_unfolded(line) for line in given.split("\n") if line.strip()]
+        case "blocks":
+            return [block.strip("\n") for block in re.split(r"\n\s*\n", given) if block.strip()]
         case "numbers":
             return [number(part) for part in given.replace(",", " ").split()]
         case "json":
             return _json(given)
-        case "code" if field.path == "verifiers.code_unit_tests":
-            return [given]
-    return given
+    return given if field.kind == "code" else given.strip()
 
 
 def number(text: str) -> Any:
     """As a whole number, else a number, else the text itself."""
     for kind in (int, float):
         try:
-            return kind(text)
+            found = kind(text)
         except ValueError:
             continue
+        return found if math.isfinite(found) else text
     return text
 
 
@@ -243,6 +293,12 @@ def _json(text: str) -> Any:
         return text
 
 
+def path_of(message: str) -> str:
+    """The field that a refusal of the schema is about, by its first words: "sampling.top_p must be …"; or empty."""
+    found = re.match(r"([a-z_]+\.[a-z_]+)\b", message)
+    return found[1] if found and found[1] in FIELDS else ""
+
+
 def broken_json(content: Mapping[str, Any]) -> dict[str, str]:
     """By path, why a text that should be JSON is not: said where it was typed, with line and column."""
     found = {}
@@ -251,6 +307,7 @@ def broken_json(content: Mapping[str, Any]) -> dict[str, str]:
         if field.kind == "json" and isinstance(value, str):
             try:
                 json.loads(value)
+                found[field.path] = "This is a text within quotes, not a schema. A schema begins with {."
             except json.JSONDecodeError as error:
                 found[field.path] = (
                     f"This is not JSON: {error.msg[:1].lower()}{error.msg[1:]}, at line {error.lineno}, column "
