@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from inference.policies.trace import Candidate, Round, Trace
+from inference.statistics import wilson
 from inference.types import AppliedIntervention
+from steering.policies.content import as_text
 from steering.policies.exporting import text_of
 from steering.policies.models import PolicyRun
 
@@ -73,11 +75,17 @@ class Shown:
     timeline: Timeline | None = None
     prompt: str = ""
 
+    @property
+    def trace_json(self) -> str:
+        return as_text(self.result["trace"])
+
 
 def reading_of(run: PolicyRun) -> dict[str, Any]:
     """For the template: `results` of runs, comparisons and replays; `outputs` of evaluations; `trials` of searches."""
     found = run.found
+    trials = _trials(found)
     return {
+        **_success(found),
         "prompt": text_of(run.asked["prompts"][0]),
         "messages": run.asked["prompts"][0] if isinstance(run.asked["prompts"][0], list) else [],
         "prompts": len(run.asked["prompts"]),
@@ -87,12 +95,43 @@ def reading_of(run: PolicyRun) -> dict[str, Any]:
             Shown(run.policies[0]["name"], "", place, one, None, text_of(run.asked["prompts"][place]))
             for place, one in enumerate(found.get("outputs", []))
         ],
-        "trials": [
-            {"number": number, "place": number - 1, "best": number - 1 == best_number(found), **trial}
-            for number, trial in enumerate(found.get("trials", []), 1)
-        ],
+        "trials": trials,
+        "plot": [{name: trial.get(name) for name in PLOTTED} for trial in trials],
         "space": run.asked.get("space", {}),
     }
+
+
+PLOTTED = ("number", "values", "success_rate", "avg_score", "avg_latency_ms", "refused", "best")
+
+
+def _trials(found: dict[str, Any]) -> list[dict[str, Any]]:
+    best = best_number(found)
+    return [
+        {
+            **trial,
+            "number": place + 1,
+            "place": place,
+            "best": place == best,
+            "values_shown": [(path, _said(value)) for path, value in trial.get("values", {}).items()],
+            "runs": (trial.get("pass_count") or 0) + (trial.get("fail_count") or 0),
+        }
+        for place, trial in enumerate(found.get("trials", []))
+    ]
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _success(found: dict[str, Any]) -> dict[str, Any]:
+    """The share of accepted answers of an evaluation, with its interval."""
+    many = found.get("num_prompts")
+    if not many:
+        return {}
+    share = wilson(found["pass_count"], many)
+    return {"success": f"{share.estimate:.0%}", "interval": f"{share.low:.0%} to {share.high:.0%}"}
 
 
 def best_number(found: dict[str, Any]) -> int | None:
