@@ -112,7 +112,12 @@ class Editor:
     def refuse(self, error: InferenceError) -> None:
         """Put what was refused where it belongs."""
         places = {"policy_exists": "version", "vector_not_found": "steering.vector_id"}
-        places |= {"unit_tests_off": "verifiers.enabled", "policy_name": "name", "policy_version": "version"}
+        places |= {
+            "unit_tests_off": "verifiers.enabled",
+            "bad_enabled": "verifiers.enabled",
+            "policy_name": "name",
+            "policy_version": "version",
+        }
         path = places.get(error.code) or path_of(error.message) or _parameter(error.code)
         self.errors[path] = error.message
 
