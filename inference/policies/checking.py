@@ -47,7 +47,9 @@ def _elsewhere(policy: Policy) -> None:
     if not policy.objective.maximize:
         raise _bad("maximize", "objective.maximize false would choose the worst answer. Leave it true.")
     if policy.model.base_url:
-        raise _bad("base_url", "model.base_url names another host, and none is asked. Name a served model in model.model.")
+        raise _bad(
+            "base_url", "model.base_url names another host, and none is asked. Name a served model in model.model."
+        )
     if policy.steering.file_url:
         raise _bad("file_url", "steering.file_url lies on another host. Import the file as a vector, and name its id.")
 
@@ -57,11 +59,15 @@ def _constraints(c: Constraints) -> None:
         check_schema(c.json_schema, "json_schema")
         kind = c.json_schema.get("type")
         if c.required_fields and kind is not None and "object" not in ([kind] if isinstance(kind, str) else kind):
-            raise _bad("required_fields", "required_fields needs an object, and json_schema allows none. Drop one of them.")
+            raise _bad(
+                "required_fields", "required_fields needs an object, and json_schema allows none. Drop one of them."
+            )
         known = c.json_schema.get("properties", {})
         closed = c.json_schema.get("additionalProperties") is False
         if closed and (extra := [f for f in c.required_fields if f not in known]):
-            raise _bad("required_fields", f"json_schema allows no {extra[0]!r}, which is required. Add it to properties.")
+            raise _bad(
+                "required_fields", f"json_schema allows no {extra[0]!r}, which is required. Add it to properties."
+            )
     if c.tool_schema is not None:
         check_schema(call_schema(c.tool_schema), "tool_schema")
     if c.regex_pattern is not None:
@@ -88,7 +94,9 @@ def _sampling(policy: Policy) -> None:
         raise _bad("voting", "sampling.voting is for an ensemble. Name its models in ensemble_models.")
     beams = way.name == "constrained-beam-search"
     if beams and count > s.beam_width:
-        raise _bad("best_of_n", f"{count} candidates need as many beams; beam_width is {s.beam_width}. Make it {count}.")
+        raise _bad(
+            "best_of_n", f"{count} candidates need as many beams; beam_width is {s.beam_width}. Make it {count}."
+        )
     if policy.optimization.branch_and_prune and (count < 2 or beams):
         raise _bad("branch_and_prune", "branch_and_prune needs two candidates or more that are sampled. Set best_of_n.")
 

@@ -75,7 +75,9 @@ class ClientAsker:
         if self._about is None:
             info = await self._client.describe(self._model)
             if info.state != "ready":
-                raise errors.Unavailable("model_not_ready", info.problem or "The model is still loading. Try again soon.")
+                raise errors.Unavailable(
+                    "model_not_ready", info.problem or "The model is still loading. Try again soon."
+                )
             served = tuple(other.id for other in await self._client.models())
             self._about = About(info.id, info.revision, info.has_chat_template, info.companions, served)
         return self._about
@@ -167,7 +169,9 @@ class ClientAsker:
                     row.end, row.ended = event, row.ended or time.monotonic()
                     moved.set()
                     if event.reason == "cancelled" and not row.cut:
-                        raise errors.Unavailable("writing_ended", "A candidate was ended by somebody else. Start again.")
+                        raise errors.Unavailable(
+                            "writing_ended", "A candidate was ended by somebody else. Start again."
+                        )
 
     def _request(self, row: _Row) -> GenerationRequest:
         w = row.wanted

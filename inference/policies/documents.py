@@ -1,4 +1,4 @@
-"""JSON in answers, and JSON Schemas (Draft 2020-12): limits on size and depth, patterns in linear time, nothing fetched."""
+"""JSON in answers, and JSON Schemas (Draft 2020-12): bounded in size and depth, linear in patterns, nothing fetched."""
 
 from __future__ import annotations
 

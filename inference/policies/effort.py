@@ -9,7 +9,14 @@ from urllib.parse import unquote
 MOST_STEPS = 100_000
 _HERE = ("not", "if", "then", "else")
 _HERE_EACH = ("allOf", "anyOf", "oneOf")
-_BELOW_EACH = ("items", "contains", "additionalProperties", "unevaluatedProperties", "unevaluatedItems", "propertyNames")
+_BELOW_EACH = (
+    "items",
+    "contains",
+    "additionalProperties",
+    "unevaluatedProperties",
+    "unevaluatedItems",
+    "propertyNames",
+)
 _REFERENCES = ("$ref", "$dynamicRef")
 
 

@@ -22,7 +22,15 @@ def wants_json(c: Constraints) -> bool:
 
 def asked(c: Constraints) -> tuple[str, ...]:
     """The names of the constraints that are set, but for stop sequences, which only end the text."""
-    names = ("json_mode", "json_schema", "required_fields", "regex_pattern", "grammar", "forbidden_terms", "tool_schema")
+    names = (
+        "json_mode",
+        "json_schema",
+        "required_fields",
+        "regex_pattern",
+        "grammar",
+        "forbidden_terms",
+        "tool_schema",
+    )
     return tuple(name for name in names if getattr(c, name) not in (None, False, ()))
 
 
@@ -47,7 +55,11 @@ def _constraint(c: Constraints) -> tuple[Constraint | None, tuple[str, ...]]:
         return Constraint("json_schema", json.dumps(call_schema(c.tool_schema))), said
     if wants_json(c):
         schema, with_fields = _with_fields(c.json_schema, c.required_fields)
-        names = (("json_mode", c.json_mode), ("json_schema", c.json_schema is not None), ("required_fields", with_fields))
+        names = (
+            ("json_mode", c.json_mode),
+            ("json_schema", c.json_schema is not None),
+            ("required_fields", with_fields),
+        )
         return Constraint("json_schema", json.dumps(schema)), tuple(name for name, held in names if held)
     if c.regex_pattern is not None:
         return Constraint("regex", c.regex_pattern), ("regex_pattern",)
@@ -66,7 +78,7 @@ def _with_fields(schema: Mapping[str, Any] | None, fields: tuple[str, ...]) -> t
     if schema.get("type") != "object":
         return schema, False
     known = schema.get("properties", {})
-    missing = {field: {} for field in fields if field not in known}
+    missing: dict[str, Any] = {field: {} for field in fields if field not in known}
     required = list(dict.fromkeys([*schema.get("required", []), *fields]))
     return {**schema, "properties": {**known, **missing}, "required": required}, True
 
@@ -80,7 +92,10 @@ def _looked_at(c: Constraints, text: str) -> Iterator[tuple[str, str]]:
     if wants_json(c):
         yield from _json_checks(c, text)
     if c.regex_pattern is not None:
-        yield "regex_pattern", _prefixed("the whole answer must match the pattern; ", mismatch("regex", c.regex_pattern, text))
+        yield (
+            "regex_pattern",
+            _prefixed("the whole answer must match the pattern; ", mismatch("regex", c.regex_pattern, text)),
+        )
     if c.grammar is not None:
         kind, grammar = as_pattern(c.grammar)
         yield "grammar", _prefixed("the answer must follow the grammar; ", mismatch(kind, grammar, text))

@@ -17,7 +17,7 @@ REGEX_PREFIX = "regex:"
 _SIZE = 500_000  # of a compiled grammar, in llguidance's measure
 _CURES = {
     "regex": "Look-arounds and references back are not offered: say it without them.",
-    "lark": "Write it in Lark's syntax with a rule named start, such as start: \"yes\" | \"no\".",
+    "lark": 'Write it in Lark\'s syntax with a rule named start, such as start: "yes" | "no".',
 }
 
 

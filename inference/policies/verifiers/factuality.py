@@ -30,5 +30,7 @@ async def verify(texts: Sequence[str], case: Case) -> list[Verdict]:
 
 
 def _verdict(chance: float) -> Verdict:
-    said = f"the model itself holds it for {'true' if chance >= LEAST else 'untrue'}: {chance:.2f}, {LEAST} being needed"
+    said = (
+        f"the model itself holds it for {'true' if chance >= LEAST else 'untrue'}: {chance:.2f}, {LEAST} being needed"
+    )
     return Verdict("factuality", chance >= LEAST, said, 0.0 if chance >= LEAST else PENALTY)
