@@ -43,6 +43,7 @@ NAVIGATION = {
         Place("Behaviors", "behaviors:list", "i-shield", "g b", "behaviors.Behavior"),
     ),
     "Serve": (
+        Place("Policies", "policies:list", "i-policy", "g o", "policies.StoredPolicy"),
         Place("Keys & usage", "access:keys", "i-key", "g k"),
         Place("API docs", "api-docs", "i-code", "g a"),
     ),

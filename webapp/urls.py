@@ -30,6 +30,7 @@ urlpatterns = [
     path("livez", health.livez, name="livez"),
     path("metrics", metrics.show, name="metrics"),
     path("models/", include("steering.workers.urls")),
+    path("policies/", include("steering.policies.urls")),
     path("presets/", include("steering.presets.urls")),
     path("rating/", include("steering.rating.urls")),
     path("readyz", health.readyz, name="readyz"),
