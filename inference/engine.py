@@ -399,10 +399,18 @@ class Engine:
             choices += self.batch.step()
         if self.batch.prefilling:
             choices += self.batch.prefill(self.limits.prefill_tokens)
-        if choices:
-            self._recent.append((time.monotonic(), len(choices)))
         for row in [r for r in self.batch.rows if r.read]:
             self._deliver_prompt(self._running[row])
+        written = 0
+        while choices:
+            written += len(choices)
+            self._tell(choices)
+            choices = self.batch.take()
+        if written:
+            self._recent.append((time.monotonic(), written))
+
+    def _tell(self, choices: list[Choice]) -> None:
+        """One token of some rows, each the next of its row."""
         chosen = {choice.row: choice for choice in choices}
         for row in [r for r in self._running if r.scores]:
             if self._act(self._running[row], chosen.get(row)):
@@ -520,6 +528,7 @@ class Engine:
                 tuple(e.applied() for e in row.edits),
                 tuple(run.guard.firings) if run.guard else (),
                 run.guard.fired_total if run.guard else 0,
+                draft=row.draft.applied() if row.draft else None,
             ),
             seconds=time.monotonic() - run.started,
             text=run.prepared.text.flush(),

@@ -9,6 +9,7 @@ from inference import sampling, watching
 from inference.batch import Row
 from inference.companions import Companion, none_at_hand
 from inference.compiling import Find, edits_of
+from inference.drafts import compile_draft
 from inference.errors import InvalidRequest, NotFound
 from inference.models.loader import LoadedModel
 from inference.probes import checked_watches, compile_watch
@@ -36,6 +37,7 @@ def prepare(
     if request.model not in ("", model.id):
         raise NotFound("model_not_served", f"{request.model} is not served here; {model.id} is. Choose that one.")
     sampling.validate(request.sampling, vocab_size=model.vocab_size)
+    draft = compile_draft(request, companion)
     _check_can(request)
     ids = _token_ids(request, model)
     params = _fit(request, len(ids), model.context_length)
@@ -45,8 +47,14 @@ def prepare(
     seed = secrets.randbits(32) if params.seed is None else params.seed
     state = sampling.row_state(params, ids, seed, model.vocab_size)
     pieces = _prompt_pieces(request, ids, model) if params.prompt_logprobs else []
+    if draft and not draft.model:
+        draft.seen.learn(ids)
     return Prepared(
-        request, Row(ids, state, edits, watches), TextStream(model.tokenizer, params.stop, ids), seed, pieces
+        request,
+        Row(ids, state, edits, watches, draft=draft),
+        TextStream(model.tokenizer, params.stop, ids),
+        seed,
+        pieces,
     )
 
 
@@ -54,7 +62,6 @@ def _check_can(request: GenerationRequest) -> None:
     """Refuse what the engine does not do yet."""
     asked = {
         "constraint": request.constraint,
-        "draft": request.draft,
         "ensemble": request.ensemble,
         "tools": request.tools or any(m.role == "tool" or m.tool_calls for m in request.messages or ()),
         "beam_width": request.sampling.beam_width > 1,

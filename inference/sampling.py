@@ -8,6 +8,7 @@ are exact in any order. A token less likely than one unit is never drawn.
 from __future__ import annotations
 
 from array import array
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -83,6 +84,7 @@ class RowState:
         self.params = params
         self.greedy = params.temperature == 0
         self.generator = torch.Generator().manual_seed(seed)
+        self.given_back: deque[float] = deque()  # numbers that were drawn and not used
         self.penalised = params.repetition_penalty != 1 or params.frequency_penalty != 0 or params.presence_penalty != 0
         self.ids = array("q")  # distinct tokens of prompt and completion, and how often each was generated
         self.counts = array("q")
@@ -114,6 +116,8 @@ class RowState:
 
     def uniform(self) -> float:
         """The row's next number in [0, 1)."""
+        if self.given_back:
+            return self.given_back.popleft()
         return torch.rand((), generator=self.generator, dtype=torch.float64).item()
 
 
