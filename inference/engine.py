@@ -418,10 +418,18 @@ class Engine:
             choices += self.batch.step()
         if self.batch.prefilling:
             choices += self.batch.prefill(self.limits.prefill_tokens)
-        if choices:
-            self._recent.append((time.monotonic(), len(choices)))
         for row in [r for r in self.batch.rows if r.read]:
             self._deliver_prompt(self._running[row])
+        written = 0
+        while choices:
+            written += len(choices)
+            self._tell(choices)
+            choices = self.batch.take()
+        if written:
+            self._recent.append((time.monotonic(), written))
+
+    def _tell(self, choices: list[Choice]) -> None:
+        """The next tokens of some rows: one each, of beams that have ended all."""
         chosen: dict[Row, list[Choice]] = {}
         for choice in choices:
             chosen.setdefault(choice.row, []).append(choice)
@@ -554,6 +562,7 @@ class Engine:
             tuple(run.guard.firings) if run.guard else (),
             run.guard.fired_total if run.guard else 0,
             constraint=_constrained(run, reason),
+            draft=row.draft.applied() if row.draft else None,
         )
         run.send(
             Finished,

@@ -10,6 +10,7 @@ from inference.batch import Row
 from inference.companions import Companion, none_at_hand
 from inference.compiling import Find, edits_of
 from inference.constraints.row import RowConstraint
+from inference.drafts import compile_draft
 from inference.errors import InvalidRequest, NotFound
 from inference.models.loader import LoadedModel
 from inference.probes import checked_watches, compile_watch
@@ -49,6 +50,7 @@ def prepare(
     sampling.validate(request.sampling, vocab_size=model.vocab_size)
     beams.check(request)
     ensembles.check(request)
+    draft = compile_draft(request, companion)
     _check_can(request)
     ids = _token_ids(request, model)
     params = _fit(request, len(ids), model.context_length)
@@ -57,10 +59,12 @@ def prepare(
     seed = secrets.randbits(32) if params.seed is None else params.seed
     pieces = _prompt_pieces(request, ids, model) if params.prompt_logprobs else []
     text = TextStream(model.tokenizer, params.stop, ids)
+    if draft and not draft.model:
+        draft.seen.learn(ids)
 
     def row(model: LoadedModel, interventions: tuple[Intervention, ...]) -> Row:
         state = sampling.row_state(params, ids, seed, model.vocab_size, model.embed)
-        return Row(list(ids), state, edits_of(interventions, model, find), watches)
+        return Row(list(ids), state, edits_of(interventions, model, find), watches, draft=draft)
 
     together = ensembles.together(request, model, companion, row) if request.ensemble else None
     lead = together or row(model, request.interventions)
@@ -84,7 +88,6 @@ def _constraint(request: GenerationRequest, model: LoadedModel) -> RowConstraint
 def _check_can(request: GenerationRequest) -> None:
     """Refuse what the engine does not do yet."""
     asked = {
-        "draft": request.draft,
         "tools": request.tools or any(m.role == "tool" or m.tool_calls for m in request.messages or ()),
     }
     for name, value in asked.items():
