@@ -5,14 +5,14 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, field, replace
 
-from inference import sampling, watching
+from inference import calls, sampling, watching
 from inference.batch import Row
 from inference.compiling import Find, edits_of
 from inference.errors import InvalidRequest, NotFound
 from inference.models.loader import LoadedModel
 from inference.probes import checked_watches, compile_watch
 from inference.text import TextStream, prompt_pieces
-from inference.types import GenerationRequest
+from inference.types import GenerationRequest, Message
 
 MAX_CHARACTERS_PER_TOKEN = 12  # a prompt longer than this times the context is refused before it is tokenised
 
@@ -34,6 +34,7 @@ def prepare(request: GenerationRequest, model: LoadedModel, find: Find) -> Prepa
         raise NotFound("model_not_served", f"{request.model} is not served here; {model.id} is. Choose that one.")
     sampling.validate(request.sampling, vocab_size=model.vocab_size)
     _check_can(request)
+    calls.check(request.tools)
     ids = _token_ids(request, model)
     params = _fit(request, len(ids), model.context_length)
     edits = edits_of(request.interventions, model, find)
@@ -53,7 +54,6 @@ def _check_can(request: GenerationRequest) -> None:
         "constraint": request.constraint,
         "draft": request.draft,
         "ensemble": request.ensemble,
-        "tools": request.tools or any(m.role == "tool" or m.tool_calls for m in request.messages or ()),
         "beam_width": request.sampling.beam_width > 1,
     }
     for name, value in asked.items():
@@ -72,10 +72,12 @@ def _token_ids(request: GenerationRequest, model: LoadedModel) -> list[int]:
     if len(given) != 1:
         raise InvalidRequest("one_input", f"Give exactly one of messages, prompt and token_ids, not {given or 'none'}.")
     _check_characters(request, model)
+    if request.tools and request.messages is None:
+        raise InvalidRequest("bad_tools", "Tools are told with messages. Send messages, or leave the tools out.")
     if request.messages is not None:
         if not request.messages:
             raise InvalidRequest("empty_messages", "messages is empty. Send at least one message.")
-        return model.encode_chat(request.messages)
+        return model.encode_chat(request.messages, request.tools)
     if request.prompt is not None:
         return model.encode_prompt(request.prompt)
     ids = list(request.token_ids or ())
@@ -85,9 +87,14 @@ def _token_ids(request: GenerationRequest, model: LoadedModel) -> list[int]:
 
 
 def _check_characters(request: GenerationRequest, model: LoadedModel) -> None:
-    characters = len(request.prompt or "") + sum(len(m.content) for m in request.messages or ())
+    characters = len(request.prompt or "") + sum(map(_characters, request.messages or ()))
+    characters += sum(len(tool.description) + len(tool.parameters) for tool in request.tools)
     if characters > model.context_length * MAX_CHARACTERS_PER_TOKEN:
         raise _too_long(f"{characters:,} characters", model.context_length)
+
+
+def _characters(message: Message) -> int:
+    return len(message.content) + sum(len(call.arguments) for call in message.tool_calls)
 
 
 def _fit(request: GenerationRequest, prompt_tokens: int, context: int) -> sampling.SamplingParams:

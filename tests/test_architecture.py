@@ -35,6 +35,7 @@ APPS = [
 # Numbers, questions and files: no model.
 LIGHT = {
     "inference.attribution.align",
+    "inference.calls",
     "inference.choices",
     "inference.interchange",
     "inference.judging",
