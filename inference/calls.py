@@ -4,8 +4,8 @@
     {"name": "weather", "arguments": {"city": "Rome"}}
     </tool_call>
 
-That is Hermes's form, which the templates of Qwen, Hermes and others have taught their models; `models/tools.py` explains
-it to those that were taught none. `grammar` lets a model write nothing else, and `Reader` reads it while it is written.
+That is Hermes's form, which the templates of Qwen, Hermes and others have taught their models; `models/tools.py`
+explains it to the others. `constraint` lets a model write nothing else, and `Reader` reads it while it is written.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NO_ARGUMENTS: dict[str, Any] = {"type": "object", "properties": {}}
 _PLAIN = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 _SAYS_MORE = ("additionalProperties", "patternProperties", "unevaluatedProperties", "allOf", "anyOf", "oneOf", "$ref")
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_HEAD = re.compile(r'\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"arguments"\s*:\s*')
+_HEAD = re.compile(r'\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"arguments"\s*:\s*(?=\{)')
 
 
 def written(call: ToolCall) -> str:

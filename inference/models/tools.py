@@ -84,7 +84,8 @@ def explained(tools: Sequence[Tool]) -> str:
     return (
         f"You can call these tools. Each line describes one, its parameters as a JSON Schema:\n{listed}\n\n"
         f"To call a tool, write exactly this, once for each call:\n{example}\n\n"
-        "What the tool gives comes back between <tool_response> and </tool_response>. Answer in words where no tool helps."
+        "What the tool gives comes back between <tool_response> and </tool_response>. "
+        "Answer in words where no tool helps."
     )
 
 

@@ -32,7 +32,8 @@ NOW = '<tool_call>\n{"name": "clock", "arguments": {}}\n</tool_call>'
 HERMES = (
     "{% if tools %}<system>{% for tool in tools %}{{ tool | tojson }}{% endfor %}{% endif %}"
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% for call in m.tool_calls or [] %}"
-    '<tool_call>\n{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}\n</tool_call>'
+    '<tool_call>\n{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}\n'
+    "</tool_call>"
     "{% endfor %}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
 )
 TALK = (
@@ -144,9 +145,7 @@ def test_another_template_is_told_in_words(tiny_model):
     assert not knows_tools(model.tokenizer)
     text = model.chat_text(TALK, (WEATHER,))
     assert text.startswith(f"<user>{explained((WEATHER,))}<user>How is Rome?<assistant>{ROME}\n{NOW}<user>")
-    assert text.endswith(
-        "<tool_response>\nsunny\n</tool_response>\n<tool_response>\nnoon\n</tool_response><assistant>"
-    )
+    assert text.endswith("<tool_response>\nsunny\n</tool_response>\n<tool_response>\nnoon\n</tool_response><assistant>")
     assert model.chat_text([Message("system", "Be calm."), TALK[0]], (CLOCK,)).startswith("<user>Be calm.\n\nYou can")
     assert "tool" not in model.chat_text(TALK[:1])
 
