@@ -43,7 +43,7 @@ def prepare(request: GenerationRequest, model: LoadedModel, find: Find) -> Prepa
     watches = [compile_watch(watch, find, model) for watch in checked_watches(request.watches)]
     constraint = _constraint(request, model)
     seed = secrets.randbits(32) if params.seed is None else params.seed
-    state = sampling.row_state(params, ids, seed, model.vocab_size)
+    state = sampling.row_state(params, ids, seed, model.vocab_size, model.embed)
     pieces = _prompt_pieces(request, ids, model) if params.prompt_logprobs else []
     row = Row(ids, state, edits, watches, constraint)
     return Prepared(request, row, TextStream(model.tokenizer, params.stop, ids), seed, pieces)

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -81,6 +82,11 @@ class LoadedModel:
         ids = self.tokenizer(text)["input_ids"]
         fallback = self.tokenizer.bos_token_id if self.tokenizer.bos_token_id is not None else min(self.eos_ids)
         return ids or [fallback]
+
+    def embed(self, ids: np.ndarray) -> np.ndarray:
+        """The token embeddings of ids int64[n], float64[n, d_model]."""
+        weight = self.hf.get_input_embeddings().weight
+        return weight[torch.from_numpy(ids).to(weight.device)].double().numpy(force=True)
 
     @cached_property
     def template_knows_tools(self) -> bool:
