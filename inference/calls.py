@@ -22,8 +22,6 @@ from inference.types import Constraint, Tool, ToolCall
 
 BEGIN, END = "<tool_call>", "</tool_call>"
 NO_ARGUMENTS: dict[str, Any] = {"type": "object", "properties": {}}
-# One way to write JSON, as Python does: a model that may choose its spaces may write nothing else.
-_PLAIN = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 _SAYS_MORE = ("additionalProperties", "patternProperties", "unevaluatedProperties", "allOf", "anyOf", "oneOf", "$ref")
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _HEAD = re.compile(r'\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"arguments"\s*:\s*(?=\{)')
@@ -80,11 +78,11 @@ def _start(text: bool, schema: str) -> str:
 
 
 def _arguments(tool: Tool) -> dict[str, Any]:
-    """Its schema, written in one way. Objects are closed where it leaves that open: what it does not name is noise."""
+    """Its schema, closed where it leaves that open: what it does not name is noise."""
     given = json.loads(tool.parameters) if tool.parameters else NO_ARGUMENTS
     open_ = given.get("type") == "object" and not any(name in given for name in _SAYS_MORE)
     closed = {"additionalProperties": False, "properties": given.get("properties", {})} if open_ else {}
-    return {"x-guidance": _PLAIN, **given, **closed}
+    return given | closed
 
 
 def _one_line(schema: dict[str, Any]) -> str:
