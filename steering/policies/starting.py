@@ -43,7 +43,7 @@ def start(
     *,
     source: str = "policies",
 ) -> PolicyRun:
-    """Save a run and begin it. `asked` comes from `asking_of`. Raises InferenceError for what cannot be done, Denied."""
+    """Save a run and begin it. `asked` comes from `asking_of`. Raises InferenceError, Denied."""
     draining.refuse_new_work()
     need(bool(model.id), "no_model", "No model is ready yet, and a run needs to know which one. Try again.")
     check_models(who, [one.policy for one in chosen], model)

@@ -18,8 +18,7 @@ from inference.policies.replaying import replay
 from inference.policies.runner import run_policy
 from inference.policies.trace import Trace
 from inference.policies.tuning import auto_tune
-from inference.types import Message, ModelInfo, Progress, Result
-from inference.wire import Wire
+from inference.types import Message, ModelInfo, Progress, Result, Wire
 from steering.jobs.kinds import keeps_results_of, recipe
 from steering.jobs.models import Job
 from steering.policies.asking import Tally, asker_of, ready
