@@ -109,7 +109,8 @@ names = st.sampled_from([
     "tools", "tool_choice", "parallel_tool_calls", "json_schema", "regex_pattern", "grammar", "guided_choice",
     "guided_json", "typical_p", "ads_subset_size", "ads_beta", "adaptive_temperature", "adaptive_temperature_schedule",
     "adaptive_top_p", "adaptive_top_p_schedule", "beam_width", "length_penalty", "draft_model", "ensemble_models",
-    "ensemble", "best_of_n", "policy", "policy_id", "include_trace", "instructions", "include", "text", "truncation", "suffix", "anything",
+    "ensemble", "best_of_n", "policy", "policy_id", "include_trace",
+    "instructions", "include", "text", "truncation", "suffix", "anything",
 ])  # fmt: skip
 known = {
     "model": st.sampled_from(["Tiny-Llama", "tiny-llama::calm", "tiny-llama::polite@1.0", "tiny-llama::", "::", "x"]),
@@ -142,7 +143,9 @@ known = {
         ),
         max_size=2,
     ),
-    "tool_choice": st.sampled_from(["none", "auto", "required", "x", {"type": "function", "function": {"name": "f"}}, {}]),
+    "tool_choice": st.sampled_from(
+        ["none", "auto", "required", "x", {"type": "function", "function": {"name": "f"}}, {}]
+    ),
     "sampling_method": st.sampled_from(["greedy", "ads", "typical", "ssd", "constrained-beam-search", "min_p", ""]),
     "ensemble": st.fixed_dictionaries(
         {},

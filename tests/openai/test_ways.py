@@ -1,4 +1,4 @@
-"""What an answer must be and how its tokens are chosen, over /v1: formats, methods, drafts, ensembles, best-of, policies."""
+"""What an answer must be and how it is chosen, over /v1: formats, methods, drafts, ensembles, best-of, policies."""
 
 from __future__ import annotations
 
@@ -48,15 +48,15 @@ def test_a_schema_holds_whole_and_streamed(seed: int, client: openai.OpenAI) -> 
     format = {"type": "json_schema", "json_schema": {"name": "mood", "schema": SCHEMA, "strict": True}}
     answer = chat(client, response_format=format, seed=seed)
     assert fits(answer.choices[0].message.content) and answer.choices[0].finish_reason == "stop"
-    assert receipt(answer)["constraint"] == {"kind": "json_schema", "complete": True, "problem": "",
-                                             "masked_tokens": receipt(answer)["constraint"]["masked_tokens"]}  # fmt: skip
+    said = receipt(answer)["constraint"]
+    assert (said["kind"], said["complete"], said["problem"]) == ("json_schema", True, "") and said["masked_tokens"] > 5
     streamed = list(chat(client, response_format=format, seed=seed, stream=True))
     assert "".join(c.choices[0].delta.content or "" for c in streamed) == answer.choices[0].message.content
     assert streamed[-1].steering["receipts"][0]["constraint"]["complete"]
 
 
 def test_a_json_object_is_one_and_must_be_named_in_words(client: openai.OpenAI) -> None:
-    answer = chat(client, response_format={"type": "json_object"}, max_tokens=2)
+    answer = chat(client, response_format={"type": "json_object"}, max_tokens=1)
     assert answer.choices[0].message.content.startswith("{") and answer.choices[0].finish_reason == "length"
     assert receipt(answer)["constraint"]["problem"]
     with pytest.raises(openai.BadRequestError) as refusal:
@@ -170,7 +170,7 @@ REFUSED: list[tuple[str, str, dict[str, Any]]] = [
     ("grammar", "one of them", {"regex_pattern": "a", "grammar": GRAMMAR}),
     ("sampling_method", "min-p", {"sampling_method": "min_p"}),
     ("top_p", "does not take", {"sampling_method": "top-k", "top_p": 0.5}),
-    ("typical_p", "from", {"sampling_method": "typical", "typical_p": 2}),
+    ("typical_p", "at most 1", {"sampling_method": "typical", "typical_p": 2}),
     ("typical_p", "", {"typical_p": 2}),
     ("ads_subset_size", "", {"ads_subset_size": -1}),
     ("adaptive_temperature_schedule", "numbers", {"adaptive_temperature_schedule": ["hot"]}),

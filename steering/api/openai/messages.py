@@ -52,7 +52,9 @@ def _message(fields: Fields) -> Message:
         fields.choice("role", ROLES)
     fields.choice("type", ("message",))
     calls = _calls(fields) if role == "assistant" else ()
-    content = "" if calls and not fields.has("content") else _content(fields, "content")
+    if calls and not fields.has("content"):
+        fields.ignore("content")  # null, where an assistant only calls
+    content = _content(fields, "content") if fields.has("content") or not calls else ""
     answers = fields.required_text("tool_call_id") if role == "tool" else ""
     if role != "assistant":
         fields.refuse({"tool_calls": "Only an assistant calls tools."})
@@ -84,7 +86,7 @@ def _item(fields: Fields) -> Message:
         call = ToolCall(
             fields.required_text("call_id"), fields.required_text("name"), fields.required_text("arguments")
         )
-        fields.ignore("id", "status", "namespace", "caller", "async")
+        fields.ignore("id", "status", "namespace", "caller", "async", "async_")
         fields.done()
         return Message("assistant", "", (call,))
     if kind == "function_call_output":
