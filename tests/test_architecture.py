@@ -35,7 +35,11 @@ APPS = [
 # Numbers, questions and files: no model.
 LIGHT = {
     "inference.attribution.align",
+    "inference.calls",
     "inference.choices",
+    "inference.constraints.grammars",
+    "inference.constraints.patterns",
+    "inference.constraints.schemas",
     "inference.interchange",
     "inference.judging",
     "inference.naming",
