@@ -28,6 +28,7 @@ APPS = [
     "experiments",
     "rating",
     "attribution",
+    "retrieval",
     "api",
     "administration",
 ]
@@ -39,6 +40,12 @@ LIGHT = {
     "inference.judging",
     "inference.naming",
     "inference.persona",
+    "inference.raag",
+    "inference.retrieval",
+    "inference.retrieval.chunks",
+    "inference.retrieval.index",
+    "inference.retrieval.layout",
+    "inference.retrieval.ranking",
     "inference.saes.training.chats",
     "inference.statistics",
 }

@@ -206,6 +206,7 @@ INSTALLED_APPS = [
     "steering.experiments",
     "steering.rating",
     "steering.attribution",
+    "steering.retrieval",
     "steering.api",
     "steering.administration",
     "rest_framework",

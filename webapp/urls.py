@@ -31,6 +31,7 @@ urlpatterns = [
     path("metrics", metrics.show, name="metrics"),
     path("models/", include("steering.workers.urls")),
     path("presets/", include("steering.presets.urls")),
+    path("questions/", include("steering.retrieval.urls")),
     path("rating/", include("steering.rating.urls")),
     path("readyz", health.readyz, name="readyz"),
     path("status.json", frame.status, name="status"),

@@ -13,7 +13,8 @@ SIZE = 600  # characters of a chunk, at most
 OVERLAP = 120  # characters that a chunk may repeat of the one before it
 MOST_DOCUMENT_CHARACTERS = 500_000
 MOST_DOCUMENTS = 200  # of one call
-MOST_CHUNKS = 5_000  # of one index
+MOST_CHARACTERS = 2_000_000
+MOST_CHUNKS = 10_000  # of one index
 
 # A sentence ends behind . ! ? and what closes them, where space follows; a line's end ends one too.
 _END = re.compile(r"(?<=[.!?…。！？])[\"'”’)\]]*\s+|\s*\n\s*")
@@ -49,9 +50,9 @@ def chunks_of(document: Document, size: int = SIZE, overlap: int = OVERLAP) -> t
     )
 
 
-def chunked(documents: Sequence[Document]) -> tuple[Chunk, ...]:
+def chunked(documents: Sequence[Document], most: int = MOST_DOCUMENTS) -> tuple[Chunk, ...]:
     """Of all of them. Raises InvalidRequest for what is too much, or twice, or blank altogether."""
-    check(documents)
+    check(documents, most)
     found = tuple(chunk for document in documents for chunk in chunks_of(document))
     if not found:
         raise InvalidRequest("no_text", "The documents hold no text to answer from. Write or paste some.")
@@ -67,6 +68,11 @@ def chunked(documents: Sequence[Document]) -> tuple[Chunk, ...]:
 def check(documents: Sequence[Document], most: int = MOST_DOCUMENTS) -> None:
     if not 1 <= len(documents) <= most:
         raise InvalidRequest("bad_documents", f"Give 1 to {most:,} documents, not {len(documents):,}.")
+    total = sum(len(document.text) for document in documents)
+    if total > MOST_CHARACTERS:
+        raise InvalidRequest(
+            "too_much_text", f"The documents have {total:,} characters; at most {MOST_CHARACTERS:,} fit. Take fewer."
+        )
     seen = set()
     for document in documents:
         if len(document.text) > MOST_DOCUMENT_CHARACTERS:
