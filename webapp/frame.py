@@ -40,6 +40,7 @@ NAVIGATION = {
     "Look inside": (
         Place("Features", "features:home", "i-feature", "g f"),
         Place("Attribution", "attribution:list", "i-attr", "g t", "attribution.Attribution"),
+        Place("Documents", "retrieval:home", "i-book", "g q", "retrieval.Question"),
         Place("Behaviors", "behaviors:list", "i-shield", "g b", "behaviors.Behavior"),
     ),
     "Serve": (

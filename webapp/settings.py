@@ -209,6 +209,7 @@ INSTALLED_APPS = [
     "steering.rating",
     "steering.policies",
     "steering.attribution",
+    "steering.retrieval",
     "steering.api",
     "steering.administration",
     "rest_framework",

@@ -32,6 +32,7 @@ urlpatterns = [
     path("models/", include("steering.workers.urls")),
     path("policies/", include("steering.policies.urls")),
     path("presets/", include("steering.presets.urls")),
+    path("questions/", include("steering.retrieval.urls")),
     path("rating/", include("steering.rating.urls")),
     path("readyz", health.readyz, name="readyz"),
     path("status.json", frame.status, name="status"),

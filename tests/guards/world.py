@@ -38,12 +38,14 @@ from steering.presets import library as presets
 from steering.presets.content import PresetContent
 from steering.presets.models import Preset
 from steering.rating.models import Item, Study
+from steering.retrieval.models import Collection, Question
 from steering.vectors import builds
 from steering.vectors.models import Vector, VectorDraft
 from steering.vectors.uses import VectorUse
 from tests.fake_inference import FakeInference
 from tests.steering.attributions import PAYLOADS, kept
 from tests.steering.behaviors import a_reading, keep_behavior
+from tests.steering.documents import a_collection, an_answer
 from tests.steering.features import SOURCE, a_source, description, reading
 from tests.steering.play import a_run, keep_vector
 from tests.steering.vector_files import file_of, make_vector
@@ -69,6 +71,8 @@ OWNED: list[Any] = [
     Training,
     Attribution,
     Behavior,
+    Collection,
+    Question,
 ]
 
 
@@ -158,6 +162,7 @@ class World:
             owner=owner, model_id=_model(fake).id, source=SOURCE, index=3, text="rivers", shared=False
         )
         behavior = keep_behavior(owner, vector=vector)
+        collection = a_collection(owner)
         fit = {"behavior": FitSettings("anger").to_wire(), "pairs": 6} | _build(dataset) | FORECAST
         return {
             "behavior": behavior,
@@ -175,6 +180,9 @@ class World:
             "label": label,
             "training": Training.objects.create(owner=owner, model_id=_model(fake).id, source="9-new"),
             "attribution": kept(owner, "attribute", model=_model(fake)),
+            "collection": collection,
+            "document": collection.documents.get(),
+            "question": an_answer(owner, model=_model(fake)),
             "vector": vector,
             "dataset": dataset,
             "run": run,
