@@ -35,7 +35,7 @@ def _figures(measured: Evaluation, way: str) -> str:
     if chance := measured.chance:
         said.append(
             f"{chance.low:.2f} to {chance.high:.2f} by {chance.count} random directions of its size "
-            f"({chance.beaten} beaten, p = {chance.p:.2f})"
+            f"({chance.beaten} beaten, p = {chance.p:.3f})"
         )
     if measured.coherence is not None:
         said.append(f"coherence {measured.coherence:.2f} of 1")
