@@ -128,6 +128,18 @@ def test_what_ships_was_measured_beside_chance_with_the_data_that_ships(slug: st
     assert (measured.verdict == "works") == (works and sure)
 
 
+@pytest.mark.parametrize("slug", NAMED)
+def test_the_documents_say_what_was_measured(slug: str) -> None:
+    recorded = json.loads((vector_files.FOLDER / f"{slug}.evaluation.json").read_text("utf-8"))
+    lab = (Path(__file__).parents[2] / "docs/lab.md").read_text("utf-8").replace("−", "-")
+    low, high = recorded["ci"]
+    steered = f"{recorded['steered_mean']:.2f} [{low:.2f}, {high:.2f}] | {recorded['prompted_mean']:.2f}"
+    row = f"| `{slug}` | L{recorded['layer']}, {recorded['strength']:g}× | {recorded['base_mean']:.2f} | {steered} |"
+    line = next(line for line in lab.splitlines() if line.startswith(row))
+    assert f"| {recorded['null']['beaten']} of {recorded['null']['count']} |" in line
+    assert line.endswith(f"| {recorded['verdict']} |")
+
+
 # ---- what they say ----
 
 
