@@ -33,7 +33,7 @@ JSON_OPTIONS = {
     "lenient": False,
     "coerce_one_of": False,
 }
-LIMITS = {"step_lexer_fuel": 100_000, "step_max_items": 25_000, "verbose_errors": False}
+FUEL, ITEMS = 100_000, 25_000  # of a step; some 10 ms at the most
 
 
 class Compiler:
@@ -80,7 +80,8 @@ class Compiler:
     def _built(self, tokenizer: Any, grammar: str) -> tuple[Any, str]:
         from llguidance import LLMatcher, LLParserLimits
 
-        matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=LLParserLimits(**LIMITS))
+        limits = LLParserLimits(step_lexer_fuel=FUEL, step_max_items=ITEMS, verbose_errors=False)
+        matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=limits)
         if not matcher.is_error():
             matcher.compute_bitmask()  # what the first token needs is then known to every row
         if matcher.is_error():
