@@ -6,6 +6,7 @@ constraint that would take long ends with an error instead; a deadline stands be
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import threading
@@ -75,7 +76,8 @@ class Compiler:
         tokenizer = self._read_tokenizer()
         if not self._places.acquire(timeout=SECONDS):
             raise Busy("constraints_busy", "Too many constraints are being compiled. Try again shortly.", retry_after=2)
-        matcher, problem = _within(SECONDS, lambda: self._built(tokenizer, grammar, constraint.kind), self._places.release)
+        build = functools.partial(self._built, tokenizer, grammar, constraint.kind)
+        matcher, problem = _within(SECONDS, build, self._places.release)
         if problem:
             raise InvalidRequest("constraint_unsupported", f"The {_named(constraint)} cannot be used: {problem}")
         return matcher
