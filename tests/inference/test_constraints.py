@@ -72,7 +72,7 @@ def valid(schema, text):
     kind(schema, format_checker=kind.FORMAT_CHECKER).validate(json.loads(text))
 
 
-def in_batches(engine, requests, size=96):
+def in_batches(engine, requests, size=250):
     for at in range(0, len(requests), size):
         listeners = [start(engine, one) for one in requests[at : at + size]]
         yield from (listener.wait(120) for listener in listeners)
