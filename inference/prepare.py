@@ -10,6 +10,7 @@ from inference.batch import Row
 from inference.companions import Companion, none_at_hand
 from inference.compiling import Find, edits_of
 from inference.constraints.row import RowConstraint
+from inference.drafts import compile_draft
 from inference.errors import InvalidRequest, NotFound
 from inference.models.loader import LoadedModel
 from inference.probes import checked_watches, compile_watch
@@ -47,6 +48,7 @@ def prepare(
     if request.model not in ("", model.id):
         raise NotFound("model_not_served", f"{request.model} is not served here; {model.id} is. Choose that one.")
     sampling.validate(request.sampling, vocab_size=model.vocab_size)
+    draft = compile_draft(request, companion)
     beams.check(request)
     ensembles.check(request)
     _check_can(request)
@@ -64,9 +66,11 @@ def prepare(
 
     together = ensembles.together(request, model, companion, row) if request.ensemble else None
     lead = together or row(model, request.interventions)
-    lead.constraint = _constraint(request, model)
+    lead.draft, lead.constraint = draft, _constraint(request, model)
     if params.beam_width > 1 and params.max_tokens:
         beams.search(lead, text.fork(), model.eos_ids)
+    if draft and not draft.model:
+        draft.seen.learn(ids)
     return Prepared(request, lead, text, seed, pieces)
 
 
@@ -84,7 +88,6 @@ def _constraint(request: GenerationRequest, model: LoadedModel) -> RowConstraint
 def _check_can(request: GenerationRequest) -> None:
     """Refuse what the engine does not do yet."""
     asked = {
-        "draft": request.draft,
         "tools": request.tools or any(m.role == "tool" or m.tool_calls for m in request.messages or ()),
     }
     for name, value in asked.items():
