@@ -45,7 +45,7 @@ def prepare(
     watching.check(request)
     watches = [compile_watch(watch, find, model) for watch in checked_watches(request.watches)]
     seed = secrets.randbits(32) if params.seed is None else params.seed
-    state = sampling.row_state(params, ids, seed, model.vocab_size)
+    state = sampling.row_state(params, ids, seed, model.vocab_size, model.embed)
     pieces = _prompt_pieces(request, ids, model) if params.prompt_logprobs else []
     if draft and not draft.model:
         draft.seen.learn(ids)

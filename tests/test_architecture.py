@@ -41,6 +41,7 @@ LIGHT = {
     "inference.persona",
     "inference.saes.training.chats",
     "inference.statistics",
+    "inference.ways",
 }
 FOR_PRODUCT = {"inference.client", "inference.types", "inference.errors", *LIGHT}
 HEAVY = {"torch", "transformers", "safetensors", "gguf", "tokenizers", "sae_lens", "transformer_lens"}
