@@ -6,12 +6,15 @@ from collections import deque
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from inference.cache import KVCache, round_up
 from inference.conditions import CompiledCondition, Readout
+from inference.constraints.masking import masked
+from inference.constraints.row import RowConstraint
 from inference.drafts import Drafts, RowDraft, judge
 from inference.interventions import Bank, Edit, Step
 from inference.masks import attention_masks
@@ -19,6 +22,7 @@ from inference.models.loader import LoadedModel
 from inference.probes import CompiledWatch
 from inference.sampling import RowState, logprobs, record, sample
 from inference.scores import ScoreBank
+from inference.types import FinishReason
 
 Detail = tuple[float | None, tuple[tuple[int, float], ...]]  # a token's log-probability, and the likeliest with theirs
 
@@ -37,7 +41,9 @@ class Row:
     state: RowState
     edits: list[Edit] = field(default_factory=list)
     watches: list[CompiledWatch] = field(default_factory=list)
+    constraint: RowConstraint | None = None
     draft: RowDraft | None = None
+    group: Group | None = None  # rows that write one answer together
 
     def __post_init__(self) -> None:
         self.edits = [*self.edits, *(e for watch in self.watches for e in watch.edits)]
@@ -83,12 +89,36 @@ class Row:
 
 @dataclass(frozen=True)
 class Choice:
-    """The token that one row has just chosen; log-probabilities in nats where they were asked for."""
+    """The token that one row has just chosen; log-probabilities in nats where they were asked for.
+
+    `end`: the row ends with this token, whatever it is.
+    """
 
     row: Row
     token: int
     logprob: float | None = None
     top: tuple[tuple[int, float], ...] = ()
+    end: FinishReason | None = None
+
+
+class Group(Protocol):
+    """Rows that join, write and leave together; the first leads, and what is told is told of it."""
+
+    @property
+    def rows(self) -> list[Row]: ...
+
+    @property
+    def width(self) -> int:
+        """How many rows it counts for."""
+
+    def read(self, token_budget: int) -> bool:
+        """Read a chunk of what it has to read elsewhere; whether nothing is left."""
+
+    def choose(self, batch: Batch, logits: Tensor) -> list[Choice]:
+        """Give each row its next token, from `logits` [rows, vocab] in their order. Choices of the leading row."""
+
+    def told(self) -> dict[str, Any]:
+        """What the receipt is to say of the group, by the names of its fields."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +203,7 @@ class Batch:
         group = self.rows[self.decoding :]
         if len(self._group_logits) < len(group):
             self._advance(group, token_budget)
-        if len(self._group_logits) < len(group):
+        if len(self._group_logits) < len(group) or not self._groups_are_ready(group, token_budget):
             return []
         self.settle()
         self._group_bank = None
@@ -186,6 +216,10 @@ class Batch:
                 row.prompt_logits = self._group_logits[row].clone()
         self.decoding = len(self.rows)
         return self._choose(group, torch.stack([self._group_logits[r] for r in group]))
+
+    def _groups_are_ready(self, reading: list[Row], token_budget: int) -> bool:
+        every = [*reading, *(row for rest in self._followers.values() for row in rest)]
+        return all(group.read(token_budget) for group in _groups(every))
 
     def _bring_followers(self, first: Row) -> None:
         """Give those who share the prompt of `first` what reading it gave."""
@@ -390,12 +424,26 @@ class Batch:
         return logits
 
     def _choose(self, rows: list[Row], logits: Tensor) -> list[Choice]:
+        groups = _groups(rows)
+        if not groups:
+            return self.sample(rows, logits)
+        alone = [i for i, r in enumerate(rows) if not r.group]
+        choices = self.sample([rows[i] for i in alone], logits[alone]) if alone else []
+        for group in groups:
+            choices += group.choose(self, logits[[rows.index(r) for r in group.rows]])
+        return choices
+
+    def sample(self, rows: list[Row], logits: Tensor) -> list[Choice]:
+        """One token for each of `rows` from `logits` [rows, vocab], as its parameters say."""
         states = [r.state for r in rows]
-        tokens = sample(logits, states)
+        with masked(rows, logits):
+            tokens = sample(logits, states)
         record(states, tokens)
         choices = self._tell_choices(rows, tokens, logits)
         for choice in choices:
             choice.row.tokens.append(choice.token)
+            if choice.row.constraint is not None:
+                choice.row.constraint.accept(choice.token)
         return choices
 
     def _tell_choices(self, rows: list[Row], tokens: Tensor, logits: Tensor) -> list[Choice]:
@@ -419,6 +467,23 @@ class Batch:
             found[i] = (chosen[k], tuple(zip(ids[k, :n].tolist(), values[k, :n].tolist(), strict=True)))
         return found
 
+    def carry(self, source: Row, target: Row, start: int) -> None:
+        """Let `target` stand where `source` stands: what was read and done from position `start` on, not its tokens.
+
+        Before that position the two are alike. Both are decoding rows of the same prompt with the same edits.
+        """
+        places = self.rows.index(source), self.rows.index(target)
+        self.cache.move(*places, len(source.tokens), start)
+        if self._bank:
+            self._bank.carry(*places)
+        for done, same in zip(source.edits, target.edits, strict=True):
+            same.tally = list(done.tally)
+
+    def count(self) -> None:
+        """Bring the tallies of decoding rows up to date, in the midst of decoding."""
+        if self._bank:
+            self._bank.settle()
+
     def rewind(self, row: Row, n: int) -> None:
         """Take back the last `n` tokens that a decoding row has generated, up to all of them.
 
@@ -430,6 +495,8 @@ class Batch:
         assert 0 <= n <= len(row.tokens) - row.prompt_length
         if n:
             del row.tokens[-n:]
+        if row.constraint is not None:
+            row.constraint.rewind(n)
         assert len(row.tokens) > row.prompt_length or row.prompt_logits is not None, "only where a watch regenerates"
         row.state.recount(row.tokens[: row.prompt_length], row.tokens[row.prompt_length :])
 
@@ -489,6 +556,10 @@ class Batch:
         if not any(edits) and not any(readouts) and not any(watches):
             return None
         return Bank(edits, self.model.device, self.model.compute_dtype, readouts, watches)
+
+
+def _groups(rows: Sequence[Row]) -> list[Group]:
+    return list(dict.fromkeys(row.group for row in rows if row.group))
 
 
 def _share_readings(rows: list[Row]) -> None:

@@ -77,11 +77,11 @@ class KVCache:
             for store in self.stores(layer):
                 store[targets, :, :length] = store[source, :, :length]
 
-    def move(self, source: int, target: int, length: int) -> None:
-        """Copy one row's first `length` tokens over another row."""
+    def move(self, source: int, target: int, length: int, start: int = 0) -> None:
+        """Copy one row's first `length` tokens over another row, those before `start` left out."""
         for keys, values in self.layers:
-            keys[target, :, :length] = keys[source, :, :length]
-            values[target, :, :length] = values[source, :, :length]
+            keys[target, :, start:length] = keys[source, :, start:length]
+            values[target, :, start:length] = values[source, :, start:length]
 
     def clear(self) -> None:
         """Give the memory back."""

@@ -200,7 +200,7 @@ def sample(logits: Tensor, rows: Sequence[RowState]) -> Tensor:
     row's generator picks from the cumulative distribution, likeliest token first, lowest id first among equals. Typical
     and determinantal sampling thin out what these leave.
     """
-    scores = _bias(_penalise(logits, rows), logits, rows)
+    scores = penalised(logits, rows)
     ways: dict[Callable[[Tensor, Sequence[RowState]], Tensor], list[int]] = {}
     for i, row in enumerate(rows):
         ways.setdefault(_argmax if row.greedy else _thin if row.thinned else _draw, []).append(i)
@@ -211,6 +211,11 @@ def sample(logits: Tensor, rows: Sequence[RowState]) -> Tensor:
         index = torch.tensor(chosen, device=logits.device)
         tokens[index] = choose(scores[index], [rows[i] for i in chosen])
     return tokens
+
+
+def penalised(scores: Tensor, rows: Sequence[RowState]) -> Tensor:
+    """Float[rows, vocab] with each row's penalties and logit bias; `scores` itself where no row asks for any."""
+    return _bias(_penalise(scores, rows), scores, rows)
 
 
 def record(rows: Sequence[RowState], tokens: Tensor | Sequence[int]) -> None:

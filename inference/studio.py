@@ -26,7 +26,9 @@ from inference.client import connect
 from inference.interchange import Loose, is_ours, read, request_for, write
 from inference.store import dump, load
 from inference.types import (
+    Constraint,
     CreateVector,
+    Ensemble,
     Failed,
     Finished,
     GenerationRequest,
@@ -109,19 +111,28 @@ class Studio:
         operation: Operation = "add",
         unit: Unit = "relative",
         interventions: Sequence[Intervention] = (),
+        constraint: Constraint | None = None,
+        ensemble: Ensemble | None = None,
         **sampling: Any,
     ) -> Completion:
         """A completion: of plain text, or of messages through the chat template. Without `vector`: the model's own.
 
         `strength` and `layer` are those that the vector recommends, unless given. `interventions` are for more than one
-        vector. `sampling` are fields of `SamplingParams`: max_tokens (else at most 128), temperature, seed, stop.
+        vector. `constraint` is what the text must be, such as `Constraint("regex", "yes|no")`. `ensemble` has members
+        with steering of their own. `sampling` are fields of `SamplingParams`: max_tokens (else at most 128),
+        temperature, seed, stop, beam_width.
         """
         edits = tuple(interventions)
         if vector is not None:
             edits += (self.steer(vector, strength=strength, layer=layer, operation=operation, unit=unit),)
         sampling.setdefault("fit", "max_tokens" not in sampling)
         request = GenerationRequest(
-            id=_id(), sampling=SamplingParams(**sampling), interventions=edits, **_prompt(prompt)
+            id=_id(),
+            sampling=SamplingParams(**sampling),
+            interventions=edits,
+            constraint=constraint,
+            ensemble=ensemble,
+            **_prompt(prompt),
         )
         return self._run(self._complete(request))
 
