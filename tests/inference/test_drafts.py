@@ -19,7 +19,7 @@ from inference.engine import Engine
 from inference.errors import InvalidRequest, NotFound
 from inference.models.loader import load
 from inference.sampling import row_state
-from inference.types import Draft, Ensemble, Fired, Member, SamplingParams, Scored, Token, Watch
+from inference.types import Constraint, Draft, Ensemble, Fired, Member, SamplingParams, Scored, Token, Watch
 from tests.inference import tiny
 from tests.inference.conftest import CACHE
 from tests.inference.driver import add, alone, request, start, together
@@ -182,6 +182,29 @@ def test_every_event_and_the_receipt_are_those_without_a_draft(drafting, ending,
     assert agree(events_of(engine, replace(asked, draft=draft)), plain)
     if ending in ("eos", "stop"):
         assert any(isinstance(facts, tuple) and facts[0] == "stop" for facts, _ in plain)
+
+
+@pytest.mark.parametrize(
+    ("constraint", "more"),
+    [
+        (Constraint("regex", "(ab|cd|e){8,30}!"), {"max_tokens": 100}),
+        (Constraint("regex", "(ab|cd|e){8,30}!"), {"max_tokens": 9, "logprobs": True, "top_logprobs": 2}),
+        (Constraint("regex", "[a-c]{12}"), {"max_tokens": 100, "temperature": 1.0, "seed": 5}),
+        (Constraint("json_schema", '{"type":"array","items":{"enum":["aa","ab"]},"minItems":4,"maxItems":6}'), {}),
+    ],
+)
+def test_constrained_rows_draft_too(drafting, constraint, more):
+    engine = drafting()
+    sampling = {"max_tokens": 90, "ignore_eos": False, "seed": 1, **more}
+    asked = replace(request("a", [10, 11, 12, 13] * 5, **sampling), constraint=constraint, interventions=EDITED[:2])
+    plain = events_of(engine, asked)
+    told = start(engine, asked).wait().finished.receipt.constraint
+    for draft in (LOOK_UP, Draft("same", tokens=7), Draft("other", tokens=7)):
+        drafted = replace(asked, draft=draft)
+        assert agree(events_of(engine, drafted), plain)
+        receipt = start(engine, drafted).wait().finished.receipt
+        assert receipt.constraint == told
+        assert draft == LOOK_UP or receipt.draft.proposed > 0
 
 
 @pytest.mark.parametrize("action", ["observe", "steer", "stop"])
