@@ -83,6 +83,16 @@ def behaviors(f: Facts) -> str:
     return ". ".join(s.capitalize() for s in said)
 
 
+def drafts(f: Facts) -> str:
+    named = {"repeat": "a text told again", "json": "JSON of repeated keys", "edit": "code edited", "chat": "open chat"}
+    found = "; ".join(
+        f"{said} {f[f'speedup_{name}_greedy_{k}']:.2f} times, {f[f'accepted_{name}_greedy_{k}']:.0%} of guesses right"
+        for name, said in named.items()
+        for k in [f["best"]]
+    )
+    return f"{f['best']} guesses looked up at a time, greedy, {f['dtype']}: {found}"
+
+
 ROWS: dict[str, tuple[str, Callable[[Facts], str]]] = {
     "decode": ("As fast as vLLM on the same cores, every row steered differently", decode),
     "pair": (
@@ -92,6 +102,7 @@ ROWS: dict[str, tuple[str, Callable[[Facts], str]]] = {
             f"{f['tokens']} tokens each"
         ),
     ),
+    "drafts": ("Drafts looked up in the text make one stream faster, and change no token", drafts),
     "sweep": (
         "A sweep is at least 15 times as fast as its points one after another",
         lambda f: (

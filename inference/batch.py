@@ -42,8 +42,8 @@ class Row:
     edits: list[Edit] = field(default_factory=list)
     watches: list[CompiledWatch] = field(default_factory=list)
     constraint: RowConstraint | None = None
-    group: Group | None = None  # rows that write one answer together
     draft: RowDraft | None = None
+    group: Group | None = None  # rows that write one answer together
 
     def __post_init__(self) -> None:
         self.edits = [*self.edits, *(e for watch in self.watches for e in watch.edits)]
@@ -129,6 +129,7 @@ class Later:
     guessed: bool
     scores: Scores | None
     done: list[tuple[Edit, list[float]]]
+    constraint: RowConstraint | None = None  # that it was chosen under, where the row has one
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ class Ahead:
     done: Tensor | None  # [sites, k, lines, TALLIES]
     told: list[list[list[float | None]]]
 
-    def later(self, choice: Choice, line: int, *, guessed: bool) -> Later:
+    def later(self, choice: Choice, line: int, constraint: RowConstraint | None, *, guessed: bool) -> Later:
         """What was chosen behind the guess of `line`, which stood."""
         row, done = choice.row, []
         scores = _scores(
@@ -152,7 +153,7 @@ class Ahead:
             numbers = self.done[:, :, line].tolist()
             for site, by_k in zip(self.bank.edits, numbers, strict=True):
                 done += list(zip(site[line], by_k, strict=False))
-        return Later(choice, guessed, scores, done)
+        return Later(choice, guessed, scores, done, constraint)
 
 
 class Batch:
@@ -305,6 +306,9 @@ class Batch:
             row.tokens.append(later.choice.token)
             if row.draft:
                 row.draft.accepted += later.guessed
+            if later.constraint is not None:
+                row.constraint = later.constraint
+                row.constraint.accept(later.choice.token)
             if later.scores:
                 row.scores.append(later.scores)
             for edit, numbers in later.done:
@@ -342,16 +346,19 @@ class Batch:
         """As `_choose`, where some rows have lines of guesses too."""
         alone = [i for i, row in enumerate(rows) if row not in ahead.lines]
         choices = self._choose([rows[i] for i in alone], logits[alone]) if alone else []
-        for row, tokens in judge(ahead.guesses, ahead.lines, logits).items():
+        for row, written in judge(ahead.guesses, ahead.lines, logits).items():
+            tokens = [token for token, _ in written]
             lines = ahead.lines[row][: len(tokens)]
             found = self._tell_choices([row] * len(tokens), torch.tensor(tokens, device=logits.device), logits[lines])
             row.tokens.append(tokens[0])
             choices.append(found[0])
+            if row.constraint is not None:
+                row.constraint.accept(tokens[0])
             stood = len(tokens) - 1  # the last is no guess, or a wrong one's correction
             if row.draft:
                 row.draft.accepted += stood > 0
             for n, line in enumerate(lines[1:], 1):
-                row.ahead.append(ahead.later(found[n], line, guessed=n < stood))
+                row.ahead.append(ahead.later(found[n], line, written[n][1], guessed=n < stood))
         return choices
 
     def _bank_of(self, owners: list[int]) -> Bank | None:

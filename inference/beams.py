@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inference.batch import Batch, Choice, Detail, Row
+from inference.batch import Batch, Choice, Detail, Later, Row
 from inference.constraints.masking import masked
 from inference.constraints.row import RowConstraint
 from inference.errors import InvalidRequest
@@ -27,7 +27,7 @@ def check(request: GenerationRequest) -> None:
     """What does not go with beam search. Raises InvalidRequest."""
     if request.sampling.beam_width == 1:
         return
-    for name, given in (("watches", request.watches), ("draft", request.draft), ("ensemble", request.ensemble)):
+    for name, given in (("watches", request.watches), ("ensemble", request.ensemble)):
         if given:
             raise InvalidRequest(
                 f"beams_with_{name}",
@@ -217,14 +217,18 @@ class Beams:
             return [Choice(row, NO_TOKEN)]
         best = self.finished[0]
         row.constraint = best.path.constraint
-        row.tokens[row.prompt_length :] = best.tokens
         batch.count()
         for edit, tally in zip(row.edits, best.tallies, strict=True):
             edit.tally = list(tally)
         details: Sequence[Detail] = best.path.details or [(None, ())] * len(best.tokens)
         told = zip(best.tokens, details, strict=True)
-        choices = [Choice(row, token, logprob, top) for token, (logprob, top) in told]
-        return [*choices[:-1], replace(choices[-1], end=best.end)]
+        first, *others = [Choice(row, token, logprob, top) for token, (logprob, top) in told]
+        row.tokens[row.prompt_length :] = [first.token]
+        if not others:
+            return [replace(first, end=best.end)]
+        others[-1] = replace(others[-1], end=best.end)
+        row.ahead.extend(Later(choice, False, None, []) for choice in others)
+        return [first]
 
     def _told(self, hypothesis: Hypothesis) -> Beam:
         text = self.text.fork()

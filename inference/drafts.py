@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from inference.companions import Companion, fit_width
+from inference.constraints.masking import masked
+from inference.constraints.row import RowConstraint
 from inference.errors import InvalidRequest
 from inference.sampling import NO_TOKEN, RowState, row_state, sample
 from inference.types import AppliedDraft, Draft, GenerationRequest, SamplingParams
@@ -67,11 +69,6 @@ def _check_alone(request: GenerationRequest) -> None:
     others = {
         "beams": (request.sampling.beam_width > 1, "Beams weigh several answers at once", "beam_width to 1"),
         "ensemble": (request.ensemble is not None, "An ensemble asks several models for each token", "no ensemble"),
-        "constraint": (
-            request.constraint is not None,
-            "A constraint decides what may follow each token",
-            "no constraint",
-        ),
         "regenerate": (
             any(watch.action == "regenerate" for watch in request.watches),
             "A watch that has a span written again takes back tokens",
@@ -133,23 +130,66 @@ def give_back(state: RowState, some: Sequence[Ahead]) -> None:
     state.given_back.extendleft(reversed([number for one in some for number in one.drawn]))
 
 
-def judge(guesses: dict[Row, list[int]], lines: dict[Row, list[int]], logits: Tensor) -> dict[Row, list[int]]:
-    """What each row writes: the guesses that stand, and one token more.
+@dataclass(frozen=True, eq=False)
+class Line:
+    """What a row would be after some guesses, as far as choosing its next token goes."""
+
+    state: Ahead
+    constraint: RowConstraint | None
+
+
+def judge(
+    guesses: dict[Row, list[int]], lines: dict[Row, list[int]], logits: Tensor
+) -> dict[Row, list[tuple[int, RowConstraint | None]]]:
+    """What each row writes, the guesses that stand and one token more, and the constraint that each was chosen under.
 
     `lines` names those of `logits` [n, vocab] that follow a row's last token and each of its guesses. States are told.
     """
-    states = {row: [Ahead(row.state, guesses[row][:i]) for i in range(len(own))] for row, own in lines.items()}
-    wanted = [line for own in lines.values() for line in own]
-    drawn = iter(sample(logits[wanted], [state for some in states.values() for state in some]).tolist())
+    ahead = {row: _lines(row, guesses[row]) for row in lines}
+    every = [line for some in ahead.values() for line in some]
+    wanted = logits[[line for own in lines.values() for line in own]]
+    with masked(every, wanted):
+        drawn = iter(sample(wanted, [line.state for line in every]).tolist())
     written = {}
-    for row, own in lines.items():
-        tokens = [next(drawn) for _ in own]
+    for row, some in ahead.items():
+        tokens = [next(drawn) for _ in some]
         right = next((i for i, guess in enumerate(guesses[row]) if tokens[i] != guess), len(guesses[row]))
-        give_back(row.state, states[row][right + 1 :])
-        written[row] = tokens[: right + 1]
-        for token in written[row]:
+        give_back(row.state, [line.state for line in some[right + 1 :]])
+        written[row] = [(token, line.constraint) for token, line in zip(tokens[: right + 1], some, strict=False)]
+        for token, _ in written[row]:
             row.state.emitted(token)
     return written
+
+
+def _lines(row: Row, guesses: Sequence[int]) -> list[Line]:
+    """After no guess, after the first, and so on."""
+    lines = [Line(Ahead(row.state, ()), row.constraint)]
+    for i in range(len(guesses)):
+        lines.append(_further(row, lines[-1], guesses[: i + 1]))
+    return lines
+
+
+def _further(row: Row, line: Line, guesses: Sequence[int]) -> Line:
+    """After the last of `guesses` too, all but which `line` knows."""
+    constraint = line.constraint
+    if constraint is not None:
+        constraint = constraint.copy()
+        constraint.accept(guesses[-1])
+    return Line(Ahead(row.state, guesses), constraint)
+
+
+def _permitted(row: Row, guesses: list[int]) -> list[int]:
+    """Those that its constraint allows, but for one that fulfils it to its end: behind that nothing is written."""
+    if row.constraint is None:
+        return guesses
+    constraint = row.constraint.copy()
+    for i, guess in enumerate(guesses):
+        if not constraint.allows(guess):
+            return guesses[:i]
+        constraint.accept(guess)
+        if constraint.ended or constraint.problem:
+            return guesses[:i]
+    return guesses
 
 
 class Drafts:
@@ -175,7 +215,8 @@ class Drafts:
                 found[row] = draft.seen.guess(row.tokens, count)
         for model, some in by_model.items():
             found |= self._shadow(model).guess(some)
-        kept = {row: self._until_end(row, guesses) for row, guesses in found.items() if guesses}
+        cut = {row: _permitted(row, self._until_end(row, guesses)) for row, guesses in found.items()}
+        kept = {row: guesses for row, guesses in cut.items() if guesses}
         for row, draft in asking:
             draft.proposed += len(kept.get(row, ()))
         return kept
@@ -224,20 +265,23 @@ class Shadow:
             if n > 0 and self._like.get(row) in ready and len(row.tokens) + n <= context
         ]
         guesses: dict[Row, list[int]] = {row: [] for row in going}
-        states: dict[Row, list[Ahead]] = {row: [] for row in going}
+        lines = {row: [Line(Ahead(row.state, ()), row.constraint and row.constraint.copy())] for row in going}
         unread = {row: self._unread(row) for row in going}
         while going:
             logits = fit_width(self._read(unread), self._width)
-            now = [Ahead(row.state, guesses[row]) for row in going]
-            tokens = sample(logits, now).tolist()
-            for row, state, token in zip(going, now, tokens, strict=True):
-                states[row].append(state)
-                guesses[row] += [token] if token != NO_TOKEN else []
+            now = [lines[row][-1] for row in going]
+            with masked(now, logits):
+                tokens = sample(logits, [line.state for line in now]).tolist()
             told = dict(zip(going, tokens, strict=True))
-            going = [row for row in going if told[row] != NO_TOKEN and len(guesses[row]) < counts[row]]
+            going = [row for row in going if told[row] != NO_TOKEN]
+            for row in going:
+                guesses[row].append(told[row])
+            going = [row for row in going if len(guesses[row]) < counts[row]]
+            for row in going:
+                lines[row].append(_further(row, lines[row][-1], guesses[row]))
             unread = {row: [told[row]] for row in going}
-        for row, some in states.items():
-            give_back(row.state, some)
+        for row, some in lines.items():
+            give_back(row.state, [line.state for line in some])
         return guesses
 
     def forget(self, row: Row) -> None:

@@ -431,14 +431,12 @@ class Engine:
             self._recent.append((time.monotonic(), written))
 
     def _tell(self, choices: list[Choice]) -> None:
-        """The next tokens of some rows: one each, of beams that have ended all."""
-        chosen: dict[Row, list[Choice]] = {}
-        for choice in choices:
-            chosen.setdefault(choice.row, []).append(choice)
+        """One token of some rows, each the next of its row."""
+        chosen = {choice.row: choice for choice in choices}
         for row in [r for r in self._running if r.scores]:
             if self._act(self._running[row]):
                 chosen.pop(row, None)
-        found = [(self._running[row], self._due(some)) for row, some in chosen.items()]
+        found = [(self._running[row], self._due(choice)) for row, choice in chosen.items()]
         for run, deliveries in found:  # all at once: who listens wakes once, not per row
             for delivery in deliveries:
                 self._deliver(run, delivery)
@@ -489,9 +487,8 @@ class Engine:
     def _ends(self, choice: Choice) -> bool:
         return choice.token in self.batch.model.eos_ids and not choice.row.state.params.ignore_eos
 
-    def _due(self, choices: list[Choice]) -> list[Delivery]:
-        """What is to be told now that a row has chosen tokens; of a row that is watched, maybe what it held back."""
-        *before, choice = choices
+    def _due(self, choice: Choice) -> list[Delivery]:
+        """What is to be told now that a row has chosen a token; of a row that is watched, maybe what it held back."""
         row, run = choice.row, self._running[choice.row]
         params, guard = row.state.params, run.guard
         stuck = row.constraint is not None and bool(row.constraint.problem)
@@ -500,10 +497,10 @@ class Engine:
             return [*held, Delivery(choice, "", {}, "constraint" if stuck else "length")]
         full = len(row.tokens) - row.prompt_length >= params.max_tokens
         last: FinishReason | None = "length" if full else None
-        if row.constraint is not None and row.constraint.ended:
+        if row.constraint is not None and row.constraint.ended and not row.ahead:
             last = "stop"  # nothing may follow
         if guard is None:
-            return [*(self._delivery(run, one) for one in before), self._delivery(run, choice, last)]
+            return [self._delivery(run, choice, last)]
         silent = self._ends(choice)
         guard.chose(choice, silent=silent)
         ended = bool(last) or silent or guard.stopped

@@ -49,13 +49,11 @@ def check(request: GenerationRequest) -> None:
 
 
 def _check_beside(request: GenerationRequest) -> None:
-    for name, given in (("watches", request.watches), ("draft", request.draft)):
-        if given:
-            raise InvalidRequest(
-                f"ensemble_with_{name}",
-                f"An ensemble does not go with {name}, which belongs to the reading of one row. Leave {name} out, or "
-                "ask without the ensemble.",
-            )
+    if request.watches:
+        raise InvalidRequest(
+            "ensemble_with_watches",
+            "An ensemble does not go with watches, which read one row. Leave watches out, or ask without the ensemble.",
+        )
     if request.sampling.prompt_logprobs:
         raise InvalidRequest(
             "ensemble_with_prompt_logprobs",

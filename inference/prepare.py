@@ -48,9 +48,9 @@ def prepare(
     if request.model not in ("", model.id):
         raise NotFound("model_not_served", f"{request.model} is not served here; {model.id} is. Choose that one.")
     sampling.validate(request.sampling, vocab_size=model.vocab_size)
+    draft = compile_draft(request, companion)
     beams.check(request)
     ensembles.check(request)
-    draft = compile_draft(request, companion)
     calls.check(request.tools)
     ids = _token_ids(request, model)
     params = _fit(request, len(ids), model.context_length)
@@ -59,18 +59,18 @@ def prepare(
     seed = secrets.randbits(32) if params.seed is None else params.seed
     pieces = _prompt_pieces(request, ids, model) if params.prompt_logprobs else []
     text = TextStream(model.tokenizer, params.stop, ids)
-    if draft and not draft.model:
-        draft.seen.learn(ids)
 
     def row(model: LoadedModel, interventions: tuple[Intervention, ...]) -> Row:
         state = sampling.row_state(params, ids, seed, model.vocab_size, model.embed)
-        return Row(list(ids), state, edits_of(interventions, model, find), watches, draft=draft)
+        return Row(list(ids), state, edits_of(interventions, model, find), watches)
 
     together = ensembles.together(request, model, companion, row) if request.ensemble else None
     lead = together or row(model, request.interventions)
-    lead.constraint = _constraint(request, model)
+    lead.draft, lead.constraint = draft, _constraint(request, model)
     if params.beam_width > 1 and params.max_tokens:
         beams.search(lead, text.fork(), model.eos_ids)
+    if draft and not draft.model:
+        draft.seen.learn(ids)
     return Prepared(request, lead, text, seed, pieces)
 
 

@@ -33,6 +33,7 @@ from inference.store import dump, load
 from inference.types import (
     Constraint,
     CreateVector,
+    Draft,
     Ensemble,
     Failed,
     Finished,
@@ -118,14 +119,15 @@ class Studio:
         interventions: Sequence[Intervention] = (),
         constraint: Constraint | None = None,
         ensemble: Ensemble | None = None,
+        draft: Draft | None = None,
         **sampling: Any,
     ) -> Completion:
         """A completion: of plain text, or of messages through the chat template. Without `vector`: the model's own.
 
         `strength` and `layer` are those that the vector recommends, unless given. `interventions` are for more than one
         vector. `constraint` is what the text must be, such as `Constraint("regex", "yes|no")`. `ensemble` has members
-        with steering of their own. `sampling` are fields of `SamplingParams`: max_tokens (else at most 128),
-        temperature, seed, stop, beam_width.
+        with steering of their own. With a `draft`, such as `Draft()`, the same is written sooner. `sampling` are fields
+        of `SamplingParams`: max_tokens (else at most 128), temperature, seed, stop, beam_width.
         """
         edits = tuple(interventions)
         if vector is not None:
@@ -137,6 +139,7 @@ class Studio:
             interventions=edits,
             constraint=constraint,
             ensemble=ensemble,
+            draft=draft,
             **_prompt(prompt),
         )
         return self._run(self._complete(request))

@@ -584,6 +584,8 @@ class AppliedDraft(Wire):
 
 @dataclass(frozen=True)
 class AppliedMember(Wire):
+    """`weight` is its share of 1. What was done in it is in `Receipt.applied` too."""
+
     weight: float
     model: str
     applied: tuple[AppliedIntervention, ...] = ()
@@ -591,7 +593,10 @@ class AppliedMember(Wire):
 
 @dataclass(frozen=True)
 class Beam(Wire):
-    """A finished hypothesis: log-probability in nats, and the same over length ** length_penalty."""
+    """A finished hypothesis. `logprob` is the model's own, in nats.
+
+    `score` is what it was ranked by: the same after penalties and bias, over tokens ** length_penalty.
+    """
 
     text: str
     logprob: float

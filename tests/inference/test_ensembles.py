@@ -273,7 +273,7 @@ MANY = Ensemble((Member(),) * 9)
         (ask("x", Ensemble((Member(float("nan")), Member()))), "bad_weight"),
         (ask("x", Ensemble((Member(float("inf")), Member()))), "bad_weight"),
         (replace(ask("x", HALF_CALM), watches=(Watch("w", Probe(1)),)), "ensemble_with_watches"),
-        (replace(ask("x", HALF_CALM), draft=Draft()), "ensemble_with_draft"),
+        (replace(ask("x", HALF_CALM), draft=Draft()), "draft_with_ensemble"),
         (ask("x", HALF_CALM, beam_width=4), "beams_with_ensemble"),
         (ask("x", HALF_CALM, prompt_logprobs=True), "ensemble_with_prompt_logprobs"),
         (ask("x", Ensemble((Member(1.0, (CALM,) * 40),))), "too_many_interventions"),
