@@ -11,6 +11,8 @@ from torch import Tensor
 
 from inference.cache import KVCache, round_up
 from inference.conditions import CompiledCondition, Readout
+from inference.constraints.masking import masked
+from inference.constraints.row import RowConstraint
 from inference.interventions import Bank, Edit, Step
 from inference.masks import attention_masks
 from inference.models.loader import LoadedModel
@@ -33,6 +35,7 @@ class Row:
     state: RowState
     edits: list[Edit] = field(default_factory=list)
     watches: list[CompiledWatch] = field(default_factory=list)
+    constraint: RowConstraint | None = None
 
     def __post_init__(self) -> None:
         self.edits = [*self.edits, *(e for watch in self.watches for e in watch.edits)]
@@ -260,12 +263,15 @@ class Batch:
 
     def _choose(self, rows: list[Row], logits: Tensor) -> list[Choice]:
         states = [r.state for r in rows]
-        tokens = sample(logits, states)
+        with masked(rows, logits):
+            tokens = sample(logits, states)
         record(states, tokens)
         asked = [i for i, s in enumerate(states) if s.params.logprobs]
         details = self._details(logits[asked], tokens[asked], states, asked) if asked else {}
         for row, token in zip(rows, tokens.tolist(), strict=True):
             row.tokens.append(token)
+            if row.constraint is not None:
+                row.constraint.accept(token)
         return [Choice(row, row.tokens[-1], *details.get(i, ())) for i, row in enumerate(rows)]
 
     def _details(
@@ -290,6 +296,8 @@ class Batch:
         assert 0 <= n <= len(row.tokens) - row.prompt_length
         if n:
             del row.tokens[-n:]
+        if row.constraint is not None:
+            row.constraint.rewind(n)
         assert len(row.tokens) > row.prompt_length or row.prompt_logits is not None, "only where a watch regenerates"
         row.state.recount(row.tokens[: row.prompt_length], row.tokens[row.prompt_length :])
 

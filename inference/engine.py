@@ -38,6 +38,7 @@ from inference.sampling import NO_TOKEN
 from inference.store import Vectors
 from inference.types import (
     Alternative,
+    AppliedConstraint,
     CheckPairs,
     CombineVectors,
     CompareVectors,
@@ -116,6 +117,12 @@ PATIENT_JOBS = (TrainSae,)  # they take long, and let every other job go first
 _OVERFLOW = errors.InvalidRequest(
     "numbers_overflowed", "The model's numbers overflowed under this steering. Lower the strength and run again."
 )
+
+_CUT_SHORT = {
+    "length": "max_tokens ran out before the text fulfilled the constraint. Allow more tokens.",
+    "cancelled": "The request was cancelled before the text fulfilled the constraint.",
+    "watch": "A watch ended the text before it fulfilled the constraint.",
+}
 
 
 @dataclass(frozen=True)
@@ -418,6 +425,8 @@ class Engine:
         if verdict.firings:
             run.send(Fired, firings=verdict.firings)
         if verdict.action == "stop":
+            if row.constraint is not None:
+                row.constraint.rewind(len(row.tokens) - verdict.keep)
             for due in guard.due(ended=True):
                 self._deliver(run, self._delivery(run, due))
             self._finish(run, "watch")
@@ -451,32 +460,43 @@ class Engine:
         """What is to be told now that a row has chosen a token; of a row that is watched, maybe what it held back."""
         row, run = choice.row, self._running[choice.row]
         params, guard = row.state.params, run.guard
-        if choice.token == NO_TOKEN or params.max_tokens == 0:
-            return [Delivery(choice, "", {}, "length")]
+        stuck = row.constraint is not None and bool(row.constraint.problem)
+        if stuck or choice.token == NO_TOKEN or params.max_tokens == 0:
+            held = [self._delivery(run, one) for one in guard.due(ended=True)] if guard and stuck else []
+            return [*held, Delivery(choice, "", {}, "constraint" if stuck else "length")]
         full = len(row.tokens) - row.prompt_length >= params.max_tokens
+        last: FinishReason | None = "length" if full else None
+        if row.constraint is not None and row.constraint.ended:
+            last = "stop"  # nothing may follow
         if guard is None:
-            return [self._delivery(run, choice, full)]
+            return [self._delivery(run, choice, last)]
         silent = self._ends(choice)
         guard.chose(choice, silent=silent)
-        ended = full or silent or guard.stopped
+        ended = bool(last) or silent or guard.stopped
         due = guard.due(ended=ended)
-        return [self._delivery(run, one, full and one is choice) for one in due]
+        return [self._delivery(run, one, last if one is choice else None) for one in due]
 
-    def _delivery(self, run: Run, choice: Choice, full: bool = False) -> Delivery:
-        """`full`: it is the last that the row may write."""
+    def _delivery(self, run: Run, choice: Choice, last: FinishReason | None = None) -> Delivery:
+        """`last`: why it is the last that the row may write, whatever its text is."""
         ended = self._ends(choice)
         text = "" if ended else run.prepared.text.push(choice.token)
         own = self._own_text(run, choice, ended) if choice.row.state.params.logprobs else {}
         stopped = ended or run.prepared.text.stopped
-        return Delivery(choice, text, own, "stop" if stopped else "length" if full else None)
+        return Delivery(choice, text, own, "stop" if stopped else last)
 
     def _deliver(self, run: Run, delivery: Delivery) -> None:
         choice = delivery.choice
+        if delivery.end == "constraint":
+            choice.row.tokens.pop()
+            self._finish(run, "constraint")
+            return
         if choice.token == NO_TOKEN:
             self._fail_run(run, _OVERFLOW)
             return
         if choice.row.state.params.max_tokens == 0:  # only the prompt was to be read
             choice.row.tokens.pop()
+            if choice.row.constraint is not None:
+                choice.row.constraint.rewind(1)
             self._finish(run, "length")
             return
         run.send(Token, token_id=choice.token, text=delivery.text, logprob=choice.logprob, **delivery.own)
@@ -500,6 +520,7 @@ class Engine:
         row = run.prepared.row
         self._leave(row)
         model = self.batch.model
+        rest = run.prepared.text.flush()
         run.send(
             Finished,
             reason=reason,
@@ -511,9 +532,10 @@ class Engine:
                 tuple(e.applied() for e in row.edits),
                 tuple(run.guard.firings) if run.guard else (),
                 run.guard.fired_total if run.guard else 0,
+                constraint=_constrained(run, reason),
             ),
             seconds=time.monotonic() - run.started,
-            text=run.prepared.text.flush(),
+            text=rest,
         )
 
     def _leave(self, row: Row) -> None:
@@ -623,6 +645,15 @@ class Engine:
         now = time.monotonic()
         recent = [(t, n) for t, n in list(self._recent) if now - t < 3.0]
         return sum(n for _, n in recent[1:]) / max(now - recent[0][0], 0.05) if len(recent) > 1 else 0.0
+
+
+def _constrained(run: Run, reason: FinishReason) -> AppliedConstraint | None:
+    constraint = run.prepared.row.constraint
+    if constraint is None:
+        return None
+    if run.prepared.text.stopped:
+        return constraint.applied("A stop string cut the text.", cut=True)
+    return constraint.applied(_CUT_SHORT.get(reason, ""))
 
 
 def _fault(error: Exception) -> errors.EngineFault:

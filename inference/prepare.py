@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from inference import sampling, watching
 from inference.batch import Row
 from inference.compiling import Find, edits_of
+from inference.constraints.row import RowConstraint
 from inference.errors import InvalidRequest, NotFound
 from inference.models.loader import LoadedModel
 from inference.probes import checked_watches, compile_watch
@@ -39,18 +40,28 @@ def prepare(request: GenerationRequest, model: LoadedModel, find: Find) -> Prepa
     edits = edits_of(request.interventions, model, find)
     watching.check(request)
     watches = [compile_watch(watch, find, model) for watch in checked_watches(request.watches)]
+    constraint = _constraint(request, model)
     seed = secrets.randbits(32) if params.seed is None else params.seed
     state = sampling.row_state(params, ids, seed, model.vocab_size, model.embed)
     pieces = _prompt_pieces(request, ids, model) if params.prompt_logprobs else []
-    return Prepared(
-        request, Row(ids, state, edits, watches), TextStream(model.tokenizer, params.stop, ids), seed, pieces
-    )
+    row = Row(ids, state, edits, watches, constraint)
+    return Prepared(request, row, TextStream(model.tokenizer, params.stop, ids), seed, pieces)
+
+
+def _constraint(request: GenerationRequest, model: LoadedModel) -> RowConstraint | None:
+    if request.constraint is None:
+        return None
+    if request.sampling.ignore_eos:
+        raise InvalidRequest(
+            "constraint_must_end",
+            "ignore_eos lets a text go on behind its end, where a constraint allows nothing. Leave one of them out.",
+        )
+    return model.constraints.row(request.constraint)
 
 
 def _check_can(request: GenerationRequest) -> None:
     """Refuse what the engine does not do yet."""
     asked = {
-        "constraint": request.constraint,
         "draft": request.draft,
         "ensemble": request.ensemble,
         "tools": request.tools or any(m.role == "tool" or m.tool_calls for m in request.messages or ()),

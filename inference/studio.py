@@ -31,6 +31,7 @@ from inference.policies.schema import Policy
 from inference.policies.trace import Outcome, Trace
 from inference.store import dump, load
 from inference.types import (
+    Constraint,
     CreateVector,
     Failed,
     Finished,
@@ -114,19 +115,25 @@ class Studio:
         operation: Operation = "add",
         unit: Unit = "relative",
         interventions: Sequence[Intervention] = (),
+        constraint: Constraint | None = None,
         **sampling: Any,
     ) -> Completion:
         """A completion: of plain text, or of messages through the chat template. Without `vector`: the model's own.
 
         `strength` and `layer` are those that the vector recommends, unless given. `interventions` are for more than one
-        vector. `sampling` are fields of `SamplingParams`: max_tokens (else at most 128), temperature, seed, stop.
+        vector. `constraint` is what the text must be, such as `Constraint("regex", "yes|no")`. `sampling` are fields of
+        `SamplingParams`: max_tokens (else at most 128), temperature, seed, stop.
         """
         edits = tuple(interventions)
         if vector is not None:
             edits += (self.steer(vector, strength=strength, layer=layer, operation=operation, unit=unit),)
         sampling.setdefault("fit", "max_tokens" not in sampling)
         request = GenerationRequest(
-            id=_id(), sampling=SamplingParams(**sampling), interventions=edits, **_prompt(prompt)
+            id=_id(),
+            sampling=SamplingParams(**sampling),
+            interventions=edits,
+            constraint=constraint,
+            **_prompt(prompt),
         )
         return self._run(self._complete(request))
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from inference.constraints.compiling import Compiler
 from inference.errors import InferenceError, InvalidRequest, NotFound, Unavailable
 from inference.interventions import ResidualHooks
 from inference.models.decoder import Decoder, decoder_of
@@ -60,6 +61,7 @@ class LoadedModel:
         self.eos_ids = _eos_ids(hf, tokenizer)
         self.special_ids = _special_ids(tokenizer, self.vocab_size)
         self.vocabulary = Vocabulary(tokenizer)
+        self.constraints = Compiler(tokenizer, self.vocab_size, self.eos_ids, self.special_ids)
         self.hooks = ResidualHooks(self.layers)
         self.decoder: Decoder | None = None  # a faster way to take one step, where there is one
         self.shares = False  # whether texts that begin alike are read as one, where there is a decoder
