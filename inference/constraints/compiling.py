@@ -68,7 +68,7 @@ class Compiler:
         return RowConstraint(constraint.kind, matcher, self._vocab_size, self._allowed, self._eos_ids)
 
     def _compiled(self, constraint: Constraint) -> Any:
-        grammar = _grammar(constraint)
+        grammar = grammar_of(constraint)
         tokenizer = self._read_tokenizer()
         if not self._places.acquire(timeout=SECONDS):
             raise Busy("constraints_busy", "Too many constraints are being compiled. Try again shortly.", retry_after=2)
@@ -131,7 +131,7 @@ def _named(constraint: Constraint) -> str:
     return names.get(constraint.kind, "constraint")
 
 
-def _grammar(constraint: Constraint) -> str:
+def grammar_of(constraint: Constraint) -> str:
     """For llguidance. Raises InvalidRequest."""
     from llguidance import LLMatcher
 

@@ -309,6 +309,15 @@ async def test_every_constraint_holds_or_the_answer_is_not_accepted(constraints,
         assert outcome.reason.startswith("constraint ")
 
 
+async def test_a_schema_that_cannot_be_enforced_is_checked_and_says_so():
+    wanted = policy(constraints={"json_schema": {"type": "object", "not": {"required": ["a"]}}})
+    asker = Scripted(['{"a": 1}', "{}"])
+    outcome = await run(wanted, asker)
+    assert asker.rounds[0][0].constraint is None
+    assert (outcome.output, outcome.trace.constraints.checked) == ("{}", ("json_schema",))
+    assert "json_schema cannot be enforced: " in outcome.trace.constraints.why
+
+
 def test_stop_sequences_are_sent():
     params, _ = settings_for(policy(constraints={"stop_sequences": ["\n\n"]}), "top-k", Place(), max_tokens=9, seed=0)
     assert params.stop == ("\n\n",)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
@@ -19,14 +18,19 @@ from inference.policies.schema import Policy, SteeringPart
 from inference.policies.trace import Outcome, Trace
 from inference.studio import Studio
 from inference.types import Finished, GenerationRequest, Message, SamplingParams, Token
+from tests.inference import tiny
 
 PAIRS = [(f"A calm reply {n}.", f"An angry letter {n}!", "Question:") for n in range(6)]
 PROMPT = "The quick brown fox"
 
 
 @pytest.fixture(scope="module")
-def studio(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Callable[[str], Path]) -> Iterator[Studio]:
-    with Studio(str(tiny_folder("llama")), data_dir=tmp_path_factory.mktemp("policies"), dtype="float64") as made:
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    """A tiny model with room for a repair: an answer, what was wrong with it, and the answer again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(tiny.SHAPE, "max_position_embeddings", 1024)
+        folder = tiny.save("llama", tmp_path_factory.mktemp("roomy"))
+    with Studio(str(folder), data_dir=tmp_path_factory.mktemp("policies"), dtype="float64") as made:
         yield made
 
 
@@ -75,36 +79,59 @@ def test_a_candidate_is_what_its_seed_writes_alone(studio: Studio) -> None:
         assert studio.generate(PROMPT, **params).text == candidate.output
 
 
-def test_a_steered_run_with_best_of_four_and_a_retry_runs_again_to_the_same_texts(
-    studio: Studio, vector_id: str
-) -> None:
+SCHEMA = {
+    "type": "object",
+    "properties": {"mood": {"enum": ["calm", "angry"]}},
+    "required": ["mood"],
+    "additionalProperties": False,
+}
+
+
+def test_json_steering_best_of_four_and_a_retry_run_again_to_the_same_text(studio: Studio, vector_id: str) -> None:
+    """Whatever is written holds a term that is forbidden, so that there is a repair."""
     policy = {
-        "name": "calm and short",
+        "name": "calm and counted",
+        "sampling": {"method": "guided-generation", "temperature": 1.0},
         "steering": {"enabled": True, "vector_id": vector_id, "strength": 2.0, "layer_scope": [2]},
-        "constraints": {"regex_pattern": r"[a-z ]{3,}\.", "stop_sequences": ["zzz"]},
-        "verifiers": {"enabled": ["regex"]},
+        "constraints": {"json_schema": SCHEMA, "forbidden_terms": ["calm", "angry"]},
+        "verifiers": {"enabled": ["syntax", "json_schema"]},
         "optimization": {"best_of_n": 4, "retry_on_failure": 1},
     }
-    checked = without_guidance(policy)
-    outcome = studio.run_policy(checked, PROMPT, max_new_tokens=16, seed=11)
+    outcome = studio.run_policy(policy, PROMPT, max_new_tokens=200, seed=11)
     trace = outcome.trace
     assert [(r.kind, r.candidates) for r in trace.rounds] == [("first", 4), ("repair", 4)]
     assert len(trace.candidates) == 8
-    assert {c.applied[0].hook_name for c in trace.candidates} == {"blocks.2.hook_resid_post"}
-    assert all(c.applied[0].strength == 2.0 and c.applied[0].generated_tokens > 0 for c in trace.candidates)
+    for c in trace.candidates:
+        assert json.loads(c.output)["mood"] in ("calm", "angry")
+        assert (c.constraint.kind, c.constraint.complete, c.finish_reason) == ("json_schema", True, "stop")
+        assert [(v.name, v.passed) for v in c.verdicts] == [("syntax", True), ("json_schema", True)]
+        assert [(x.name, x.passed, x.enforced) for x in c.checks] == [
+            ("json_schema", True, True), ("forbidden_terms", False, False),
+        ]  # fmt: skip
+        assert (c.applied[0].hook_name, c.applied[0].strength) == ("blocks.2.hook_resid_post", 2.0)
+        assert c.applied[0].generated_tokens > 0
+    assert trace.retry_events[0].trigger == "accepted=false"
+    assert "forbidden_terms: it may not contain" in trace.rounds[1].told[1].content
     assert trace.steering[0]["vector_id"] == vector_id
     repeated = again(studio, outcome)
     assert differences(trace, repeated.trace) == ()
     assert (repeated.output, repeated.score, repeated.seed) == (outcome.output, outcome.score, 11)
     assert [c.tokens for c in repeated.trace.candidates] == [c.tokens for c in trace.candidates]
-    other = studio.run_policy(checked, PROMPT, max_new_tokens=16, seed=12)
-    assert len(differences(trace, other.trace)) > 4
+    assert [c.seed for c in repeated.trace.candidates] == [c.seed for c in trace.candidates]
+    other = studio.run_policy(policy, PROMPT, max_new_tokens=200, seed=12)
+    assert differences(trace, other.trace)
 
 
-def without_guidance(policy: dict) -> dict:
-    """A term that stands in every text, so that checks fail and there is a repair."""
-    constraints = {"forbidden_terms": ["e", "a", "o", "t", " "], "stop_sequences": ["zzz"]}
-    return {**policy, "constraints": constraints, "verifiers": {}}
+def test_a_retry_that_helps_is_the_answer(studio: Studio) -> None:
+    """What is written is for the seed to say: the first of these whose first round fails and whose retry does not."""
+    wanted = {"constraints": {"regex_pattern": "calm|angry", "forbidden_terms": ["calm"]}}
+    wanted["sampling"] = {"temperature": 5.0}
+    for seed in range(40):
+        outcome = studio.run_policy(wanted, PROMPT, max_new_tokens=10, seed=seed)
+        if outcome.accepted and len(outcome.trace.rounds) == 2:
+            break
+    assert (outcome.trace.selection.round, outcome.output) == (1, "angry")
+    assert again(studio, outcome).output == outcome.output
 
 
 def test_messages_are_repaired_through_the_chat_template(studio: Studio) -> None:
@@ -203,7 +230,7 @@ def test_pruning_counts_what_has_ended(studio: Studio) -> None:
     asker = studio.asker()
     found = on(studio, asker.complete([endless(4), endless(60)], prune=Prune(8, 1)))
     assert found[0].cut == "" or found[0].completion_tokens == 4
-    assert [c.reason for c in found][0] == "length"
+    assert found[0].reason == "length"
 
 
 def test_the_judge_gives_a_chance_for_each_answer(studio: Studio) -> None:

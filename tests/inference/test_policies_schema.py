@@ -67,6 +67,11 @@ def test_a_part_that_is_null_is_as_if_left_out():
         ({"sampling": {"voting": "texts"}}, "bad_voting", "ensemble_models"),
         ({"sampling": {"method": "ensemble-sampling"}}, "bad_method", "ensemble_models"),
         ({"sampling": {"method": "guided-generation"}}, "bad_method", "json_schema"),
+        (
+            {"sampling": {"method": "guided-generation"}, "constraints": {"json_schema": {"if": {}}}},
+            "bad_method",
+            "cannot be enforced",
+        ),
         ({"sampling": {"adaptive_temperature_schedule": [1]}}, "bad_adaptive_temperature_schedule", "Set it to true"),
         ({"sampling": {"adaptive_temperature": True, "adaptive_temperature_schedule": [-1]}}, "bad_temperature", "0"),
         ({"sampling": {"adaptive_top_p": True, "method": "top-p"}}, "bad_adaptive_top_p", "needs the values"),
@@ -154,6 +159,7 @@ def test_what_comes_ready_made_can_be_parsed(builder, given):
     ({"json_mode": True}, "json_schema", '{"type": ["object", "array"]}'),
     ({"json_mode": True, "regex_pattern": "a+"}, "json_schema", '{"type": ["object", "array"]}'),
     ({"forbidden_terms": ["a"]}, None, ""),
+    ({"json_schema": {"if": {"type": "object"}}}, None, ""),
 ])  # fmt: skip
 def test_which_constraint_is_enforced(constraints, kind, text):
     constraint, _ = guide_of(Policy.parse({"constraints": constraints}).constraints)
