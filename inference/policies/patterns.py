@@ -1,6 +1,6 @@
 """Whether a text as a whole is what a pattern, a grammar or a guide allows, in time linear in the text.
 
-The automaton that keeps an answer to its constraint while it is written (`inference.constraints`) decides, byte by byte,
+The automaton that keeps an answer to its constraint while it is written (`inference.constraints`) decides, by bytes,
 so both mean the same: patterns are Python's without look-around and references back, \\d, \\w and \\s of ASCII;
 grammars are Lark's.
 """
