@@ -33,6 +33,7 @@ from inference.store import dump, load
 from inference.types import (
     Constraint,
     CreateVector,
+    Ensemble,
     Failed,
     Finished,
     GenerationRequest,
@@ -116,13 +117,15 @@ class Studio:
         unit: Unit = "relative",
         interventions: Sequence[Intervention] = (),
         constraint: Constraint | None = None,
+        ensemble: Ensemble | None = None,
         **sampling: Any,
     ) -> Completion:
         """A completion: of plain text, or of messages through the chat template. Without `vector`: the model's own.
 
         `strength` and `layer` are those that the vector recommends, unless given. `interventions` are for more than one
-        vector. `constraint` is what the text must be, such as `Constraint("regex", "yes|no")`. `sampling` are fields of
-        `SamplingParams`: max_tokens (else at most 128), temperature, seed, stop.
+        vector. `constraint` is what the text must be, such as `Constraint("regex", "yes|no")`. `ensemble` has members
+        with steering of their own. `sampling` are fields of `SamplingParams`: max_tokens (else at most 128),
+        temperature, seed, stop, beam_width.
         """
         edits = tuple(interventions)
         if vector is not None:
@@ -133,6 +136,7 @@ class Studio:
             sampling=SamplingParams(**sampling),
             interventions=edits,
             constraint=constraint,
+            ensemble=ensemble,
             **_prompt(prompt),
         )
         return self._run(self._complete(request))
