@@ -94,7 +94,8 @@ ROWS: dict[str, tuple[str, Callable[[Facts], str]]] = {
         "Four candidates of a policy take at most half the time of four one after another",
         lambda f: (
             f"{f['speedup']:.1f} times as fast: {f['batch_seconds']:.2f} s against "
-            f"{f['one_after_another_seconds']:.2f} s, at most {f['tokens']} tokens each, steered and kept to a JSON schema, {f['dtype']}"
+            f"{f['one_after_another_seconds']:.2f} s, at most {f['tokens']} tokens each, steered and kept to a JSON "
+            f"schema, {f['dtype']}"
         ),
     ),
     "experiment": (
