@@ -162,14 +162,23 @@ class Studio:
         include_trace: bool = True,
         allow_unit_tests: bool = False,
     ) -> Outcome:
-        """Run a policy: candidates as rows of one batch, checked, retried and repaired as it says. See docs/policies.md.
+        """Run a policy: its candidates are rows of one batch, checked, repaired and retried. See docs/policies.md.
 
-        Name a vector that was trained or kept here by its id. `allow_unit_tests` runs what the model wrote, in a sandbox.
+        Name a vector that was trained or kept here by its id. `allow_unit_tests` runs written code, in a sandbox.
         """
         wanted = policy if isinstance(policy, Policy) else Policy.parse(policy)
         said = prompt if isinstance(prompt, str) else _prompt(prompt)["messages"]
-        how = {"max_new_tokens": max_new_tokens, "seed": seed, "include_trace": include_trace}
-        return self._run(run_policy(wanted, said, self.asker(), allow_unit_tests=allow_unit_tests, **how))
+        return self._run(
+            run_policy(
+                wanted,
+                said,
+                self.asker(),
+                max_new_tokens=max_new_tokens,
+                seed=seed,
+                include_trace=include_trace,
+                allow_unit_tests=allow_unit_tests,
+            )
+        )
 
     def replay(self, trace: Trace | dict[str, Any], *, allow_unit_tests: bool = False) -> Outcome:
         """Run a policy's trace again, to the same texts. Raises InvalidRequest where model or steering are others."""

@@ -309,6 +309,15 @@ async def test_every_constraint_holds_or_the_answer_is_not_accepted(constraints,
         assert outcome.reason.startswith("constraint ")
 
 
+async def test_a_schema_that_cannot_be_enforced_is_checked_and_says_so():
+    wanted = policy(constraints={"json_schema": {"type": "object", "not": {"required": ["a"]}}})
+    asker = Scripted(['{"a": 1}', "{}"])
+    outcome = await run(wanted, asker)
+    assert asker.rounds[0][0].constraint is None
+    assert (outcome.output, outcome.trace.constraints.checked) == ("{}", ("json_schema",))
+    assert "json_schema cannot be enforced: " in outcome.trace.constraints.why
+
+
 def test_stop_sequences_are_sent():
     params, _ = settings_for(policy(constraints={"stop_sequences": ["\n\n"]}), "top-k", Place(), max_tokens=9, seed=0)
     assert params.stop == ("\n\n",)
@@ -342,7 +351,7 @@ async def test_other_models_vote_over_finished_texts():
     models = ["default", "other", "small"]
     outcome = await run(policy(sampling={"ensemble_models": models, "voting": "texts"}), asker)
     assert [w.model for w in asker.rounds[0]] == ["", "other", ""]
-    assert asker.rounds[0][2].ensemble.members[0].model == "small"
+    assert [(m.model, m.weight) for m in asker.rounds[0][2].ensemble.members] == [("", 0.0), ("small", 1.0)]
     assert (outcome.output, [c.votes for c in outcome.trace.candidates]) == ("Paris.", [1, 2, 2])
     majority = await run(policy(sampling={"ensemble_models": ["default", "other"]}), Scripted(about_=TWO))
     assert [c.votes for c in majority.trace.candidates] == [2, 2]
@@ -452,6 +461,22 @@ async def test_a_verifier_that_would_begin_late_does_not_look():
     assert "the time was up" in outcome.reason
     again = await replay(outcome.trace, Scripted(["some answer"]))
     assert (again.output, again.accepted, again.reason) == ("some", False, outcome.reason)
+
+
+async def test_a_budget_that_nothing_was_cut_by_is_not_named():
+    asker = Scripted(["fine"], seconds=0.2)
+    outcome = await run(policy(objective={"latency_budget_ms": 60_000, "token_budget": 1}), asker)
+    assert (outcome.accepted, outcome.trace.spent.over, outcome.trace.candidates[0].cut) == (True, "", "")
+
+
+async def test_a_judge_that_cannot_look_lets_nothing_pass():
+    def too_long(question, answer):
+        raise InvalidRequest("prompt_too_long", "The answer is too long to judge.")
+
+    wanted = policy(verifiers={"enabled": ["factuality"]}, optimization={"retry_on_failure": 0})
+    outcome = await run(wanted, Scripted(chances=too_long))
+    assert (outcome.accepted, outcome.score) == (False, 1.0)
+    assert outcome.reason == "verifier factuality: it could not look: The answer is too long to judge."
 
 
 # ---- trace and replay ----

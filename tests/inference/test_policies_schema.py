@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from inference.errors import InvalidRequest
 from inference.policies.builders import BUILDERS
 from inference.policies.guiding import guide_of
 from inference.policies.schema import PARTS, Policy, explain
+
+DOCUMENT = (Path(__file__).resolve().parents[2] / "docs/policies.md").read_text("utf-8")
 
 # Mechanex's schema, with its defaults.
 SEED = {
@@ -67,6 +71,11 @@ def test_a_part_that_is_null_is_as_if_left_out():
         ({"sampling": {"voting": "texts"}}, "bad_voting", "ensemble_models"),
         ({"sampling": {"method": "ensemble-sampling"}}, "bad_method", "ensemble_models"),
         ({"sampling": {"method": "guided-generation"}}, "bad_method", "json_schema"),
+        (
+            {"sampling": {"method": "guided-generation"}, "constraints": {"json_schema": {"if": {}}}},
+            "bad_method",
+            "cannot be enforced",
+        ),
         ({"sampling": {"adaptive_temperature_schedule": [1]}}, "bad_adaptive_temperature_schedule", "Set it to true"),
         ({"sampling": {"adaptive_temperature": True, "adaptive_temperature_schedule": [-1]}}, "bad_temperature", "0"),
         ({"sampling": {"adaptive_top_p": True, "method": "top-p"}}, "bad_adaptive_top_p", "needs the values"),
@@ -154,7 +163,16 @@ def test_what_comes_ready_made_can_be_parsed(builder, given):
     ({"json_mode": True}, "json_schema", '{"type": ["object", "array"]}'),
     ({"json_mode": True, "regex_pattern": "a+"}, "json_schema", '{"type": ["object", "array"]}'),
     ({"forbidden_terms": ["a"]}, None, ""),
+    ({"json_schema": {"if": {"type": "object"}}}, None, ""),
 ])  # fmt: skip
 def test_which_constraint_is_enforced(constraints, kind, text):
     constraint, _ = guide_of(Policy.parse({"constraints": constraints}).constraints)
     assert (constraint and constraint.kind, constraint.text if constraint else "") == (kind, text)
+
+
+def test_the_document_has_every_field_as_it_is():
+    for part, fields in explain().items():
+        assert f"**{part}**" in DOCUMENT
+        for field in fields:
+            assert f"| `{field.name}` | " in DOCUMENT
+            assert f" | {field.about}" in DOCUMENT

@@ -180,7 +180,7 @@ def test_a_schema_that_doubles_at_every_step_is_given_up():
     assert "at a.b" in violation({"a": {"b": 1}}, tree)
 
 
-@pytest.mark.parametrize("pattern", ["(a+)+b", "(a|aa)+b", "(.*)*b", "(a?){60}a{60}"])
+@pytest.mark.parametrize("pattern", ["(a+)+b", "(a|aa)+b", "(.*)*b", "(a?){60}b{60}"])
 def test_no_pattern_hangs(pattern):
     begun = time.monotonic()
     assert mismatch("regex", pattern, "a" * 20_000)
