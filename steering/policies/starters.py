@@ -33,7 +33,7 @@ STARTERS: tuple[tuple[str, Policy, str], ...] = (
     (
         "1.0",
         builders.steering_preset("brevity", name="steering-preset"),
-        "A steering preset by name, at a third of its strength. Clone it and name another preset.",
+        "A steering preset by name, at its own strength. Clone it and name another preset.",
     ),
 )
 
