@@ -67,7 +67,8 @@ def _compiled(constraint: Constraint) -> Any:
         grammar = grammar_of(constraint)
     except InvalidRequest as refusal:
         return refusal.message
-    limits = llguidance.LLParserLimits(**LIMITS)
+    bounds: dict[str, Any] = dict(LIMITS)
+    limits = llguidance.LLParserLimits(**bounds)
     matcher = llguidance.LLMatcher(_bytes(), grammar, log_level=0, limits=limits)
     if not matcher.is_error():
         matcher.compute_bitmask()
