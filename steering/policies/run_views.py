@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 from uuid import UUID
 
 from django.contrib import messages
@@ -17,12 +17,13 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from inference.errors import InferenceError
 from inference.types import ModelInfo
 from steering.access.principal import Principal
+from steering.accounts.models import User
 from steering.policies import exporting, library, starting
 from steering.policies.chosen import of_entry, of_stored
 from steering.policies.forms import AskForm, EvaluateForm, RunForm, TuneForm
+from steering.policies.keeping import save_trial
 from steering.policies.models import PolicyRun, StoredPolicy
-from steering.policies.reading import best_number, reading_of
-from steering.policies.starters import brief
+from steering.policies.reading import reading_of
 from steering.policies.views import newest_first
 from steering.workers.choice import served
 
@@ -99,7 +100,7 @@ def _begin(request: HttpRequest, form: AskForm, model: ModelInfo) -> PolicyRun |
         chosen = [of_stored(request.user, policy) for policy in _in_order(request, form)]
         if space := form.asked.get("space"):
             starting.refuse_lent_space(request.user, chosen[0], space)
-        return starting.start(Principal(request.user), form.kind, chosen, form.asked, model)
+        return starting.start(_who(request), form.kind, chosen, form.asked, model)
     except InferenceError as error:
         form.add_error(None, error.message)
         return None
@@ -144,7 +145,7 @@ def run_detail(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 
 def _again_url(run: PolicyRun) -> str:
-    names = {PolicyRun.Kind.EVALUATE: "policies:evaluate_new", PolicyRun.Kind.TUNE: "policies:tune_new"}
+    names: dict[str, str] = {PolicyRun.Kind.EVALUATE: "policies:evaluate_new", PolicyRun.Kind.TUNE: "policies:tune_new"}
     ids = "&".join(f"policy={entry['policy_id']}" for entry in run.policies if entry.get("policy_id"))
     return f"{reverse(names.get(run.kind, 'policies:run_new'))}?{ids}"
 
@@ -167,7 +168,7 @@ def run_replay(request: HttpRequest, pk: UUID) -> HttpResponse:
     index = request.POST.get("index", "0")
     try:
         number = int(index) if index.isdecimal() and len(index) < 3 else 0
-        return redirect(starting.replay_start(Principal(request.user), run, number))
+        return redirect(starting.replay_start(_who(request), run, number))
     except InferenceError as error:
         messages.error(request, error.message)
         return redirect(run)
@@ -180,7 +181,7 @@ def run_again(request: HttpRequest, pk: UUID) -> HttpResponse:
     try:
         chosen = [of_entry(request.user, entry) for entry in run.policies]
         model = ModelInfo("ready", run.model_id)
-        return redirect(starting.start(Principal(request.user), run.kind, chosen, run.asked, model))
+        return redirect(starting.start(_who(request), run.kind, chosen, run.asked, model))
     except InferenceError as error:
         messages.error(request, error.message)
         return redirect(run)
@@ -198,28 +199,6 @@ def run_best(request: HttpRequest, pk: UUID) -> HttpResponse:
         return redirect(run)
     messages.success(request, f"{made} is a policy of yours now.")
     return redirect(made)
-
-
-def save_trial(user: Any, run: PolicyRun, number: int | None = None, name: str = "") -> StoredPolicy:
-    """Raises InvalidRequest("no_trial"), and as `library.save`."""
-    from inference.policies.schema import Policy
-
-    found = run.result or {}
-    trials = found.get("trials", [])
-    number = best_number(found) if number is None else number
-    if number is None or not 0 <= number < len(trials) or not trials[number].get("policy"):
-        raise starting.InvalidRequest("no_trial", "There is no such trial to keep. Wait until the search has ended.")
-    content = brief(Policy.parse(trials[number]["policy"]))
-    library.refuse_lent(user, content)
-    base = library.free_name(run.policies[0]["name"].partition("@")[0])
-    values = ", ".join(f"{path} {value}" for path, value in trials[number].get("values", {}).items())
-    return library.save(
-        user,
-        name=name or library.free_name(f"{base[:34]}-tuned"),
-        content=content,
-        model=ModelInfo("ready", run.model_id),
-        description=f"Trial {number + 1} of “{run.title}”: {values}."[: library.MAX_DESCRIPTION],
-    )
 
 
 @require_GET
@@ -248,6 +227,10 @@ def _own(request: HttpRequest, pk: UUID) -> PolicyRun:
     mine = PolicyRun.objects.owned_by(request.user).select_related("job", "owner")
     found: PolicyRun = get_object_or_404(mine, pk=pk)
     return found
+
+
+def _who(request: HttpRequest) -> Principal:
+    return Principal(cast(User, request.user))
 
 
 def _file(run: PolicyRun) -> str:
