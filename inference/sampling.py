@@ -8,6 +8,7 @@ are exact in any order. A token less likely than one unit is never drawn.
 from __future__ import annotations
 
 from array import array
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -115,6 +116,7 @@ class RowState:
         self.greedy = params.temperature == 0 and not params.temperature_schedule
         self.thinned = not self.greedy and (params.typical_p < 1 or params.ads_subset_size > 0)
         self.generator = torch.Generator().manual_seed(seed)
+        self.given_back: deque[float] = deque()  # numbers that were drawn and not used
         self.penalised = params.repetition_penalty != 1 or params.frequency_penalty != 0 or params.presence_penalty != 0
         self.ids = array("q")  # distinct tokens of prompt and completion, and how often each was generated
         self.counts = array("q")
@@ -159,6 +161,8 @@ class RowState:
 
     def uniform(self) -> float:
         """The row's next number in [0, 1)."""
+        if self.given_back:
+            return self.given_back.popleft()
         return torch.rand((), generator=self.generator, dtype=torch.float64).item()
 
 
@@ -196,7 +200,7 @@ def sample(logits: Tensor, rows: Sequence[RowState]) -> Tensor:
     row's generator picks from the cumulative distribution, likeliest token first, lowest id first among equals. Typical
     and determinantal sampling thin out what these leave.
     """
-    scores = _bias(_penalise(logits, rows), logits, rows)
+    scores = penalised(logits, rows)
     ways: dict[Callable[[Tensor, Sequence[RowState]], Tensor], list[int]] = {}
     for i, row in enumerate(rows):
         ways.setdefault(_argmax if row.greedy else _thin if row.thinned else _draw, []).append(i)
@@ -207,6 +211,11 @@ def sample(logits: Tensor, rows: Sequence[RowState]) -> Tensor:
         index = torch.tensor(chosen, device=logits.device)
         tokens[index] = choose(scores[index], [rows[i] for i in chosen])
     return tokens
+
+
+def penalised(scores: Tensor, rows: Sequence[RowState]) -> Tensor:
+    """Float[rows, vocab] with each row's penalties and logit bias; `scores` itself where no row asks for any."""
+    return _bias(_penalise(scores, rows), scores, rows)
 
 
 def record(rows: Sequence[RowState], tokens: Tensor | Sequence[int]) -> None:

@@ -68,7 +68,7 @@ class Compiler:
         return RowConstraint(constraint.kind, matcher, self._vocab_size, self._allowed, self._eos_ids)
 
     def _compiled(self, constraint: Constraint) -> Any:
-        grammar = _grammar(constraint)
+        grammar = grammar_of(constraint)
         tokenizer = self._read_tokenizer()
         if not self._places.acquire(timeout=SECONDS):
             raise Busy("constraints_busy", "Too many constraints are being compiled. Try again shortly.", retry_after=2)
@@ -84,10 +84,9 @@ class Compiler:
         if not matcher.is_error():
             matcher.compute_bitmask()  # what the first token needs is then known to every row
         if matcher.is_error():
-            first = (matcher.get_error().strip().splitlines() or ["it is too large"])[0]
-            return None, f"{first[:300].rstrip('.')}. Make it simpler, or correct it."
+            return None, _said(matcher.get_error())
         if warnings := matcher.get_grammar_warnings():
-            return None, f"{warnings[0][:300].rstrip('.')}. Correct it."
+            return None, _said(warnings[0])
         return matcher, ""
 
     def _read_tokenizer(self) -> Any:
@@ -95,6 +94,21 @@ class Compiler:
             if self._tokenizer is None:
                 self._tokenizer = _wrapped(self._hf, self._vocab_size, self._eos_ids)
             return self._tokenizer
+
+
+# What llguidance says of the commonest, and what we say instead.
+_SAID = {
+    "oneOf constraints": "The cases of a oneOf may hold together. Use anyOf, or give each a property with a const",
+    "are not disjoint": "A name may match several of patternProperties. Let them begin differently",
+    "NoExtension": "Nothing can fulfil it. Correct it",
+    "min/maxProperties only": "minProperties and maxProperties need all of properties in required. List them there",
+}
+
+
+def _said(error: str) -> str:
+    first = (error.strip().splitlines() or ["It is too large"])[0][:300].rstrip(".")
+    ours = next((sentence for words, sentence in _SAID.items() if words in first), "")
+    return f"{ours or f'{first}. Make it simpler, or correct it'}."
 
 
 def _wrapped(tokenizer: Any, vocab_size: int, eos_ids: list[int]) -> Any:
@@ -113,12 +127,11 @@ def _wrapped(tokenizer: Any, vocab_size: int, eos_ids: list[int]) -> Any:
 
 
 def _named(constraint: Constraint) -> str:
-    return {"json_schema": "JSON schema", "regex": "pattern", "grammar": "grammar", "json": "constraint"}[
-        constraint.kind
-    ]
+    names = {"json_schema": "JSON schema", "regex": "pattern", "grammar": "grammar"}
+    return names.get(constraint.kind, "constraint")
 
 
-def _grammar(constraint: Constraint) -> str:
+def grammar_of(constraint: Constraint) -> str:
     """For llguidance. Raises InvalidRequest."""
     from llguidance import LLMatcher
 
@@ -132,7 +145,7 @@ def _grammar(constraint: Constraint) -> str:
     if schema is False:
         raise InvalidRequest("bad_schema", "The schema is false, which nothing fulfils. Write one that something does.")
     try:
-        return LLMatcher.grammar_from_json_schema(json.dumps(schema or {}), overrides=JSON_OPTIONS)  # type: ignore[arg-type]
+        return LLMatcher.grammar_from_json_schema(json.dumps({} if schema is True else schema), overrides=JSON_OPTIONS)  # type: ignore[arg-type]
     except ValueError as error:
         raise InvalidRequest("bad_schema", f"The schema cannot be read: {error}. Correct it.") from error
 

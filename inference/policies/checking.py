@@ -107,8 +107,10 @@ def _methods(policy: Policy) -> None:
         settings_for(policy, main, Place(slot, 0, policy.candidates), max_tokens=1, seed=0)
     for method in (main, *policy.optimization.fallback_methods):
         needs = way_of(method).needs
-        if needs == "constraint" and guide_of(policy.constraints)[0] is None:
-            raise _bad("method", f"{method} needs a json_schema, regex_pattern or grammar under constraints. Give one.")
+        guide, held = guide_of(policy.constraints)
+        if needs == "constraint" and guide is None:
+            said = held.why or "There is none."
+            raise _bad("method", f"{method} needs a json_schema, regex_pattern or grammar that it can enforce. {said}")
         if needs == "ensemble" and not policy.sampling.ensemble_models:
             raise _bad("method", f"{method} needs models. Name them in sampling.ensemble_models.")
         settings_for(policy, method, Place(), max_tokens=1, seed=0, foreign=method != main)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from inference.policies.documents import NotJson, read_json, violation
-from inference.policies.patterns import as_pattern, mismatch
+from inference.policies.patterns import as_pattern, cannot_hold, mismatch
 from inference.policies.schema import Constraints
 from inference.policies.toolcalls import call_schema
 from inference.policies.trace import Check, Enforced
@@ -35,14 +35,20 @@ def asked(c: Constraints) -> tuple[str, ...]:
 
 
 def guide_of(c: Constraints) -> tuple[Constraint | None, Enforced]:
-    """The one constraint that is enforced token by token, and what is left to be checked."""
+    """The one constraint that is enforced token by token, and what is left to be checked and why."""
     constraint, enforced = _constraint(c)
+    why = []
+    problem = cannot_hold(constraint) if constraint else ""
+    if problem:
+        why.append(f"{' and '.join(enforced)} cannot be enforced: {problem}")
+        constraint, enforced = None, ()
     checked = tuple(name for name in asked(c) if name not in enforced)
     left = [name for name in checked if name != "forbidden_terms"]
-    why = "forbidden_terms can only be checked. " if "forbidden_terms" in checked else ""
-    if left:
-        why += f"One kind of constraint can be enforced at a time; {', '.join(left)} {_is(left)} checked at the end."
-    return constraint, Enforced(enforced, checked, why.strip())
+    if "forbidden_terms" in checked:
+        why.append("forbidden_terms can only be checked.")
+    if left and not problem:
+        why.append(f"One kind of constraint is enforced at a time; {', '.join(left)} {_is(left)} checked at the end.")
+    return constraint, Enforced(enforced, checked, " ".join(why))
 
 
 def _is(names: list[str]) -> str:
@@ -65,7 +71,7 @@ def _constraint(c: Constraints) -> tuple[Constraint | None, tuple[str, ...]]:
         return Constraint("regex", c.regex_pattern), ("regex_pattern",)
     if c.grammar is not None:
         kind, text = as_pattern(c.grammar)
-        return Constraint("regex" if kind == "regex" else "grammar", text), ("grammar",)
+        return Constraint(kind, text), ("grammar",)
     return None, ()
 
 

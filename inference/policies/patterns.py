@@ -1,7 +1,8 @@
-"""Whether a text as a whole matches a pattern or a grammar, in time linear in the text, whatever the pattern.
+"""Whether a text as a whole is what a pattern, a grammar or a guide allows, in time linear in the text.
 
-llguidance decides, byte by byte: the same library that keeps an answer to its constraint while it is written, so that
-both mean the same by a pattern (Rust's syntax, `.` is not a line break) and a grammar (Lark's).
+The automaton that keeps an answer to its constraint while it is written (`inference.constraints`) decides, by bytes,
+so both mean the same: patterns are Python's without look-around and references back, \\d, \\w and \\s of ASCII;
+grammars are Lark's.
 """
 
 from __future__ import annotations
@@ -9,32 +10,36 @@ from __future__ import annotations
 import functools
 from typing import Any, Literal
 
+from inference.constraints.compiling import LIMITS, grammar_of
 from inference.errors import InvalidRequest
-from inference.policies.schema import LONGEST_TEXT
+from inference.types import Constraint
 
-Kind = Literal["regex", "lark"]
+Kind = Literal["regex", "grammar"]
 REGEX_PREFIX = "regex:"
-_SIZE = 500_000  # of a compiled grammar, in llguidance's measure
 _CURES = {
     "regex": "Look-arounds and references back are not offered: say it without them.",
-    "lark": 'Write it in Lark\'s syntax with a rule named start, such as start: "yes" | "no".',
+    "grammar": 'Write it in Lark\'s syntax with a rule named start, such as start: "yes" | "no".',
 }
 
 
 def check_pattern(kind: Kind, text: str, name: str) -> None:
     """Raises InvalidRequest("bad_<name>") for what is no pattern or grammar, or too large a one."""
-    if len(text) > LONGEST_TEXT:
-        raise InvalidRequest(f"bad_{name}", f"{name} has {len(text):,} characters; {LONGEST_TEXT:,} is the most.")
-    matcher = _matcher(kind, text)
-    if matcher.is_error():
-        said = " ".join(matcher.get_error().split())[:200]
-        raise InvalidRequest(f"bad_{name}", f"{name} cannot be used: {said}. {_CURES[kind]}")
+    if problem := cannot_hold(Constraint(kind, text)):
+        raise InvalidRequest(f"bad_{name}", f"{name} cannot be used: {problem} {_CURES[kind]}")
+
+
+def cannot_hold(constraint: Constraint) -> str:
+    """Why a constraint cannot be kept to while an answer is written, as a sentence; nothing where it can."""
+    found = _compiled(constraint)
+    return found if isinstance(found, str) else ""
 
 
 def mismatch(kind: Kind, pattern: str, text: str) -> str:
     """Why the whole text does not match, or nothing where it does."""
-    data = list(text.encode())
-    matcher = _matcher(kind, pattern)
+    found = _compiled(Constraint(kind, pattern))
+    if isinstance(found, str):
+        return found
+    matcher, data = found.deep_copy(), list(text.encode(errors="replace"))
     good = matcher.validate_tokens(data)
     if good < len(data):
         read = bytes(data[:good]).decode(errors="ignore")
@@ -48,14 +53,28 @@ def mismatch(kind: Kind, pattern: str, text: str) -> str:
 
 def as_pattern(grammar: str) -> tuple[Kind, str]:
     """`regex:` and a pattern is a pattern; anything else is Lark's."""
-    return ("regex", grammar.removeprefix(REGEX_PREFIX)) if grammar.startswith(REGEX_PREFIX) else ("lark", grammar)
+    if grammar.startswith(REGEX_PREFIX):
+        return "regex", grammar.removeprefix(REGEX_PREFIX)
+    return "grammar", grammar
 
 
-def _matcher(kind: Kind, text: str) -> Any:
+@functools.lru_cache(maxsize=128)
+def _compiled(constraint: Constraint) -> Any:
+    """A matcher, or the sentence that says why there is none."""
     import llguidance
 
-    limits = llguidance.LLParserLimits(max_grammar_size=_SIZE)
-    return llguidance.LLMatcher(_bytes(), llguidance.grammar_from(kind, text), log_level=0, limits=limits)
+    try:
+        grammar = grammar_of(constraint)
+    except InvalidRequest as refusal:
+        return refusal.message
+    limits = llguidance.LLParserLimits(**LIMITS)
+    matcher = llguidance.LLMatcher(_bytes(), grammar, log_level=0, limits=limits)
+    if not matcher.is_error():
+        matcher.compute_bitmask()
+    problems = [matcher.get_error()] if matcher.is_error() else matcher.get_grammar_warnings()
+    if problems:
+        return f"{' '.join(problems[0].split())[:200].rstrip('.')}."
+    return matcher
 
 
 @functools.cache

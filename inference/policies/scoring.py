@@ -52,7 +52,7 @@ def judged(c: Candidate) -> Candidate:
         verifier_ok=verifier_ok,
         accepted=constraints_ok and verifier_ok,
         penalties=penalties,
-        score=round(max(0.0, 1 - sum(penalties.values())), 6),
+        score=round(max(0.0, 1.0 - sum(penalties.values())), 6),
         reason=failures[0] if failures else "accepted",
     )
 

@@ -81,7 +81,7 @@ def _moved(given: dict[str, Any], s: Sampling, way: Way, place: Place) -> dict[s
     if "temperature" in way.takes and given["temperature"] > 0:
         moved["temperature"] = _temperature(s, place, index)
     if s.adaptive_temperature_schedule and "temperature" in way.takes:
-        moved["temperature"] = max(_warmer(_at(s.adaptive_temperature_schedule, index), s, place), 0.0)
+        moved["temperature"] = _warmer(_at(s.adaptive_temperature_schedule, index), s, place)
     if "top_p" in way.takes:
         stepped = max(LEAST_TOP_P, given["top_p"] - TOP_P_STEP * _steps(place))
         given_here = min(given["top_p"], stepped) if place.step else given["top_p"]

@@ -27,7 +27,7 @@ def tools_of(schema: Mapping[str, Any]) -> dict[str, dict[str, Any]] | None:
         if not {"type", "properties", "$ref", "anyOf", "oneOf", "allOf"} & schema.keys():
             raise InvalidRequest("bad_tool_schema", f"tool_schema describes no tool. {_FORMS}")
         return None
-    found = dict(_named(tool) for tool in listed or [one])
+    found = dict(_named(tool) for tool in ([one] if listed is None else listed))
     if not found:
         raise InvalidRequest("bad_tool_schema", f"tool_schema lists no tool. {_FORMS}")
     return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, cast
@@ -41,12 +41,11 @@ DEFAULT = ("", "default")  # names that mean the model that is served
 
 @dataclass
 class Tally:
-    """Tokens read and written so far; `heard` is told with every completion that ended."""
+    """Tokens read and written so far."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     completions: int = 0
-    heard: Callable[[], None] = lambda: None
 
     @property
     def tokens(self) -> int:
@@ -83,7 +82,6 @@ class Counted:
                 elif isinstance(event, Finished):  # tokens that were held back, or taken back, count too
                     self._tally.completion_tokens += max(0, event.usage.completion_tokens - written)
                     self._tally.completions += 1
-                    self._tally.heard()
                 yield event
 
     async def run(self, job: JobRequest) -> AsyncIterator[Event]:

@@ -97,10 +97,16 @@ def reading_of(run: PolicyRun) -> dict[str, Any]:
         ],
         "trials": trials,
         "plot": [{name: trial.get(name) for name in PLOTTED} for trial in trials],
+        "ended": ENDED.get(found.get("search", {}).get("ended", ""), ""),
         "space": run.asked.get("space", {}),
     }
 
 
+ENDED = {
+    "all": "Every setting of the space was tried.",
+    "max_trials": "It ended with the last trial that was allowed.",
+    "token_budget": "It ended when the token budget was spent.",
+}
 PLOTTED = ("number", "values", "success_rate", "avg_score", "avg_latency_ms", "refused", "best")
 
 
@@ -178,8 +184,7 @@ def _same(candidate: Candidate, best: Candidate | None) -> bool:
 
 def _bar(number: int, c: Candidate, scale: float, won: bool) -> Bar:
     begin = c.started_ms * scale
-    first = (c.first_token_ms - c.started_ms if c.first_token_ms is not None else 0) * scale
-    first = max(0.0, min(first, c.latency_ms * scale))
+    first = min(c.first_token_ms or 0, c.latency_ms) * scale
     whole = max(c.latency_ms * scale, 2.0)
     verify = (begin + whole, max(c.verify_ms * scale, 2.0) if c.verify_ms else 0.0)
     label = (

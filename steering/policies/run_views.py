@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
@@ -20,9 +19,9 @@ from steering.access.principal import Principal
 from steering.policies import exporting, library, starting
 from steering.policies.chosen import of_entry, of_stored
 from steering.policies.forms import AskForm, EvaluateForm, RunForm, TuneForm
+from steering.policies.keeping import save_trial
 from steering.policies.models import PolicyRun, StoredPolicy
-from steering.policies.reading import best_number, reading_of
-from steering.policies.starters import brief
+from steering.policies.reading import reading_of
 from steering.policies.views import newest_first
 from steering.workers.choice import served
 
@@ -198,28 +197,6 @@ def run_best(request: HttpRequest, pk: UUID) -> HttpResponse:
         return redirect(run)
     messages.success(request, f"{made} is a policy of yours now.")
     return redirect(made)
-
-
-def save_trial(user: Any, run: PolicyRun, number: int | None = None, name: str = "") -> StoredPolicy:
-    """Raises InvalidRequest("no_trial"), and as `library.save`."""
-    from inference.policies.schema import Policy
-
-    found = run.result or {}
-    trials = found.get("trials", [])
-    number = best_number(found) if number is None else number
-    if number is None or not 0 <= number < len(trials) or not trials[number].get("policy"):
-        raise starting.InvalidRequest("no_trial", "There is no such trial to keep. Wait until the search has ended.")
-    content = brief(Policy.parse(trials[number]["policy"]))
-    library.refuse_lent(user, content)
-    base = library.free_name(run.policies[0]["name"].partition("@")[0])
-    values = ", ".join(f"{path} {value}" for path, value in trials[number].get("values", {}).items())
-    return library.save(
-        user,
-        name=name or library.free_name(f"{base[:34]}-tuned"),
-        content=content,
-        model=ModelInfo("ready", run.model_id),
-        description=f"Trial {number + 1} of “{run.title}”: {values}."[: library.MAX_DESCRIPTION],
-    )
 
 
 @require_GET

@@ -100,7 +100,7 @@ class Call:
 
 def call_of(name: str, base_url: str) -> Call:
     """How a program runs a stored policy."""
-    body: dict[str, Any] = {"policy": name, "prompt": "Two apples, please.", "max_new_tokens": 64}
+    body: dict[str, Any] = {"policy_id": name, "prompt": "Two apples, please.", "max_new_tokens": 64}
     address = f"{base_url}/policies/run/"
     data = shlex.quote(json.dumps(body, indent=2))
     headers = f'-H "Authorization: Bearer ${KEY}" \\\n  -H "Content-Type: application/json"'

@@ -14,7 +14,7 @@ from django.conf import settings
 from inference.client import Inference
 from inference.errors import InvalidRequest
 from inference.policies.evaluate import compare, evaluate
-from inference.policies.replaying import replay
+from inference.policies.replaying import differences, replay
 from inference.policies.runner import run_policy
 from inference.policies.trace import Trace
 from inference.policies.tuning import auto_tune
@@ -190,9 +190,15 @@ async def _replay(
 ) -> dict[str, Any]:
     before = await in_thread(_trace_of)(run)
     asker = asker_of(client, model, chosen[0].lender, tally)
-    outcome = await replay(Trace.from_wire(before["trace"]), asker, allow_unit_tests=settings.STEERBOARD_UNIT_TESTS)
-    found = {"results": [_with_id(outcome.to_wire(), chosen[0])]}
-    return found | {"same": outcome.output == before["output"], "before": before["output"]}
+    trace = Trace.from_wire(before["trace"])
+    outcome = await replay(trace, asker, allow_unit_tests=settings.STEERBOARD_UNIT_TESTS)
+    assert outcome.trace is not None
+    return {
+        "results": [_with_id(outcome.to_wire(), chosen[0])],
+        "same": outcome.output == before["output"],
+        "differences": list(differences(trace, outcome.trace)),
+        "before": before["output"],
+    }
 
 
 def _trace_of(run: PolicyRun) -> dict[str, Any]:

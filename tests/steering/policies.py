@@ -40,7 +40,9 @@ def a_run(owner: Any, policy: StoredPolicy | None = None, **changes: Any) -> Pol
 
 def an_outcome(**changes: Any) -> dict[str, Any]:
     return {
-        "output": "the quick brown fox", "accepted": True, "policy_id": None, "score": 1.0, "latency_ms": 40, "tokens": 4,
-        "constraints_ok": True, "verifier_ok": True, "trace": None, "reason": "accepted", "model": MODEL,
-        "sampling_method": "top-k", "finish_reason": "stop", "prompt_tokens": 12, "spent_tokens": 4, "seed": 1, **changes,
+        "output": "the quick brown fox", "accepted": True, "policy_id": None, "score": 1.0, "latency_ms": 40,
+        "tokens": 4, "constraints_ok": True, "verifier_ok": True, "trace": None, "reason": "accepted",
+        "model": MODEL,
+        "sampling_method": "top-k", "finish_reason": "stop", "prompt_tokens": 12, "spent_tokens": 4, "seed": 1,
+        **changes,
     }  # fmt: skip

@@ -22,6 +22,7 @@ from tests.steering.play import keep_vector
 from tests.steering.policies import CHECKED, PLAIN, SERVED, a_run, an_outcome, keep_policy
 
 pytestmark = pytest.mark.django_db
+TESTED = {"verifiers.enabled": "unit_tests", "verifiers.code_unit_tests": "assert f() == 1"}
 RICH: dict[str, Any] = {
     "metadata": {"kept": [1, {"two": None}]},
     "task_profile": {"name": "extraction", "category": "not in the form"},
@@ -111,7 +112,7 @@ def test_json_that_cannot_be_read_stays_where_it_was_typed(
         ({"sampling.temperature": "-3"}, "sampling.temperature", "must be"),
         ({"sampling.method": "greedy", "sampling.min_p": "0.2"}, "sampling.min_p", "does not take"),
         ({"constraints.json_schema": '{"type": '}, "constraints.json_schema", "line 1"),
-        ({"verifiers.enabled": "unit_tests", "verifiers.code_unit_tests": "assert f() == 1"}, "verifiers.enabled", "STEERBOARD_UNIT_TESTS"),
+        (TESTED, "verifiers.enabled", "STEERBOARD_UNIT_TESTS"),
         ({"name": "Not A Name"}, "name", "cannot name a policy"),
     ],
 )  # fmt: skip
@@ -174,7 +175,7 @@ def test_a_vector_of_another_is_lent_and_not_given(person: Any, stranger: Any, f
         library.clone(stranger, policy)
     with pytest.raises(library.InvalidRequest, match="could not use"):
         library.publish(person, name="calm", content=policy.content, visibility="public")
-    with pytest.raises(Exception, match="RESTRICT|restrict|referenced"):
+    with pytest.raises(Exception, match=r"RESTRICT|restrict|referenced"):
         vector.delete()
 
 

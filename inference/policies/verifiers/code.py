@@ -27,7 +27,7 @@ def compiles(code: str) -> str:
             warnings.simplefilter("ignore")  # such as of an escape that Python does not know
             compile(ast.parse(code), "<answer>", "exec", dont_inherit=True)
     except SyntaxError as error:
-        return f"the code does not compile: {error.msg} in line {error.lineno}"
+        return f"the code does not compile: {error.msg}" + (f" in line {error.lineno}" if error.lineno else "")
     except (ValueError, RecursionError, MemoryError) as error:
-        return f"the code does not compile: {error or type(error).__name__}"
+        return f"the code does not compile: {str(error) or 'it is nested too deeply'}"
     return ""
