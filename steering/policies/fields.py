@@ -121,7 +121,6 @@ LABELS: dict[str, tuple[str, Kind] | str] = {
     "verifiers.repair_on_failure": "Repair",
     "verifiers.max_retries": "Repairs at most",
     "verifiers.rerank": "Rerank",
-    "verifiers.code_language": ("Language of code", "choice"),
     "verifiers.code_unit_tests": ("Unit tests, an empty line between", "blocks"),
     "verifiers.unit_test_timeout_ms": "Time for tests, ms",
     "optimization.best_of_n": "Best of",
@@ -158,7 +157,8 @@ def _fields() -> Iterator[Field]:
     for path, named in LABELS.items():
         one = explained[path]
         label, kind = (named, one.kind) if isinstance(named, str) else named
-        yield Field(path, kind, label, one.about, one.default, one.choices)  # type: ignore[arg-type]
+        says = "" if path == "sampling.method" else one.about.replace("`", "")  # each method says what it does
+        yield Field(path, kind, label, says, one.default, one.choices)  # type: ignore[arg-type]
 
 
 FIELDS = {field.path: field for field in _fields()}

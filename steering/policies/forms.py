@@ -146,7 +146,7 @@ SPACE_FIELDS = tuple(
     for path, field in FIELDS.items()
     if field.kind in ("number", "whole", "flag", "choice")
     and not path.startswith(("objective", "task_profile", "model"))
-    and path not in ("verifiers.code_language", "verifiers.unit_test_timeout_ms")
+    and path != "verifiers.unit_test_timeout_ms"
 )  # fmt: skip
 SPACE_ROWS = 6
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from inference.policies.trace import Candidate, Round, Trace
+from inference.policies.trace import Candidate, Retry, Round, Trace
 from inference.statistics import wilson
 from inference.types import AppliedIntervention
 from steering.policies.content import as_text
@@ -48,14 +48,18 @@ class Turn:
     round: Round
     title: str
     bars: list[Bar]
-    start: float
-    end: float
+    retry: Retry | None = None
+
+    @property
+    def reasons(self) -> list[str]:
+        """What failed before, each thing once."""
+        return list(dict.fromkeys(self.retry.reasons if self.retry else ())) or [self.round.why] * bool(self.round.why)
 
 
 @dataclass
 class Timeline:
     turns: list[Turn]
-    ticks: list[tuple[float, str]]
+    ticks: list[tuple[str, str]]
     seconds: float
     trace: Trace
 
@@ -170,11 +174,10 @@ def timeline_of(trace: Trace) -> Timeline:
     scale = WIDTH / total
     best = trace.selection
     numbered = list(enumerate(trace.candidates, 1))
-    turns = []
+    turns, retries = [], {retry.round: retry for retry in trace.retry_events}
     for one in trace.rounds:
         bars = [_bar(number, c, scale, _same(c, best)) for number, c in numbered if c.round == one.index]
-        end = one.started_ms + one.wrote_ms + one.verified_ms
-        turns.append(Turn(one, ROUNDS.get(one.kind, one.kind), bars, one.started_ms * scale, end * scale))
+        turns.append(Turn(one, ROUNDS.get(one.kind, one.kind), bars, retries.get(one.index)))
     return Timeline(turns, _ticks(total), total / 1000, trace)
 
 
@@ -197,11 +200,11 @@ def _bar(number: int, c: Candidate, scale: float, won: bool) -> Bar:
     )  # fmt: skip
 
 
-def _ticks(total: float) -> list[tuple[float, str]]:
-    """Four or five round times along the axis."""
+def _ticks(total: float) -> list[tuple[str, str]]:
+    """Four or five round times along the axis, each with its place in per cent."""
     step = next(s for s in _STEPS if total / s <= 5)
     count = int(total // step)
-    return [(n * step / total * WIDTH, _time(n * step)) for n in range(count + 1)]
+    return [(f"{n * step / total:.2%}", _time(n * step)) for n in range(count + 1)]
 
 
 _STEPS = tuple(base * 10**power for power in range(8) for base in (1, 2, 5))
@@ -240,7 +243,7 @@ def _parameters(c: Candidate) -> list[tuple[str, str]]:
     if said.model:
         found.append(("model", said.model))
     if said.unused:
-        found.append(("not taken by the method", ", ".join(said.unused)))
+        found.append(("unused", ", ".join(said.unused)))
     return found
 
 

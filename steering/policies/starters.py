@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from inference.policies import builders
@@ -16,6 +17,15 @@ ORDER = {
     "required": ["item", "count"],
     "additionalProperties": False,
 }
+
+
+def vote_of_three() -> Policy:
+    """Of the one model that is always there: companions, where some are loaded, are for whoever clones it."""
+    one = builders.ensemble_vote(["default"])
+    sampling = dataclasses.replace(one.sampling, voting="texts", num_candidates=3)
+    return dataclasses.replace(one, sampling=sampling)
+
+
 # Raise a version when what a policy says changes, and leave the old line: programs name policies by version.
 STARTERS: tuple[tuple[str, Policy, str], ...] = (
     (
@@ -27,13 +37,13 @@ STARTERS: tuple[tuple[str, Policy, str], ...] = (
     ("1.0", builders.diverse_chatbot(), "Three candidates that differ, of which the best is the answer."),
     (
         "1.0",
-        builders.ensemble_vote(["default", "default", "default"]),
-        "Several voices answer and vote, and the model itself judges whether the answer is true.",
+        vote_of_three(),
+        "Three answers of one model vote, and the model itself judges whether the winner is true.",
     ),
     (
         "1.0",
         builders.steering_preset("brevity", name="steering-preset"),
-        "A steering preset by name, at a third of its strength. Clone it and name another preset.",
+        "A steering preset by name, at its own strength. Clone it and name another preset.",
     ),
 )
 

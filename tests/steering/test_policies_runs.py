@@ -25,6 +25,7 @@ from steering.policies.chosen import choose, of_entry, of_stored
 from steering.policies.models import PolicyRun, StoredPolicy
 from steering.policies.reading import reading_of, timeline_of
 from steering.policies.running import run_now
+from steering.policies.starters import load_starter_policies
 from tests.fake_inference import MODEL, FakeInference
 from tests.steering.play import keep_vector
 from tests.steering.policies import CHECKED, PLAIN, SERVED, a_run, keep_policy
@@ -317,6 +318,16 @@ def test_two_saves_of_one_version_leave_one(person: User, fake_inference: FakeIn
             thread.join()
     assert sorted(done) == ["1.0", "1.1", "1.2", "policy_exists"]
     assert StoredPolicy.objects.count() == 3
+
+
+def test_the_starters_run_as_they_are(person: User, model: Any) -> None:
+    model('{"item": "apples", "count": 2}')
+    starters = [one for one in load_starter_policies() if not one.parsed.steering.enabled]  # presets come by a command
+    runs = [started(person, "run", one) for one in starters]
+    found = {run.policies[0]["name"]: ended(run).result["results"][0] for run in runs}
+    assert found["strict-json-extraction@1.0"]["accepted"]
+    vote = found["ensemble-vote@1.0"]["trace"]
+    assert vote["selection"]["votes"] == 3 and len(found) == 4
 
 
 def test_a_timeline_is_drawn_of_a_trace_without_candidates(person: User, model: Any) -> None:

@@ -6,6 +6,7 @@ const WAIT_MS = 400;
 const form = document.querySelector('[data-estimate]');
 
 if (form) {
+  // A field is called dataset, and hides the form's own property of that name.
   const says = form.querySelector('[data-estimate-text]');
   let timer = 0;
   let asked = 0;
@@ -13,7 +14,7 @@ if (form) {
   async function estimate() {
     const mine = ++asked;
     try {
-      const response = await fetch(form.dataset.estimate, { method: 'POST', body: new FormData(form), headers: { 'X-CSRFToken': csrfToken() } });
+      const response = await fetch(form.getAttribute('data-estimate'), { method: 'POST', body: new FormData(form), headers: { 'X-CSRFToken': csrfToken() } });
       const found = await response.json();
       if (mine !== asked) return;
       says.textContent = found.problems.length ? found.problems.join(' ') : sentence(found);
