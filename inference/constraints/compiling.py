@@ -81,16 +81,9 @@ class Compiler:
         return matcher
 
     def _built(self, tokenizer: Any, grammar: str, kind: str) -> tuple[Any, str]:
-        from llguidance import LLMatcher, LLParserLimits
+        from llguidance import LLMatcher
 
-        limits = LLParserLimits(
-            step_lexer_fuel=FUEL,
-            step_max_items=ITEMS,
-            max_items_in_row=ROW_ITEMS if kind == "grammar" else SCHEMA_ROW_ITEMS,
-            max_lexer_states=STATES,
-            verbose_errors=False,
-        )
-        matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=limits)
+        matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=limits_of(kind))
         if not matcher.is_error():
             matcher.compute_bitmask()  # what the first token needs is then known to every row
         if matcher.is_error():
@@ -104,6 +97,19 @@ class Compiler:
             if self._tokenizer is None:
                 self._tokenizer = _wrapped(self._hf, self._vocab_size, self._eos_ids)
             return self._tokenizer
+
+
+def limits_of(kind: str) -> Any:
+    """llguidance's bounds for a constraint of this kind."""
+    from llguidance import LLParserLimits
+
+    return LLParserLimits(
+        step_lexer_fuel=FUEL,
+        step_max_items=ITEMS,
+        max_items_in_row=ROW_ITEMS if kind == "grammar" else SCHEMA_ROW_ITEMS,
+        max_lexer_states=STATES,
+        verbose_errors=False,
+    )
 
 
 # What llguidance says of the commonest, and what we say instead.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from typing import Any, Literal
 
-from inference.constraints.compiling import LIMITS, grammar_of
+from inference.constraints.compiling import grammar_of, limits_of
 from inference.errors import InvalidRequest
 from inference.types import Constraint
 
@@ -67,7 +67,7 @@ def _compiled(constraint: Constraint) -> Any:
         grammar = grammar_of(constraint)
     except InvalidRequest as refusal:
         return refusal.message
-    limits = llguidance.LLParserLimits(**LIMITS)
+    limits = limits_of(constraint.kind)
     matcher = llguidance.LLMatcher(_bytes(), grammar, log_level=0, limits=limits)
     if not matcher.is_error():
         matcher.compute_bitmask()
