@@ -99,6 +99,14 @@ ROWS: dict[str, tuple[str, Callable[[Facts], str]]] = {
             f"{f['ours_seconds']:.0f} s, {f['dtype']}"
         ),
     ),
+    "policy": (
+        "Four candidates of a policy take at most half the time of four one after another",
+        lambda f: (
+            f"{f['speedup']:.1f} times as fast: {f['batch_seconds']:.2f} s against "
+            f"{f['one_after_another_seconds']:.2f} s, at most {f['tokens']} tokens each, steered and kept to a JSON "
+            f"schema, {f['dtype']}"
+        ),
+    ),
     "experiment": (
         "An experiment of 1,000 points, judged and kept, is at least 3 times as fast as writing them one after another",
         lambda f: (

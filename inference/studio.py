@@ -165,8 +165,17 @@ class Studio:
         """
         wanted = policy if isinstance(policy, Policy) else Policy.parse(policy)
         said = prompt if isinstance(prompt, str) else _prompt(prompt)["messages"]
-        how = {"max_new_tokens": max_new_tokens, "seed": seed, "include_trace": include_trace}
-        return self._run(run_policy(wanted, said, self.asker(), allow_unit_tests=allow_unit_tests, **how))
+        return self._run(
+            run_policy(
+                wanted,
+                said,
+                self.asker(),
+                max_new_tokens=max_new_tokens,
+                seed=seed,
+                include_trace=include_trace,
+                allow_unit_tests=allow_unit_tests,
+            )
+        )
 
     def replay(self, trace: Trace | dict[str, Any], *, allow_unit_tests: bool = False) -> Outcome:
         """Run a policy's trace again, to the same texts. Raises InvalidRequest where model or steering are others."""

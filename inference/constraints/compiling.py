@@ -75,7 +75,9 @@ class Compiler:
         tokenizer = self._read_tokenizer()
         if not self._places.acquire(timeout=SECONDS):
             raise Busy("constraints_busy", "Too many constraints are being compiled. Try again shortly.", retry_after=2)
-        matcher, problem = _within(SECONDS, lambda: self._built(tokenizer, grammar, constraint.kind), self._places.release)
+        matcher, problem = _within(
+            SECONDS, lambda: self._built(tokenizer, grammar, constraint.kind), self._places.release
+        )
         if problem:
             raise InvalidRequest("constraint_unsupported", f"The {_named(constraint)} cannot be used: {problem}")
         return matcher

@@ -86,8 +86,8 @@ def _one(kit: Kit, plan: Plan, prompt: Prompt, voices: Voices, slot: int, most: 
         model=voter if voter in kit.about.served and voter != kit.about.model else "",
         **({"prompt": prompt} if isinstance(prompt, str) else {"messages": prompt}),
     )
-    if voter and not wanted.model and voter != kit.about.model:  # a companion alone answers as an ensemble of one
-        wanted = replace(wanted, ensemble=Ensemble((Member(model=voter),)))
+    if voter and not wanted.model and voter != kit.about.model:  # a companion alone: the served model has no say
+        wanted = replace(wanted, ensemble=Ensemble((Member(weight=0.0), Member(model=voter))))
     members = tuple(m.model or kit.about.model for m in voices.ensemble.members) if voices.ensemble else ()
     return wanted, Settings(
         params,

@@ -351,7 +351,7 @@ async def test_other_models_vote_over_finished_texts():
     models = ["default", "other", "small"]
     outcome = await run(policy(sampling={"ensemble_models": models, "voting": "texts"}), asker)
     assert [w.model for w in asker.rounds[0]] == ["", "other", ""]
-    assert asker.rounds[0][2].ensemble.members[0].model == "small"
+    assert [(m.model, m.weight) for m in asker.rounds[0][2].ensemble.members] == [("", 0.0), ("small", 1.0)]
     assert (outcome.output, [c.votes for c in outcome.trace.candidates]) == ("Paris.", [1, 2, 2])
     majority = await run(policy(sampling={"ensemble_models": ["default", "other"]}), Scripted(about_=TWO))
     assert [c.votes for c in majority.trace.candidates] == [2, 2]

@@ -29,8 +29,11 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     """A tiny model with room for a repair: an answer, what was wrong with it, and the answer again."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(tiny.SHAPE, "max_position_embeddings", 1024)
-        folder = tiny.save("llama", tmp_path_factory.mktemp("roomy"))
-    with Studio(str(folder), data_dir=tmp_path_factory.mktemp("policies"), dtype="float64") as made:
+        folder = tiny.save("llama", tmp_path_factory.mktemp("data") / "roomy")
+        companion = tiny.save("llama", tmp_path_factory.mktemp("data") / "second", seed=1)
+        patch.setenv("STEERBOARD_COMPANIONS", str(companion))
+        made = Studio(str(folder), data_dir=tmp_path_factory.mktemp("policies"), dtype="float64")
+    with made:
         yield made
 
 
@@ -309,3 +312,68 @@ def test_events_of_a_generation_end_with_its_receipt(studio: Studio) -> None:
     assert sum(isinstance(e, Token) for e in found) == 5
     assert isinstance(found[-1], Finished)
     assert found[-1].usage.completion_tokens == 5
+
+
+# ---- what methods there are ----
+
+
+def test_beams_are_candidates_and_the_best_is_hugging_faces(studio: Studio) -> None:
+    policy = {"sampling": {"method": "constrained-beam-search", "beam_width": 4}, "optimization": {"best_of_n": 3}}
+    outcome = studio.run_policy(policy, PROMPT, max_new_tokens=8, seed=1)
+    alone = studio.generate(PROMPT, max_tokens=8, temperature=0.0, beam_width=4)
+    assert outcome.output == alone.text
+    assert [c.output for c in outcome.trace.candidates] == [beam.text for beam in alone.receipt.beams[:3]]
+    assert [c.slot for c in outcome.trace.candidates] == [0, 1, 2]
+    assert differences(outcome.trace, again(studio, outcome).trace) == ()
+
+
+@pytest.mark.parametrize("draft", [{}, {"draft_model": "second"}])
+def test_drafts_write_what_is_written_without_them(studio: Studio, draft: dict) -> None:
+    sampling = {"temperature": 0.9, "top_k": 0}
+    plain = studio.run_policy(
+        {"sampling": {"method": "ads", **sampling, "ads_subset_size": 16}}, PROMPT, max_new_tokens=4, seed=3
+    )
+    assert plain.sampling_method == "ads"
+    policy = {"sampling": {"method": "ssd", "top_k": 40, "speculative_steps": 3, **draft}}
+    outcome = studio.run_policy(policy, PROMPT, max_new_tokens=24, seed=3)
+    applied = outcome.trace.candidates[0].draft
+    assert (applied.model, applied.passes > 0) == (draft.get("draft_model", ""), True)
+    params = {"temperature": 0.7, "top_k": 40, "top_p": 0.9, "seed": outcome.trace.candidates[0].seed}
+    assert outcome.output == studio.generate(PROMPT, max_tokens=24, **params).text
+
+
+@pytest.mark.parametrize("voting", ["majority", "product"])
+def test_an_ensemble_answers_token_by_token(studio: Studio, vector_id: str, voting: str) -> None:
+    sampling = {"ensemble_models": ["default", "second"], "voting": voting}
+    steering = {"enabled": True, "vector_id": vector_id}
+    outcome = studio.run_policy({"sampling": sampling, "steering": steering}, PROMPT, max_new_tokens=12, seed=1)
+    members = outcome.trace.candidates[0].members
+    assert [m.model for m in members] == ["", "second"]
+    assert members[0].applied and not members[1].applied
+    assert outcome.trace.candidates[0].settings.combine == ("product" if voting == "product" else "mixture")
+    assert differences(outcome.trace, again(studio, outcome).trace) == ()
+
+
+def test_companions_vote_each_for_itself(studio: Studio) -> None:
+    sampling = {"ensemble_models": ["default", "second", "default"], "voting": "texts", "temperature": 0.0}
+    outcome = studio.run_policy({"sampling": sampling}, PROMPT, max_new_tokens=8, seed=1)
+    one, other, two = outcome.trace.candidates
+    assert one.output == two.output != other.output
+    assert [c.votes for c in outcome.trace.candidates] == [2, 1, 2]
+    assert [c.settings.model for c in outcome.trace.candidates] == [studio.model.id, "second", studio.model.id]
+    assert outcome.output == one.output
+
+
+def test_a_draft_beside_a_constraint_gives_way_to_the_fallback(studio: Studio) -> None:
+    from inference.policies.builders import fast_tool_router
+
+    policy = fast_tool_router().to_wire()
+    policy["objective"]["latency_budget_ms"] = None
+    at = {"type": "object", "properties": {"at": {"enum": ["sky"]}}, "required": ["at"], "additionalProperties": False}
+    policy["constraints"]["tool_schema"] = {"name": "look", "parameters": at}
+    outcome = studio.run_policy(policy, PROMPT, max_new_tokens=200, seed=1)
+    first, second = outcome.trace.rounds[0], outcome.trace.rounds[-1]
+    assert "draft" in first.refused.lower()
+    assert (second.kind, outcome.sampling_method) == ("fallback", "top-k")
+    assert outcome.accepted, outcome.reason
+    assert json.loads(outcome.output)["tool_name"] == "look"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from inference.errors import InvalidRequest
 from inference.policies.builders import BUILDERS
 from inference.policies.guiding import guide_of
 from inference.policies.schema import PARTS, Policy, explain
+
+DOCUMENT = (Path(__file__).resolve().parents[2] / "docs/policies.md").read_text("utf-8")
 
 # Mechanex's schema, with its defaults.
 SEED = {
@@ -164,3 +168,11 @@ def test_what_comes_ready_made_can_be_parsed(builder, given):
 def test_which_constraint_is_enforced(constraints, kind, text):
     constraint, _ = guide_of(Policy.parse({"constraints": constraints}).constraints)
     assert (constraint and constraint.kind, constraint.text if constraint else "") == (kind, text)
+
+
+def test_the_document_has_every_field_as_it_is():
+    for part, fields in explain().items():
+        assert f"**{part}**" in DOCUMENT
+        for field in fields:
+            assert f"| `{field.name}` | " in DOCUMENT
+            assert f" | {field.about}" in DOCUMENT
