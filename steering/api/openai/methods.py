@@ -123,8 +123,8 @@ def _ensemble(fields: Fields) -> EnsembleAsk:
 
 def _member(fields: Fields) -> MemberAsk:
     weight, path = fields.number("weight"), fields.path("weight")
-    if weight is not None and not 0 < weight <= 1000:
-        raise invalid(f"'{path}' must be above 0 and at most 1000.", path)
+    if weight is not None and not 0 <= weight <= 1000:
+        raise invalid(f"'{path}' must be from 0 to 1000.", path)
     steering = read_nested_steering(fields)
     member = MemberAsk(fields.text("model") or "", 1.0 if weight is None else weight, steering, fields.path("model"))
     fields.done()
