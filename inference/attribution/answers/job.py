@@ -161,7 +161,7 @@ def _notes(
     more = together.sum() - drops.sum()
     if more > SHARED * max(1.0, float(np.abs(drops.sum()))):
         notes.append(
-            f"Taken out together the passages cost {more:.1f} nats more than one by one: some of them say the same, and "
-            "each stands in for the other."
+            f"Taken out together the passages cost {more:.1f} nats more than one by one: some of them say the same, "
+            "and each stands in for the other."
         )
     return notes
