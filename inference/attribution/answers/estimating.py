@@ -160,26 +160,21 @@ def weights(walker: Walker, run: Run, placed: Placed, slope: Tensor) -> Steps[Te
             by_z.append(z)
             yield
         gradient = torch.cat(by_z).flatten(1).double()
-        given = knocked_out(taps, past, placed.blocks).flatten(1).double()
-        found[:, :, layer] = gradient @ given.T
+        for span, block in enumerate(placed.blocks):
+            found[:, span, layer] = gradient @ knocked_out(taps, past, block).flatten().double()
+            yield
         slope = torch.cat(below)
-        yield
     refuse_unless_finite(found)
     return found
 
 
 @torch.no_grad()
-def knocked_out(taps: Taps, past: tuple[Tensor, Tensor], blocks: Sequence[range]) -> Tensor:
-    """z - z' of the first row: what reading each block adds to the heads' output, [blocks, tail, heads, head_dim]."""
+def knocked_out(taps: Taps, past: tuple[Tensor, Tensor], block: range) -> Tensor:
+    """z - z' of the first row: what reading a block adds to the heads' output, [tail, heads, head_dim]."""
     assert taps.scoring is not None
     q, z = taps.got["q"][:1], taps.got["z"][0]
     k, v = (torch.cat([old, taps.got[name][:1]], dim=1) for old, name in zip(past, "kv", strict=True))
     scores = taps.scoring.scores(q, k)
+    scores[..., block.start : block.stop] = -torch.inf
     v = v.repeat_interleave(q.shape[2] // v.shape[2], dim=2)
-    added = []
-    for block in blocks:
-        left = scores.clone()
-        left[..., block.start : block.stop] = -torch.inf
-        without = torch.einsum("nhij,njhd->nihd", taps.scoring.probabilities(left).to(v.dtype), v)
-        added.append(z - without[0])
-    return torch.stack(added)
+    return z - torch.einsum("nhij,njhd->nihd", taps.scoring.probabilities(scores).to(v.dtype), v)[0]
