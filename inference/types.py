@@ -1253,16 +1253,19 @@ class AttributeAnswer(Wire):
     order. Give the answer as token ids (`answer`) or as `text`. `interventions` are those under which it was written.
 
     Measured: the log-probability of each token of the answer, less the same with one span's tokens taken out of the
-    prompt, in the serving model. Predicted: the sum over layers of what the layer's attention to the span adds, to
-    first order: gradient x (attention's output - the same with the span's keys left out).
+    prompt, in the serving model. Weight: the sum over layers of what the layer's attention to the span adds to the
+    token's log-odds, to first order: gradient x (attention's output - the same with the span's keys left out).
+    Predicted: the drop of the log-probability where the log-odds fall by the weight.
 
     Progress.facts: {"phase": "measuring" | "estimating"}. Result.payload: {"prompt_tokens", "answer_tokens": [[id,
     text]], "spans": [{"id", "block", "text": [first token, end]}], "logprobs": [of each token], "drops", "predicted":
-    [token][span] in nats, "best_layers": [token][span], "together": [token] (all spans taken out at once), "edges":
-    [{"token", "span", "drop", "predicted", "best_layer", "layers": [of each layer]}], those whose drop is at least
-    `epsilon`, "pearson", "spearman" (null where they are not defined), "epsilon", "sums": {"together", "validated",
-    "spans": [sum of drops]}, "dtype", "view_dtype", "disagreement": largest difference of log-probabilities between
-    the serving model and the differentiable view, "seconds": {"measuring", "estimating"}, "notes": [sentence]}.
+    [token][span] in nats, "weights": [token][span] in log-odds, "best_layers": [token][span], whose part of the weight
+    is largest, "together": [token] (all spans taken out at once), "edges": [{"token", "span", "drop", "predicted",
+    "best_layer", "layers": [each layer's part of the weight]}], those whose drop is at least `epsilon`, "pearson",
+    "spearman" of predicted and measured (null where they are not defined), "epsilon", "sums": {"together",
+    "validated", "spans": [sum of drops]}, "dtype", "view_dtype", "disagreement": largest difference of
+    log-probabilities between the serving model and the differentiable view, "seconds": {"measuring", "estimating"},
+    "notes": [sentence]}.
     """
 
     id: str

@@ -17,7 +17,7 @@ MOST_CHARACTERS = 2_000_000
 MOST_CHUNKS = 10_000  # of one index
 
 # A sentence ends behind . ! ? and what closes them, where space follows; a line's end ends one too.
-_END = re.compile(r"(?<=[.!?…。！？])[\"'”’)\]]*\s+|\s*\n\s*")
+_END = re.compile(r"(?<=[.!?…。！？])[\"'”’)\]]*\s+|\n\s*")
 
 
 @dataclass(frozen=True)

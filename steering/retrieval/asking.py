@@ -84,18 +84,25 @@ def steering_of_uses(user: Any, uses: Sequence[VectorUse], model: ModelInfo, *, 
     return Steering(resolve_uses(user, tuple(uses), model), "", words)
 
 
-def question_ask(
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A question with the passages that were found for it. `about` is what its settings say beside the request."""
+
+    request: AnswerFromPassages
+    about: dict[str, Any]
+    collection: Collection | None
+    model: ModelInfo
+
+
+def question_prepare(
     *,
-    owner: Any,
     asked: Asked,
     model: ModelInfo,
     collection: Collection | None = None,
     documents: Sequence[chunks.Document] = (),
     steering: Steering = Steering(),
-    who: Principal | None = None,
-    source: str = "raag",
-) -> Question:
-    """Raises InferenceError for what cannot be asked, Denied for a limit."""
+) -> Prepared:
+    """Search, which may take a second, so outside of any transaction. Raises InferenceError."""
     draining.refuse_new_work()
     need(bool(model.id), "no_model", "No model is ready yet, and an answer needs one. Wait a moment, then ask again.")
     need(
@@ -107,9 +114,10 @@ def question_ask(
         storable(document.id + document.text + document.title, "A document")
     searched = of_collection(collection) if collection else of_documents(documents)
     request = _request(asked, searched, steering, model)
+    raag.check(request)
     about = {"k": asked.k, "way": asked.way, "steered_by": steering.says}
     about |= {"collection": collection.name if collection else "", "searched": len(searched.chunks)}
-    return _start(owner, request, about, collection, model, who, source)
+    return Prepared(request, about, collection, model)
 
 
 def question_repeat(question: Question, model: ModelInfo) -> Question:
@@ -125,16 +133,15 @@ def question_repeat(question: Question, model: ModelInfo) -> Question:
         "This answer was steered, and whether you may still use what steered it has to be looked up. Press Change and "
         "ask, and choose it again.",
     )  # fmt: skip
-    return _start(question.owner, request, about, question.collection, model, None, "raag")
-
-
-def _start(
-    owner: Any, request: AnswerFromPassages, about: dict[str, Any], collection: Collection | None, model: ModelInfo,
-    who: Principal | None, source: str,
-) -> Question:  # fmt: skip
     raag.check(request)
-    settings = {name: value for name, value in request.to_wire().items() if name not in OWN} | about
-    question = Question(owner=owner, collection=collection, text=request.question, settings=settings)
+    return question_start(Prepared(request, about, question.collection, model), owner=question.owner)
+
+
+def question_start(prepared: Prepared, *, owner: Any, who: Principal | None = None, source: str = "raag") -> Question:
+    """Raises Denied for a limit."""
+    request, model = prepared.request, prepared.model
+    settings = {name: value for name, value in request.to_wire().items() if name not in OWN} | prepared.about
+    question = Question(owner=owner, collection=prepared.collection, text=request.question, settings=settings)
     question.model_id, question.revision = model.id, model.revision
     with transaction.atomic():
         question.job = job_start(

@@ -69,8 +69,9 @@ def _add(request: HttpRequest, collection: Collection) -> HttpResponse:
 
 
 def _drafts(request: HttpRequest, data: dict[str, Any]) -> list[Draft]:
-    files = [(str(file.name), file.read()) for file in request.FILES.getlist("files")]  # type: ignore[union-attr]
-    found = library.drafts_of(files)
+    given: list[Any] = request.FILES.getlist("files")
+    library.check_size(sum(file.size for file in given))
+    found = library.drafts_of((str(file.name), file.read()) for file in given)
     if data["text"].strip() or data["title"].strip():
         found.append(Draft(data["title"], data["text"]))
     return found

@@ -129,6 +129,12 @@ def _document(collection: Collection, draft: Draft) -> Document:
 # ---- files ----
 
 
+def check_size(size: int) -> None:
+    """Of an upload, before it is read. Raises InvalidRequest."""
+    most = 4 * MOST_CHARACTERS  # bytes that a character may take
+    need(size <= most, "upload_too_large", f"The files have {size:,} bytes; at most {most:,} at once. Send fewer.")
+
+
 def drafts_of(files: Iterable[tuple[str, bytes]]) -> list[Draft]:
     """Of uploaded files, (name, content): a .txt or .md is one document, each line of a .jsonl another.
 

@@ -52,10 +52,8 @@ def ask(request: HttpRequest) -> HttpResponse:
 def _begin(request: HttpRequest, form: AskForm, model: ModelInfo) -> Question | None:
     data = form.cleaned_data
     try:
-        return asking.question_ask(
-            owner=request.user, asked=data["asked"], model=model, collection=data["collection"],
-            documents=data["documents"], steering=data["steering"],
-        )  # fmt: skip
+        given = {name: data[name] for name in ("asked", "collection", "documents", "steering")}
+        return asking.question_start(asking.question_prepare(model=model, **given), owner=request.user)
     except (InferenceError, Denied) as error:
         form.add_error(None, error.message)
         return None
@@ -107,11 +105,9 @@ def own(request: HttpRequest, pk: UUID) -> Question:
 @never_cache
 def question(request: HttpRequest, pk: UUID) -> HttpResponse:
     asked = own(request, pk)
-    context: dict[str, Any] = {
-        "question": asked,
-        "settings": asked.settings,
-        "way": WAYS_SAID.get(asked.settings["way"]),
-    }
+    context: dict[str, Any] = {"question": asked, "settings": asked.settings}
+    context["way"] = WAYS_SAID.get(asked.settings["way"])
+    context["collection"] = Collection.objects.visible_to(request.user).filter(pk=asked.collection_id).first()
     if asked.findings is not None:
         context["data"] = asked.findings
         context["measures"] = measures(asked.findings)

@@ -121,7 +121,11 @@ def test_edges_are_the_drops_of_at_least_epsilon(tiny_model):
     assert payload["sums"]["validated"] == pytest.approx(drops[drops >= 0.3].sum(), rel=1e-4)
     for edge in payload["edges"]:
         assert edge["best_layer"] == int(np.argmax(edge["layers"]))
-        assert sum(edge["layers"]) == pytest.approx(edge["predicted"], abs=1e-3)
+        weight = payload["weights"][edge["token"]][edge["span"]]
+        assert sum(edge["layers"]) == pytest.approx(weight, abs=2e-3)
+        chance = np.exp(payload["logprobs"][edge["token"]])
+        after = 1 / (1 + (1 - chance) / chance * np.exp(weight))  # the odds divided by e to the weight
+        assert edge["predicted"] == pytest.approx(np.log(chance / after), abs=1e-3)
 
 
 def test_steering_that_wrote_the_answer_acts_on_what_is_measured(tiny_model, plain_model):
@@ -158,7 +162,7 @@ def prepared(model: LoadedModel, job: AttributeAnswer) -> tuple[Walker, Any, Any
     walker, placed = Walker(open_view(model)), place(model, job)
     steps = estimating.read(walker, placed, estimating.Steering(model, [], walker))
     run = finished(steps)
-    found, slope = estimating.slopes(walker, run, placed)
+    found, _, slope = estimating.slopes(walker, run, placed)
     return walker, placed, run, found, finished(estimating.weights(walker, run, placed, slope))
 
 
@@ -210,7 +214,7 @@ def test_a_weight_is_the_derivative_of_leaving_the_passage_out_of_a_layers_atten
             hook = attention.o_proj.register_forward_pre_hook(lambda m, a: (a[0] - share * given,))
             found = logprobs(other, placed.prompt, ANSWER)
             hook.remove()
-            return found
+            return found - np.log1p(-np.exp(found))  # log-odds
 
         slope = (moved(-3e-3) - moved(3e-3)) / 6e-3  # transformers' norms round to float32
         np.testing.assert_allclose(weights[:, span, layer].numpy(), slope, atol=5e-4, rtol=1e-3)

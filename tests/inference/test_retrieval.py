@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,13 @@ def test_chunks_are_pieces_of_the_text_that_leave_nothing_out(size):
 def test_a_chunk_begins_with_the_last_sentence_of_the_one_before():
     first, second, *_ = chunks_of(Document("d", "One two three. Four five. Six seven eight. Nine ten."), 30, 15)
     assert first.text == "One two three. Four five." and second.text == "Four five. Six seven eight."
+
+
+@pytest.mark.parametrize("text", [" " * 500_000, "." * 500_000, ".)" * 250_000, "\n \n" * 160_000, "a. " * 160_000])
+def test_no_text_makes_cutting_slow(text):
+    began = time.process_time()
+    chunks_of(Document("d", text))
+    assert time.process_time() - began < 20
 
 
 def test_a_word_without_end_is_cut_and_a_blank_document_has_no_chunk():

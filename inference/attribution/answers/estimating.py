@@ -3,7 +3,10 @@
 At layer l the tokens behind the passages (question and answer) read a passage's keys and values. What that adds to the
 output z of the layer's heads is z - z', z' being the same attention with the passage's keys left out and the softmax
 taken anew: exact where one gradient of a saturated softmax would be flat. Its weight for a token of the answer is
-z - z' times the gradient of that token's log-probability by z, summed over heads and reading tokens.
+z - z' times the gradient of that token's log-odds by z, summed over heads and reading tokens.
+
+Log-odds, since a log-probability is flat where the model is sure, which is where it copies. What is foretold of the
+log-probability is that of log-odds lower by the weight.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from inference.attribution.answers.placing import Placed
 from inference.attribution.metrics import refuse_unless_finite
@@ -102,8 +106,8 @@ def read(walker: Walker, placed: Placed, steering: Steering) -> Steps[Run]:
         residual[walker.last] += [h] if start >= tail else []
     joined = [torch.cat(pieces, dim=1) for pieces in residual]
     refuse_unless_finite(joined[-1])
-    head = [[torch.cat(pieces, dim=1)[:, :tail] for pieces in both] for both in (keys, values)]
-    return Run(tail, *head, joined, Masks(walker, tail, len(ids)))
+    head_keys, head_values = ([torch.cat(pieces, dim=1)[:, :tail] for pieces in both] for both in (keys, values))
+    return Run(tail, head_keys, head_values, joined, Masks(walker, tail, len(ids)))
 
 
 def _pieces(tail: int, end: int, size: int) -> Iterator[tuple[int, int]]:
@@ -113,25 +117,34 @@ def _pieces(tail: int, end: int, size: int) -> Iterator[tuple[int, int]]:
             yield start, min(start + size, last)
 
 
-def slopes(walker: Walker, run: Run, placed: Placed) -> tuple[Tensor, Tensor]:
-    """(log-probabilities of the answer's tokens [n], their gradients by what the final norm gets, [n, tail, d])."""
+def slopes(walker: Walker, run: Run, placed: Placed) -> tuple[Tensor, Tensor, Tensor]:
+    """(log-probabilities of the answer's tokens [n], their log-odds [n], the gradients of these by what the final norm
+    gets, [n, tail, d])."""
     first = len(placed.prompt) - 1 - run.start
     places = range(first, first + len(placed.answer))
     leaf = run.residual[-1].detach().requires_grad_()
     with torch.enable_grad():
         logits = walker.logits(leaf, list(places))
         chosen = torch.tensor(placed.answer, device=logits.device)[:, None]
-        found = logits.log_softmax(-1).gather(-1, chosen)[:, 0]
-        (slope,) = torch.autograd.grad(found.sum(), leaf)
-    refuse_unless_finite(found, slope)
+        logprobs = logits.log_softmax(-1).gather(-1, chosen)[:, 0]
+        others = logits.scatter(-1, chosen, -torch.inf).logsumexp(-1)
+        odds = logits.gather(-1, chosen)[:, 0] - others
+        (slope,) = torch.autograd.grad(odds.sum(), leaf)
+    refuse_unless_finite(logprobs, odds, slope)
     each = slope.new_zeros(len(places), *slope.shape[1:])
     for row, at in enumerate(places):
         each[row, at] = slope[0, at]
-    return found.detach(), each
+    return logprobs.detach(), odds.detach(), each
+
+
+def foretold(odds: Tensor, weight: Tensor) -> Tensor:
+    """Drops of log-probabilities, in nats, where log-odds [n] fall by weight [n, ...]."""
+    odds = odds.double().reshape(-1, *[1] * (weight.ndim - 1))
+    return logsigmoid(odds) - logsigmoid(odds - weight)
 
 
 def weights(walker: Walker, run: Run, placed: Placed, slope: Tensor) -> Steps[Tensor]:
-    """[answer tokens, spans, layers], in nats. `slope` as `slopes` gives it."""
+    """[answer tokens, spans, layers], in log-odds. `slope` as `slopes` gives it."""
     found = slope.new_zeros(len(slope), len(placed.blocks), walker.last, dtype=torch.float64)
     for layer in reversed(range(walker.last)):
         past, mask = (run.keys[layer], run.values[layer]), run.masks.at(layer)
@@ -147,26 +160,21 @@ def weights(walker: Walker, run: Run, placed: Placed, slope: Tensor) -> Steps[Te
             by_z.append(z)
             yield
         gradient = torch.cat(by_z).flatten(1).double()
-        given = knocked_out(taps, past, placed.blocks).flatten(1).double()
-        found[:, :, layer] = gradient @ given.T
+        for span, block in enumerate(placed.blocks):
+            found[:, span, layer] = gradient @ knocked_out(taps, past, block).flatten().double()
+            yield
         slope = torch.cat(below)
-        yield
     refuse_unless_finite(found)
     return found
 
 
 @torch.no_grad()
-def knocked_out(taps: Taps, past: tuple[Tensor, Tensor], blocks: Sequence[range]) -> Tensor:
-    """z - z' of the first row: what reading each block adds to the heads' output, [blocks, tail, heads, head_dim]."""
+def knocked_out(taps: Taps, past: tuple[Tensor, Tensor], block: range) -> Tensor:
+    """z - z' of the first row: what reading a block adds to the heads' output, [tail, heads, head_dim]."""
     assert taps.scoring is not None
     q, z = taps.got["q"][:1], taps.got["z"][0]
     k, v = (torch.cat([old, taps.got[name][:1]], dim=1) for old, name in zip(past, "kv", strict=True))
     scores = taps.scoring.scores(q, k)
+    scores[..., block.start : block.stop] = -torch.inf
     v = v.repeat_interleave(q.shape[2] // v.shape[2], dim=2)
-    added = []
-    for block in blocks:
-        left = scores.clone()
-        left[..., block.start : block.stop] = -torch.inf
-        without = torch.einsum("nhij,njhd->nihd", taps.scoring.probabilities(left).to(v.dtype), v)
-        added.append(z - without[0])
-    return torch.stack(added)
+    return z - torch.einsum("nhij,njhd->nihd", taps.scoring.probabilities(scores).to(v.dtype), v)[0]

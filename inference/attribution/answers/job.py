@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor
 
 from inference.attribution.answers import estimating
 from inference.attribution.answers.placing import Placed, place
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from inference.models.loader import LoadedModel
 
 BACK = 3  # a pass back costs as much as three forward
+SHARED = 0.25  # of what is lost one by one
 NOTICED = 0.02  # nats between the serving model and the view, worth a sentence
 
 
@@ -40,19 +41,28 @@ def attribute_answer(model: LoadedModel, job: AttributeAnswer, find: Find) -> It
         steering = estimating.Steering(model, removed.full.text.row.edits, walker)
         steps = _estimate(walker, placed, steering)
         found = yield from meter.paced(walker, steps, "Following each token back to the passages")
-    payload = _payload(model, job, placed, removed, *found)
+    payload = _payload(model, job, placed, removed, found)
     payload["view_dtype"] = str(walker.view.dtype).removeprefix("torch.")
     payload["seconds"] = {"measuring": round(measuring, 3), "estimating": round(meter.elapsed() - measuring, 3)}
     yield meter.result(payload)
 
 
-def _estimate(walker: Walker, placed: Placed, steering: estimating.Steering) -> Steps[tuple[Tensor, Tensor]]:
-    """(log-probabilities [n], weights [n, spans, layers])"""
+@dataclass(frozen=True)
+class Estimate:
+    """`logprobs` [n], `weights` [n, spans, layers] in log-odds, `predicted` [n, spans] in nats."""
+
+    logprobs: np.ndarray
+    weights: np.ndarray
+    predicted: np.ndarray
+
+
+def _estimate(walker: Walker, placed: Placed, steering: estimating.Steering) -> Steps[Estimate]:
     run = yield from estimating.read(walker, placed, steering)
-    logprobs, slope = estimating.slopes(walker, run, placed)
+    logprobs, odds, slope = estimating.slopes(walker, run, placed)
     yield
-    found = yield from estimating.weights(walker, run, placed, slope)
-    return logprobs, found
+    weights = yield from estimating.weights(walker, run, placed, slope)
+    predicted = estimating.foretold(odds, weights.sum(dim=-1))
+    return Estimate(logprobs.cpu().numpy(), weights.cpu().numpy(), predicted.cpu().numpy())
 
 
 class Meter(Work):
@@ -82,13 +92,12 @@ class Meter(Work):
 
 
 def _payload(
-    model: LoadedModel, job: AttributeAnswer, placed: Placed, removed: Removed, logprobs: Tensor, weights: Tensor
+    model: LoadedModel, job: AttributeAnswer, placed: Placed, removed: Removed, found: Estimate
 ) -> dict[str, Any]:
     full = np.array(removed.full.logprobs)
     drops = np.stack([full - np.array(reading.logprobs) for reading in removed.each], axis=1)
     together = full - np.array(removed.none.logprobs)
-    by_layer = weights.cpu().numpy()
-    predicted, best = by_layer.sum(-1), by_layer.argmax(-1)
+    predicted, best = found.predicted, found.weights.argmax(-1)
     kept = np.argwhere(drops >= job.epsilon)
     return {
         "prompt_tokens": pieces(model, placed.prompt),
@@ -100,13 +109,14 @@ def _payload(
         "logprobs": _numbers(full),
         "drops": _numbers(drops),
         "predicted": _numbers(predicted),
+        "weights": _numbers(found.weights.sum(-1)),
         "best_layers": best.tolist(),
         "together": _numbers(together),
         "edges": [
             {
                 "token": int(token), "span": int(span), "drop": number(drops[token, span]),
                 "predicted": number(predicted[token, span]), "best_layer": int(best[token, span]),
-                "layers": _numbers(by_layer[token, span], 4),
+                "layers": _numbers(found.weights[token, span], 4),
             }
             for token, span in kept
         ],
@@ -118,8 +128,8 @@ def _payload(
             "spans": _numbers(drops.sum(axis=0)),
         },
         "dtype": str(model.dtype).removeprefix("torch."),
-        "disagreement": number(float(np.abs(full - logprobs.cpu().numpy()).max())),
-        "notes": _notes(job, full, logprobs),
+        "disagreement": number(float(np.abs(full - found.logprobs).max())),
+        "notes": _notes(job, full, found, drops, together),
     }  # fmt: skip
 
 
@@ -133,9 +143,11 @@ def _numbers(values: np.ndarray, digits: int = 6) -> list[Any]:
     return [number(float(value), digits) for value in values]
 
 
-def _notes(job: AttributeAnswer, full: np.ndarray, logprobs: Tensor) -> list[str]:
+def _notes(
+    job: AttributeAnswer, full: np.ndarray, found: Estimate, drops: np.ndarray, together: np.ndarray
+) -> list[str]:
     notes = []
-    gap = float(np.abs(full - logprobs.cpu().numpy()).max())
+    gap = float(np.abs(full - found.logprobs).max())
     if gap > NOTICED:
         notes.append(
             f"The serving model and the differentiable copy differ by up to {gap:.2f} nats on this answer, from "
@@ -146,8 +158,10 @@ def _notes(job: AttributeAnswer, full: np.ndarray, logprobs: Tensor) -> list[str
             "The answer was steered by what depends on the activations. The prediction holds it as it was; what was "
             "measured does not."
         )
-    if len(job.spans) > 1:
+    more = together.sum() - drops.sum()
+    if more > SHARED * max(1.0, float(np.abs(drops.sum()))):
         notes.append(
-            "Where two passages say the same, taking out one of them changes little: look at the drop of all together."
+            f"Taken out together the passages cost {more:.1f} nats more than one by one: some of them say the same, "
+            "and each stands in for the other."
         )
     return notes

@@ -3,6 +3,7 @@ import { plain, signed, visible } from '../attribution/words.js';
 import { el } from '../experiments/dom.js';
 import { button, colours, CONFIG, exportButtons } from '../plots.js';
 
+const token = name => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 const r = value => (value === null || value === undefined ? 'not defined' : value.toFixed(3).replace('-', '−'));
 
 export function drawScatter(root, page) {
@@ -35,7 +36,7 @@ export function drawScatter(root, page) {
     const [low, high] = [Math.min(...values), Math.max(...values)], room = 0.06 * (high - low || 1);
     const range = [low - room, high + room];
     const axis = { fixedrange: true, zeroline: true, zerolinecolor: ink.strong, color: ink.faint, gridcolor: ink.line, tickfont: { size: 11 }, range };
-    window.Plotly.react(plot, [trace('a link', points.filter(p => p.kept), ink.lane, 'circle'), trace('below the threshold', points.filter(p => !p.kept), ink.base, 'circle-open')], {
+    window.Plotly.react(plot, [trace('a link', points.filter(p => p.kept), token('lane-1'), 'circle'), trace('below the threshold', points.filter(p => !p.kept), token('lane-base'), 'circle-open')], {
       height: 340, margin: { l: 52, r: 12, t: 34, b: 40 }, showlegend: true, legend: { orientation: 'h', y: 1.02, yanchor: 'bottom', x: 0, font: { size: 11, color: ink.text } }, dragmode: false, hovermode: 'closest',
       paper_bgcolor: 'transparent', plot_bgcolor: 'transparent', font: { family: ink.font, size: 11, color: ink.faint }, hoverlabel: { bgcolor: ink.over, bordercolor: ink.strong, font: { family: ink.font, color: ink.text } },
       xaxis: { ...axis, title: { text: 'predicted, nats', font: { size: 11 }, standoff: 6 } }, yaxis: { ...axis, title: { text: 'measured, nats', font: { size: 11 }, standoff: 4 } },

@@ -196,11 +196,12 @@ class Raags(Endpoint):
         else:
             steering = asking.steering_of_uses(request.user, shapes.uses_of(asked), model)
 
+        prepared = asking.question_prepare(
+            asked=shapes.asked_of(asked), model=model, collection=collection, documents=documents, steering=steering
+        )
+
         def start() -> Answer:
-            question = asking.question_ask(
-                owner=request.user, asked=shapes.asked_of(asked), model=model, collection=collection,
-                documents=documents, steering=steering, who=self.who, source="rest",
-            )  # fmt: skip
+            question = asking.question_start(prepared, owner=request.user, who=self.who, source="rest")
             return created(shapes.raag_to_json(question), reverse("rest:raag-one", args=[question.pk]))
 
         return self.once(start)
