@@ -243,6 +243,37 @@ def _keep(folder: Path, vector: Vector, evaluation: dict[str, Any]) -> None:
         os.replace(written, path)
 
 
+TABLE = """\
+| preset | point | base | steered (change) | prompting | random, 95 % | beats | coherence | verdict |
+|---|---|---|---|---|---|---|---|---|"""
+
+
+def table(names: tuple[str, ...], model: ModelInfo) -> str:
+    """What was measured on this model, as Markdown. Beside the steered mean stands the 95 % interval of the change."""
+    rows = Vector.objects.filter(owner=None, slug__in=names, model_id=model.id)
+    found = {row.slug: Evaluation.of(row.evaluation) for row in rows}
+    return "\n".join([TABLE, *(_row(name, found.get(name)) for name in names)])
+
+
+def _row(name: str, found: Evaluation | None) -> str:
+    if found is None or found.chance is None:
+        return f"| `{name}` | | | | | | | | not measured yet |"
+    chance, (low, high) = found.chance, found.ci
+    prompted = "" if found.prompted_mean is None else f"{found.prompted_mean:.2f}"
+    cells = (
+        f"`{name}`",
+        f"L{found.layer}, {found.strength:g}×",
+        f"{found.base_mean:.2f}",
+        f"{found.steered_mean:.2f} ({low:+.2f} to {high:+.2f})",
+        prompted,
+        f"{chance.low:.2f} to {chance.high:.2f}",
+        f"{chance.beaten} of {chance.count}",
+        "" if found.coherence is None else f"{found.coherence:.2f}",
+        found.verdict,
+    )
+    return f"| {' | '.join(cells)} |".replace("-", "−")
+
+
 def ship_folder(model: ModelInfo) -> Path:
     """Where those that come with Steerboard lie. Raises InvalidRequest for another model than theirs."""
     shipped = Vector.objects.filter(owner=None, slug="calm").values_list("model_id", flat=True)

@@ -79,5 +79,5 @@ def description_of(vector: Vector, measured: Evaluation) -> str:
     way = "chat messages" if vector.evaluation.get("mode", known.mode) == "chat" else "texts to continue"
     if measured.chance is None:
         return f"{says} Measured with {way}."
-    what = f" {known.description}" if vector.slug not in STARTERS else ""
+    what = "" if vector.slug in STARTERS else f" {known.description.partition(' The other side')[0]}"
     return f"{says} {statement(measured, vector.model_id, way)}{what}"

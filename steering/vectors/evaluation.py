@@ -92,5 +92,5 @@ def recommended(recorded: dict[str, Any]) -> dict[str, Any]:
     return {
         "recommended_layer": recorded["layer"],
         "recommended_strength": recorded["strength"],
-        "reason": f"{recorded['how']} {recorded['sentence']}",
+        "reason": recorded["how"],
     }

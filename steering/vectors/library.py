@@ -54,7 +54,7 @@ def stored(data: bytes) -> SteeringVector:
 def starter_keep(*, slug: str, vector: SteeringVector, dataset: Dataset | None, evaluation: dict[str, Any]) -> Vector:
     """Add or renew the starter of a slug for the vector's model; nothing changes when content and evaluation are the
     same. Its recommended point is the one that was measured, where one was."""
-    here = {"owner": None, "slug": slug, "model_id": vector.model}
+    here: dict[str, Any] = {"owner": None, "slug": slug, "model_id": vector.model}
     known = Vector.objects.select_for_update().filter(**here).first()
     if known and known.content_id == vector.id and known.evaluation == evaluation and known.dataset == dataset:
         return known

@@ -13,7 +13,13 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 
 from inference.errors import InvalidRequest
+from inference.store import load
 from steering import gateway
+from steering.access.principal import Principal
+from steering.api.openai.body import Fields
+from steering.api.openai.catalog import entries
+from steering.api.openai.parsing import parse_chat
+from steering.api.openai.planning import plan
 from steering.datasets import starter_catalog
 from steering.datasets.measures import has_json, list_lines, score
 from steering.datasets.models import digest_of
@@ -113,16 +119,25 @@ def test_points_of_a_list_are_counted_among_lines() -> None:
 # ---- what ships ----
 
 
-@pytest.mark.parametrize("slug", NAMED)
+def shipped(slug: str) -> dict[str, Any]:
+    """Empty where nothing was measured beside chance yet."""
+    path = vector_files.FOLDER / f"{slug}.evaluation.json"
+    recorded = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    return recorded if "null" in recorded else {}
+
+
+@pytest.mark.parametrize("slug", [slug for slug in NAMED if shipped(slug)])
 def test_what_ships_was_measured_beside_chance_with_the_data_that_ships(slug: str) -> None:
-    recorded = json.loads((vector_files.FOLDER / f"{slug}.evaluation.json").read_text("utf-8"))
-    measured, known = Evaluation.of(recorded), starter(slug)
+    recorded, known = shipped(slug), starter(slug)
+    measured = Evaluation.of(recorded)
     assert measured is not None and measured.chance is not None and known is not None
     assert measured.chance.count >= 20 and measured.n_prompts == len(known.held_out_prompts)
     assert [sample["prompt"] for sample in measured.samples] == list(known.held_out_prompts)
-    assert measured.steered_mean == pytest.approx(
-        sum(score(sample["steered"], known.measure) for sample in measured.samples) / measured.n_prompts, abs=1e-3
-    )
+    scores = [score(sample["steered"], known.measure) for sample in measured.samples]
+    assert measured.steered_mean == pytest.approx(sum(scores) / measured.n_prompts, abs=1e-3)
+    vector = load((vector_files.FOLDER / f"{slug}.safetensors").read_bytes())
+    assert (vector.id, vector.model) == (recorded["vector"], recorded["model"])
+    assert vector.dataset_digest == digest_of(known.pairs())
     works = measured.chance.is_beaten and measured.coherence is not None and measured.coherence >= 0.3
     sure = measured.ci[0] > 0 if known.measure["better"] == "higher" else measured.ci[1] < 0
     assert (measured.verdict == "works") == (works and sure)
@@ -130,14 +145,8 @@ def test_what_ships_was_measured_beside_chance_with_the_data_that_ships(slug: st
 
 @pytest.mark.parametrize("slug", NAMED)
 def test_the_documents_say_what_was_measured(slug: str) -> None:
-    recorded = json.loads((vector_files.FOLDER / f"{slug}.evaluation.json").read_text("utf-8"))
-    lab = (Path(__file__).parents[2] / "docs/lab.md").read_text("utf-8").replace("−", "-")
-    low, high = recorded["ci"]
-    steered = f"{recorded['steered_mean']:.2f} [{low:.2f}, {high:.2f}] | {recorded['prompted_mean']:.2f}"
-    row = f"| `{slug}` | L{recorded['layer']}, {recorded['strength']:g}× | {recorded['base_mean']:.2f} | {steered} |"
-    line = next(line for line in lab.splitlines() if line.startswith(row))
-    assert f"| {recorded['null']['beaten']} of {recorded['null']['count']} |" in line
-    assert line.endswith(f"| {recorded['verdict']} |")
+    lab = (Path(__file__).parents[2] / "docs/lab.md").read_text("utf-8")
+    assert named._row(slug, Evaluation.of(shipped(slug))) in lab.splitlines()
 
 
 # ---- what they say ----
@@ -185,6 +194,21 @@ def test_one_that_fails_is_there_and_is_found_by_its_name_and_never_without_its_
     for path in ("/presets/", f"/presets/{preset.pk}/"):
         page = browser.get(path).content.decode()
         assert "not shown to work" in page and "Does not beat its null band" in page
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_call_to_v1_steers_with_it_and_the_list_of_models_has_its_verdict(
+    person: Any, fake_inference: FakeInference
+) -> None:
+    vector = kept("refusal_strength", verdict="fails", null=NOT_BEATEN)
+    load_starter_presets()
+    who = Principal(person)
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "steering_preset": "refusal_strength"}
+    planned = plan(who, parse_chat(Fields(body)), "call-1")
+    [intervention] = planned.requests[0].interventions
+    assert (planned.preset, intervention.vector_id) == ("refusal_strength@1.0", vector.content_id)
+    listed = next(entry for entry in entries(who) if entry["id"].endswith("::refusal_strength@1.0"))
+    assert listed["verdict"] == "fails" and "Does not beat its null band" in listed["description"]
 
 
 @pytest.mark.usefixtures("db")
@@ -308,6 +332,8 @@ def test_the_command_goes_on_and_measures_nothing_twice(
     assert "measured before" in run(monkeypatch, "json_compliance")
     assert "finding its point" in run(monkeypatch, "json_compliance", "--again")
     assert [str(preset) for preset in Preset.objects.all()] == ["json_compliance@1.0"]
+    table = run(monkeypatch, "--table")
+    assert "| `json_compliance` | L" in table and "| `brevity` | | | | | | | | not measured yet |" in table
 
 
 @pytest.mark.django_db(transaction=True)
@@ -355,7 +381,7 @@ def test_only_the_model_that_ships_may_be_shipped(ready: FakeInference) -> None:
 def test_the_command_on_a_real_engine(
     person: Any, known: Starter, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A tiny random model: whatever comes out is said, and the preset steers it."""
+    """A tiny random model: whatever comes out is said, and the preset is there."""
     from inference.client import connect
 
     monkeypatch.setitem(tiny.SHAPE, "max_position_embeddings", 2048)

@@ -33,6 +33,9 @@ class Command(BaseCommand):
         parser.add_argument("--tokens", type=int, default=named.TOKENS, help="most tokens of an answer")
         parser.add_argument("--directions", type=int, default=named.RANDOM_DIRECTIONS, help="random ones, at least 20")
         parser.add_argument("--again", action="store_true", help="also those that were measured before")
+        parser.add_argument(
+            "--table", action="store_true", help="measure nothing: print what was measured, as Markdown"
+        )
         parser.add_argument("--ship", action="store_true", help="write them where those lie that come with Steerboard")
 
     def handle(self, *args: Any, names: list[str], user: str, again: bool, ship: bool, **options: Any) -> None:
@@ -44,6 +47,9 @@ class Command(BaseCommand):
         try:
             wanted = named.check_names(names)
             model = served()
+            if options["table"]:
+                self.stdout.write(named.table(wanted, model))
+                return
             folder = named.ship_folder(model) if ship else folder_of(model.id)
             for name in wanted:
                 try:
