@@ -62,6 +62,7 @@ def _sum(infos: list[ModelInfo]) -> ModelInfo:
         waiting=sum(info.waiting for info in same),
         max_rows=sum(info.max_rows for info in same),
         tokens_per_second=sum(info.tokens_per_second for info in same),
+        companions=tuple(id for id in best.companions if all(id in info.companions for info in same)),
     )
 
 

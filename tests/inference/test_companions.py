@@ -14,6 +14,8 @@ from inference.errors import InvalidRequest, NotFound
 from inference.models.loader import load
 from inference.store import VectorStore
 from inference.transports.inprocess import InProcess
+from inference.transports.roster import merged
+from inference.types import ModelInfo, WorkerInfo
 from inference.worker import parse
 from tests.inference import tiny
 from tests.inference.conftest import CACHE, wait_until_ready
@@ -113,6 +115,15 @@ def test_a_served_model_that_is_exchanged_meets_them_anew(tiny_folder, tmp_path,
         first = found
         engine.close()
     assert loads == ["small", "small"]
+
+
+def test_workers_together_offer_the_companions_that_all_of_them_have():
+    some = [
+        WorkerInfo(f"w{i}", "host", 1, "ready", ModelInfo("ready", id="m", companions=companions, rows=1), 0.0, 0.0, 1)
+        for i, companions in enumerate([("a", "b"), ("b", "c", "a"), ("b",)])
+    ]
+    (together,) = merged(some)
+    assert together.companions == ("b",) and together.rows == 3
 
 
 def test_logits_of_a_wider_or_narrower_head_are_fitted():
