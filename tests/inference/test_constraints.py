@@ -449,6 +449,12 @@ def test_masks_allow_text_and_the_end_where_it_may_end(compiler):
     assert compiler.row(Constraint("regex", "")).mask().nonzero().flatten().tolist() == [1]
 
 
+def test_a_token_that_only_the_model_calls_special_is_no_text_either():
+    a, b = (tiny.tokenizer().convert_tokens_to_ids(c) for c in "ab")
+    row = Compiler(tiny.tokenizer(), tiny.VOCAB, [1], [a]).row(Constraint("regex", "[ab]"))
+    assert row.mask().nonzero().flatten().tolist() == [b]
+
+
 def test_a_model_may_have_more_logits_than_its_tokenizer_has_tokens():
     padded = Compiler(tiny.tokenizer(), tiny.VOCAB + 21, [1], range(5)).row(Constraint("regex", "(?s:.){3}"))
     mask = padded.mask()
