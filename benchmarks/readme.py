@@ -83,6 +83,16 @@ def behaviors(f: Facts) -> str:
     return ". ".join(s.capitalize() for s in said)
 
 
+def drafts(f: Facts) -> str:
+    named = {"repeat": "a text told again", "json": "JSON of repeated keys", "edit": "code edited", "chat": "open chat"}
+    found = "; ".join(
+        f"{said} {f[f'speedup_{name}_greedy_{k}']:.2f} times, {f[f'accepted_{name}_greedy_{k}']:.0%} of guesses right"
+        for name, said in named.items()
+        for k in [f["best"]]
+    )
+    return f"{f['best']} guesses looked up at a time, greedy, {f['dtype']}: {found}"
+
+
 ROWS: dict[str, tuple[str, Callable[[Facts], str]]] = {
     "decode": ("As fast as vLLM on the same cores, every row steered differently", decode),
     "pair": (
@@ -92,11 +102,20 @@ ROWS: dict[str, tuple[str, Callable[[Facts], str]]] = {
             f"{f['tokens']} tokens each"
         ),
     ),
+    "drafts": ("Drafts looked up in the text make one stream faster, and change no token", drafts),
     "sweep": (
         "A sweep is at least 15 times as fast as its points one after another",
         lambda f: (
             f"{f['speedup']:.1f} times: {f['completions']} completions of {f['tokens']} tokens in "
             f"{f['ours_seconds']:.0f} s, {f['dtype']}"
+        ),
+    ),
+    "policy": (
+        "Four candidates of a policy take at most half the time of four one after another",
+        lambda f: (
+            f"{f['speedup']:.1f} times as fast: {f['batch_seconds']:.2f} s against "
+            f"{f['one_after_another_seconds']:.2f} s, at most {f['tokens']} tokens each, steered and kept to a JSON "
+            f"schema, {f['dtype']}"
         ),
     ),
     "experiment": (

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -13,15 +15,19 @@ from inference.cache import KVCache, round_up
 from inference.conditions import CompiledCondition, Readout
 from inference.constraints.masking import masked
 from inference.constraints.row import RowConstraint
+from inference.drafts import Drafts, RowDraft, judge
 from inference.interventions import Bank, Edit, Step
 from inference.masks import attention_masks
 from inference.models.loader import LoadedModel
 from inference.probes import CompiledWatch
 from inference.sampling import RowState, logprobs, record, sample
 from inference.scores import ScoreBank
+from inference.types import FinishReason
 
 Detail = tuple[float | None, tuple[tuple[int, float], ...]]  # a token's log-probability, and the likeliest with theirs
 
+
+LINE_BANKS = 16  # patterns of guesses for which the edits stay stacked
 
 # Where the tokens begin that were read, and of each token what each of the row's watches read; None: left out.
 Scores = tuple[int, list[list[float | None]]]
@@ -36,10 +42,13 @@ class Row:
     edits: list[Edit] = field(default_factory=list)
     watches: list[CompiledWatch] = field(default_factory=list)
     constraint: RowConstraint | None = None
+    draft: RowDraft | None = None
+    group: Group | None = None  # rows that write one answer together
 
     def __post_init__(self) -> None:
         self.edits = [*self.edits, *(e for watch in self.watches for e in watch.edits)]
         self.scores: list[Scores] = []  # to be taken by the reader
+        self.ahead: deque[Later] = deque()  # what it chose in its last pass and has not been taken yet
         self.group_watches: list[CompiledWatch] = []  # those of all who share the prompt, while it is read
         self.prompt_logits: Tensor | None = None  # kept where the whole answer may be taken back
         self.prompt_length = len(self.tokens)
@@ -80,12 +89,71 @@ class Row:
 
 @dataclass(frozen=True)
 class Choice:
-    """The token that one row has just chosen; log-probabilities in nats where they were asked for."""
+    """The token that one row has just chosen; log-probabilities in nats where they were asked for.
+
+    `end`: the row ends with this token, whatever it is.
+    """
 
     row: Row
     token: int
     logprob: float | None = None
     top: tuple[tuple[int, float], ...] = ()
+    end: FinishReason | None = None
+
+
+class Group(Protocol):
+    """Rows that join, write and leave together; the first leads, and what is told is told of it."""
+
+    @property
+    def rows(self) -> list[Row]: ...
+
+    @property
+    def width(self) -> int:
+        """How many rows it counts for."""
+
+    def read(self, token_budget: int) -> bool:
+        """Read a chunk of what it has to read elsewhere; whether nothing is left."""
+
+    def choose(self, batch: Batch, logits: Tensor) -> list[Choice]:
+        """Give each row its next token, from `logits` [rows, vocab] in their order. Choices of the leading row."""
+
+    def told(self) -> dict[str, Any]:
+        """What the receipt is to say of the group, by the names of its fields."""
+
+
+@dataclass(frozen=True)
+class Later:
+    """A token that was chosen in the same pass as the one before it, and what was read of that one and done to it."""
+
+    choice: Choice
+    guessed: bool
+    scores: Scores | None
+    done: list[tuple[Edit, list[float]]]
+    constraint: RowConstraint | None = None  # that it was chosen under, where the row has one
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """A pass that read guesses: which lines are of which row, and what was read and done at each."""
+
+    guesses: dict[Row, list[int]]
+    lines: dict[Row, list[int]]  # of each row with guesses: the line of its own token, then one for each guess
+    places: list[int]
+    bank: Bank | None
+    done: Tensor | None  # [sites, k, lines, TALLIES]
+    told: list[list[list[float | None]]]
+
+    def later(self, choice: Choice, line: int, constraint: RowConstraint | None, *, guessed: bool) -> Later:
+        """What was chosen behind the guess of `line`, which stood."""
+        row, done = choice.row, []
+        scores = _scores(
+            row, self.places[line], self.places[line] + 1, self.told, line, self.bank.scores if self.bank else None
+        )
+        if self.bank and self.done is not None:
+            numbers = self.done[:, :, line].tolist()
+            for site, by_k in zip(self.bank.edits, numbers, strict=True):
+                done += list(zip(site[line], by_k, strict=False))
+        return Later(choice, guessed, scores, done, constraint)
 
 
 class Batch:
@@ -109,6 +177,8 @@ class Batch:
         self._group_start = 0
         self._group_logits: dict[Row, Tensor] = {}
         self._followers: dict[Row, list[Row]] = {}
+        self._drafts = Drafts(model, Batch)
+        self._line_banks: dict[tuple[int, ...], Bank | None] = {}  # for the passes that read guesses, by their owners
 
     @property
     def prefilling(self) -> bool:
@@ -134,7 +204,7 @@ class Batch:
         group = self.rows[self.decoding :]
         if len(self._group_logits) < len(group):
             self._advance(group, token_budget)
-        if len(self._group_logits) < len(group):
+        if len(self._group_logits) < len(group) or not self._groups_are_ready(group, token_budget):
             return []
         self.settle()
         self._group_bank = None
@@ -147,6 +217,10 @@ class Batch:
                 row.prompt_logits = self._group_logits[row].clone()
         self.decoding = len(self.rows)
         return self._choose(group, torch.stack([self._group_logits[r] for r in group]))
+
+    def _groups_are_ready(self, reading: list[Row], token_budget: int) -> bool:
+        every = [*reading, *(row for rest in self._followers.values() for row in rest)]
+        return all(group.read(token_budget) for group in _groups(every))
 
     def _bring_followers(self, first: Row) -> None:
         """Give those who share the prompt of `first` what reading it gave."""
@@ -199,37 +273,132 @@ class Batch:
 
     @torch.inference_mode()
     def step(self) -> list[Choice]:
-        """One token for every decoding row."""
+        """One token for every decoding row. A row whose guesses stood has chosen more, which `take` gives."""
+        while self.take():
+            pass
         rows = self.rows[: self.decoding]
-        device = self.model.device
         if self._bank is None:
             self._bank = self._make_bank(rows, reading=False)
         # a row without an answer has been taken back to its prompt's end: its place is filled, and written over later
         again = [len(r.tokens) == r.prompt_length for r in rows]
         places = [len(r.tokens) - 1 + back for r, back in zip(rows, again, strict=True)]
-        ids = torch.tensor([[r.tokens[-1]] for r in rows], device=device)
-        positions = torch.tensor([[place] for place in places], device=device)
-        real = torch.tensor([[not back] for back in again], device=device)
-        visible = round_up(max(places) + 1)
-        self.cache.append(len(rows), positions[:, 0], visible)
-        no = torch.zeros_like(ids, dtype=torch.bool)
-        decode = self.model.decoder
-        if decode is None:
-            logits = self._forward(ids, positions, visible, self._bank, in_prompt=no, real=real, keep=1)[:, 0]
+        tokens = [r.tokens[-1] for r in rows]
+        real = [not back for back in again]
+        guesses = self._drafts.guess(rows)
+        if guesses:
+            logits, ahead = self._read_ahead(rows, guesses, places, tokens, real)
         else:
-            if self._bank:
-                self._bank.begin(Step(positions, no, self._special[ids], real))
-            logits = decode(ids, positions, self.cache, self._bank)
-            if self._bank:
-                self._bank.end()
-        if self._bank and (bank := self._bank.scores):
-            told = bank.told()
-            for i, row in enumerate(rows):
-                _hand_out(row, places[i], len(row.tokens), told, i, bank)
+            logits, ahead = self.read_lines(None, tokens, places, self._bank, real), None
+            if self._bank and (bank := self._bank.scores):
+                told = bank.told()
+                for i, row in enumerate(rows):
+                    _hand_out(row, places[i], len(row.tokens), told, i, bank)
         for i, row in enumerate(rows):
             if again[i] and row.prompt_logits is not None:
                 logits[i] = row.prompt_logits
-        return self._choose(rows, logits)
+        return self._choose(rows, logits) if ahead is None else self._choose_ahead(rows, logits, ahead)
+
+    def take(self) -> list[Choice]:
+        """The next token of every row that chose several in the last step."""
+        taken = []
+        for row in (r for r in self.rows if r.ahead):
+            later = row.ahead.popleft()
+            row.tokens.append(later.choice.token)
+            if row.draft:
+                row.draft.accepted += later.guessed
+            if later.constraint is not None:
+                row.constraint = later.constraint
+                row.constraint.accept(later.choice.token)
+            if later.scores:
+                row.scores.append(later.scores)
+            for edit, numbers in later.done:
+                edit.tally = [x + y for x, y in zip(edit.tally, numbers, strict=True)]
+            taken.append(later.choice)
+        return taken
+
+    def _read_ahead(
+        self, rows: list[Row], guesses: dict[Row, list[int]], places: list[int], tokens: list[int], real: list[bool]
+    ) -> tuple[Tensor, Ahead]:
+        """A pass over a line of each row and, behind them all, one of each guess: logits [lines, vocab]."""
+        owners = list(range(len(rows)))
+        lines: dict[Row, list[int]] = {}
+        for i, row in enumerate(rows):
+            for n, guess in enumerate(guesses.get(row, ())):
+                lines.setdefault(row, [i]).append(len(owners))
+                owners.append(i)
+                places.append(len(row.tokens) + n)
+                tokens.append(guess)
+                real.append(True)
+        bank = self._bank_of(owners)
+        logits = self.read_lines(owners, tokens, places, bank, real)
+        done = None
+        if bank and self._bank:
+            done = bank.tally.clone()
+            bank.tally.zero_()
+            self._bank.tally += done[:, :, : len(rows)]
+        told = bank.scores.told() if bank and bank.scores else []
+        if bank and bank.scores:
+            for i, row in enumerate(rows):
+                _hand_out(row, places[i], len(row.tokens), told, i, bank.scores)
+        return logits, Ahead(guesses, lines, places, bank, done, told)
+
+    def _choose_ahead(self, rows: list[Row], logits: Tensor, ahead: Ahead) -> list[Choice]:
+        """As `_choose`, where some rows have lines of guesses too."""
+        alone = [i for i, row in enumerate(rows) if row not in ahead.lines]
+        choices = self._choose([rows[i] for i in alone], logits[alone]) if alone else []
+        for row, written in judge(ahead.guesses, ahead.lines, logits).items():
+            tokens = [token for token, _ in written]
+            lines = ahead.lines[row][: len(tokens)]
+            found = self._tell_choices([row] * len(tokens), torch.tensor(tokens, device=logits.device), logits[lines])
+            row.tokens.append(tokens[0])
+            choices.append(found[0])
+            if row.constraint is not None:
+                row.constraint.accept(tokens[0])
+            stood = len(tokens) - 1  # the last is no guess, or a wrong one's correction
+            if row.draft:
+                row.draft.accepted += stood > 0
+            for n, line in enumerate(lines[1:], 1):
+                row.ahead.append(ahead.later(found[n], line, written[n][1], guessed=n < stood))
+        return choices
+
+    def _bank_of(self, owners: list[int]) -> Bank | None:
+        """For a pass in which line i is of row `owners[i]`. Its tally is of the pass alone."""
+        key = tuple(owners)
+        if key not in self._line_banks:
+            if len(self._line_banks) >= LINE_BANKS:
+                self._line_banks.pop(next(iter(self._line_banks)))
+            self._line_banks[key] = self._make_bank([self.rows[i] for i in owners], reading=False)
+        return self._line_banks[key]
+
+    def read_lines(
+        self,
+        owners: list[int] | None,
+        tokens: list[int],
+        places: list[int],
+        bank: Bank | None = None,
+        real: list[bool] | None = None,
+    ) -> Tensor:
+        """Logits [lines, vocab] after one token at one place per line. Line i is of row `owners[i]`, of row i without.
+
+        A line sees what its row holds up to its place, lines of the same pass included.
+        """
+        device = self.model.device
+        ids = torch.tensor(tokens, device=device)[:, None]
+        positions = torch.tensor(places, device=device)[:, None]
+        whose = None if owners is None else torch.tensor(owners, device=device)
+        visible = round_up(max(places) + 1)
+        self.cache.append(self.decoding, positions[:, 0], visible, whose)
+        no = torch.zeros_like(ids, dtype=torch.bool)
+        true = ~no if real is None else torch.tensor(real, device=device)[:, None]
+        decode = self.model.decoder
+        if decode is None:
+            return self._forward(ids, positions, visible, bank, in_prompt=no, real=true, keep=1)[:, 0]
+        if bank:
+            bank.begin(Step(positions, no, self._special[ids], true))
+        logits = decode(ids, positions, self.cache, bank, whose)
+        if bank:
+            bank.end()
+        return logits
 
     def _forward(
         self,
@@ -262,17 +431,37 @@ class Batch:
         return logits
 
     def _choose(self, rows: list[Row], logits: Tensor) -> list[Choice]:
+        groups = _groups(rows)
+        if not groups:
+            return self.sample(rows, logits)
+        alone = [i for i, r in enumerate(rows) if not r.group]
+        choices = self.sample([rows[i] for i in alone], logits[alone]) if alone else []
+        for group in groups:
+            choices += group.choose(self, logits[[rows.index(r) for r in group.rows]])
+        return choices
+
+    def sample(self, rows: list[Row], logits: Tensor) -> list[Choice]:
+        """One token for each of `rows` from `logits` [rows, vocab], as its parameters say."""
         states = [r.state for r in rows]
         with masked(rows, logits):
             tokens = sample(logits, states)
         record(states, tokens)
+        choices = self._tell_choices(rows, tokens, logits)
+        for choice in choices:
+            choice.row.tokens.append(choice.token)
+            if choice.row.constraint is not None:
+                choice.row.constraint.accept(choice.token)
+        return choices
+
+    def _tell_choices(self, rows: list[Row], tokens: Tensor, logits: Tensor) -> list[Choice]:
+        """`tokens` int64[n] of `rows`, with their log-probabilities by `logits` [n, vocab] where they are asked for."""
+        states = [r.state for r in rows]
         asked = [i for i, s in enumerate(states) if s.params.logprobs]
         details = self._details(logits[asked], tokens[asked], states, asked) if asked else {}
-        for row, token in zip(rows, tokens.tolist(), strict=True):
-            row.tokens.append(token)
-            if row.constraint is not None:
-                row.constraint.accept(token)
-        return [Choice(row, row.tokens[-1], *details.get(i, ())) for i, row in enumerate(rows)]
+        return [
+            Choice(row, token, *details.get(i, ()))
+            for i, (row, token) in enumerate(zip(rows, tokens.tolist(), strict=True))
+        ]
 
     def _details(
         self, logits: Tensor, tokens: Tensor, states: list[RowState], asked: list[int]
@@ -284,6 +473,23 @@ class Batch:
             n = states[i].params.top_logprobs
             found[i] = (chosen[k], tuple(zip(ids[k, :n].tolist(), values[k, :n].tolist(), strict=True)))
         return found
+
+    def carry(self, source: Row, target: Row, start: int) -> None:
+        """Let `target` stand where `source` stands: what was read and done from position `start` on, not its tokens.
+
+        Before that position the two are alike. Both are decoding rows of the same prompt with the same edits.
+        """
+        places = self.rows.index(source), self.rows.index(target)
+        self.cache.move(*places, len(source.tokens), start)
+        if self._bank:
+            self._bank.carry(*places)
+        for done, same in zip(source.edits, target.edits, strict=True):
+            same.tally = list(done.tally)
+
+    def count(self) -> None:
+        """Bring the tallies of decoding rows up to date, in the midst of decoding."""
+        if self._bank:
+            self._bank.settle()
 
     def rewind(self, row: Row, n: int) -> None:
         """Take back the last `n` tokens that a decoding row has generated, up to all of them.
@@ -305,6 +511,7 @@ class Batch:
     def drop(self, row: Row) -> None:
         """Take a row out; the last rows move into its place, so that rows and cache stay without gaps."""
         self.settle()
+        self._drafts.forget(row)
         if row not in self.rows:
             next(rest for rest in self._followers.values() if row in rest).remove(row)
             return
@@ -348,6 +555,7 @@ class Batch:
             if bank:
                 bank.settle()
         self._bank = None
+        self._line_banks = {}
 
     def _make_bank(self, rows: Sequence[Row], *, reading: bool = True) -> Bank | None:
         edits, readouts = [r.edits for r in rows], [list(r.readouts.values()) for r in rows if reading]
@@ -355,6 +563,10 @@ class Batch:
         if not any(edits) and not any(readouts) and not any(watches):
             return None
         return Bank(edits, self.model.device, self.model.compute_dtype, readouts, watches)
+
+
+def _groups(rows: Sequence[Row]) -> list[Group]:
+    return list(dict.fromkeys(row.group for row in rows if row.group))
 
 
 def _share_readings(rows: list[Row]) -> None:
@@ -368,16 +580,23 @@ def _share_readings(rows: list[Row]) -> None:
         row.readouts, row.group_watches = shared, watches
 
 
+def _scores(
+    row: Row, start: int, stop: int, told: list[list[list[float | None]]], place: int, bank: ScoreBank | None
+) -> Scores | None:
+    """What a row's watches read at the tokens from `start` on, those before `stop`; None where it is nothing."""
+    if not row.watches or bank is None:
+        return None
+    slots = [told[bank.slots[place][watch.key]][place] for watch in row.watches]
+    values = [list(column) for column in zip(*slots, strict=True)][: max(stop - start, 0)]
+    return (start, values) if any(v is not None for column in values for v in column) else None
+
+
 def _hand_out(
     row: Row, start: int, stop: int, told: list[list[list[float | None]]], place: int, bank: ScoreBank
 ) -> None:
     """Give a row what its watches read at the tokens from `start` on, those before `stop`."""
-    if not row.watches:
-        return
-    slots = [told[bank.slots[place][watch.key]][place] for watch in row.watches]
-    values = [list(column) for column in zip(*slots, strict=True)][: max(stop - start, 0)]
-    if any(v is not None for column in values for v in column):
-        row.scores.append((start, values))
+    if scores := _scores(row, start, stop, told, place, bank):
+        row.scores.append(scores)
 
 
 def _copy_tallies(source: Row, target: Row) -> None:

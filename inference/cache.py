@@ -29,20 +29,27 @@ class KVCache:
         self._visible = 0
         self._positions: Tensor | None = None
         self._row_ids: Tensor | None = None
+        self._owners: Tensor | None = None  # which row each line of the pass is of, where that is not its own number
 
     def extend(self, rows: slice, start: int, stop: int, visible: int) -> None:
         """The next pass covers positions start to stop of each of `rows`, and sees the first `visible`."""
         self._rows, self._start, self._stop, self._visible, self._positions = rows, start, stop, visible, None
+        self._owners = None
 
-    def append(self, rows: int, positions: Tensor, visible: int) -> None:
-        """The next pass covers position `positions[r]` of each row r < rows, and sees the first `visible`."""
+    def append(self, rows: int, positions: Tensor, visible: int, owners: Tensor | None = None) -> None:
+        """The next pass covers position `positions[r]` of each row r < rows, and sees the first `visible`.
+
+        With `owners` int64[n] it covers position `positions[i]` of row `owners[i]`, and a row may have several.
+        """
         self._rows, self._visible, self._positions = slice(0, rows), visible, positions
-        self._row_ids = torch.arange(rows, device=positions.device)
+        self._row_ids = torch.arange(rows, device=positions.device) if owners is None else owners
+        self._owners = owners
 
     def scatter(self, rows: slice, positions: Tensor, visible: int) -> None:
         """The next pass covers the positions int64[n, t] of `rows`, n of them, each with its own."""
         self._rows, self._visible, self._positions = rows, visible, positions
         self._row_ids = torch.arange(rows.start, rows.stop, device=positions.device)[:, None]
+        self._owners = None
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return self._visible
@@ -59,7 +66,8 @@ class KVCache:
                 store[self._row_ids, :, self._positions] = new[:, :, 0]
             else:
                 store[self._row_ids, :, self._positions] = new.transpose(1, 2)
-            out.append(store[self._rows, :, : self._visible])
+            seen = store[self._rows, :, : self._visible]
+            out.append(seen if self._owners is None else seen[self._owners])
         return out[0], out[1]
 
     def copy(self, source: int, targets: slice, length: int) -> None:
@@ -69,11 +77,11 @@ class KVCache:
             for store in self.stores(layer):
                 store[targets, :, :length] = store[source, :, :length]
 
-    def move(self, source: int, target: int, length: int) -> None:
-        """Copy one row's first `length` tokens over another row."""
+    def move(self, source: int, target: int, length: int, start: int = 0) -> None:
+        """Copy one row's first `length` tokens over another row, those before `start` left out."""
         for keys, values in self.layers:
-            keys[target, :, :length] = keys[source, :, :length]
-            values[target, :, :length] = values[source, :, :length]
+            keys[target, :, start:length] = keys[source, :, start:length]
+            values[target, :, start:length] = values[source, :, start:length]
 
     def clear(self) -> None:
         """Give the memory back."""

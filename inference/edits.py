@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,6 +57,10 @@ class Edit:
     condition: CompiledCondition | None = None
     answer_at: int = 0  # the position of the row's first generated token
     tally: list[float] = field(default_factory=lambda: [0.0] * TALLIES)
+
+    def afresh(self) -> Edit:
+        """The same for another row: nothing counted yet, and a condition of its own."""
+        return replace(self, condition=self.condition and replace(self.condition), tally=[0.0] * TALLIES)
 
     @property
     def key(self) -> Hashable:

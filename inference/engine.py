@@ -22,7 +22,9 @@ import torch
 from inference import errors
 from inference.attribution.jobs import JOBS as ATTRIBUTION_JOBS
 from inference.attribution.jobs import SOURCE_JOBS as ATTRIBUTION_SOURCE_JOBS
+from inference.attribution.jobs import STEERED_JOBS as ATTRIBUTION_STEERED_JOBS
 from inference.batch import Batch, Choice, Row
+from inference.companions import Companions
 from inference.detectors import fit_detector
 from inference.evaluation import Find, diverge, score
 from inference.models.loader import LoadedModel
@@ -101,6 +103,7 @@ STEERED_JOBS: dict[type, Callable[[LoadedModel, Any, Find], Iterator[Progress | 
     Divergence: diverge,
     CombineVectors: combine_vectors,
     CompareVectors: compare_vectors,
+    **ATTRIBUTION_STEERED_JOBS,
 }
 SOURCE_JOBS: dict[type, Callable[[LoadedModel, Any, Sources], Iterator[Progress | Result | None]]] = {
     ReadFeatures: read_features,
@@ -143,6 +146,7 @@ class Run:
     emit: Emit
     seq: int = 0
     read: int = 0  # tokens of the prompt that were told
+    written: int = 0  # tokens of the answer that were told
     started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -152,11 +156,6 @@ class Run:
     @property
     def id(self) -> str:
         return self.prepared.request.id
-
-    @property
-    def written(self) -> int:
-        """Tokens of the answer."""
-        return self.guard.delivered if self.guard else len(self.prepared.row.tokens) - self.prepared.row.prompt_length
 
     def send(self, kind: Callable[..., Event], /, **fields: Any) -> None:
         self.emit(kind(id=self.id, seq=self.seq, **fields))
@@ -218,9 +217,11 @@ class Engine:
         name: str,
         limits: Limits = Limits(),
         sources: Sources | None = None,
+        companions: Companions | None = None,
     ):
         self.vectors = vectors
         self.sources = sources or Sources()
+        self.companions = companions or Companions()
         self.limits = limits
         self._name = name
         self._load = load
@@ -246,12 +247,27 @@ class Engine:
         model = self._ready_model()
         if len(self._waiting) >= self.limits.max_waiting:
             raise errors.Busy("queue_full", "The model's waiting list is full. Try again shortly.", retry_after=2.0)
-        prepared = prepare(request, model, self.vectors.get)
-        if prepared.row.longest > self._cache_tokens:
-            raise errors.InvalidRequest(
-                "request_too_large", f"Prompt and max_tokens together may be {self._cache_tokens:,} tokens here."
-            )
+        prepared = prepare(request, model, self.vectors.get, self.companion)
+        self._check_fits(prepared.width, prepared.row.longest)
         return prepared
+
+    def _check_fits(self, rows: int, longest: int) -> None:
+        room = self._cache_tokens // rows
+        if longest > room:
+            each = f" for each of {rows} rows" if rows > 1 else ""
+            raise errors.InvalidRequest(
+                "request_too_large", f"Prompt and max_tokens together may be {room:,} tokens here{each}."
+            )
+        if rows > self.limits.max_rows:
+            raise errors.InvalidRequest(
+                "too_many_rows",
+                f"The answer takes {rows} rows of the batch, which has {self.limits.max_rows}. Ask for fewer beams or "
+                "members.",
+            )
+
+    def companion(self, id: str) -> LoadedModel:
+        """Another model of this process, loaded on the caller's thread when first asked for. Raises InferenceError."""
+        return self.companions.get(id)
 
     def start(self, prepared: Prepared, emit: Emit) -> None:
         """Queue a prepared request. Started, Token..., then one of Finished and Failed go to `emit`."""
@@ -311,12 +327,18 @@ class Engine:
             device=str(model.device),
             has_chat_template=model.has_chat_template,
             load_seconds=model.load_seconds,
-            rows=len(self._running),
+            rows=self._rows,
             waiting=len(self._waiting),
             max_rows=self.limits.max_rows,
             tokens_per_second=self._speed(),
             sources=self.sources.infos(model),
+            companions=self.companions.ids,
         )
+
+    @property
+    def _rows(self) -> int:
+        """Those of the batch that are taken; a group takes several."""
+        return sum(run.prepared.width for run in list(self._running.values()))
 
     def _ready_model(self) -> LoadedModel:
         if self._problem:
@@ -336,6 +358,7 @@ class Engine:
         try:
             model = self._load()
             model.sources = self.sources
+            self.companions.meet(model)
             self.batch = Batch(model)
             self._cache_tokens = self.limits.cache_bytes // model.cache_bytes_per_token
             self._model = model
@@ -375,12 +398,12 @@ class Engine:
         group: list[Run] = []
         prompts: set[Hashable] = set()  # one that several rows share is read once
         longest = max((r.longest for r in self._running), default=0)
-        widest = 0
+        widest, rows = 0, self._rows
         while self._waiting:
-            row = self._waiting[0].prepared.row
-            longest, widest = max(longest, row.longest), max(widest, row.prompt_length)
-            rows = len(self._running) + len(group) + 1
-            prompts.add(row.reading)
+            prepared = self._waiting[0].prepared
+            longest, widest = max(longest, prepared.row.longest), max(widest, prepared.row.prompt_length)
+            rows += prepared.width
+            prompts |= {row.reading for row in prepared.rows}
             fits = rows <= self.limits.max_rows and rows * longest <= self._cache_tokens
             if not fits or (group and widest * len(prompts) > self.limits.prefill_tokens):
                 break
@@ -389,7 +412,7 @@ class Engine:
             self._running[run.prepared.row] = run
             run.send(Started, prompt_tokens=run.prepared.row.prompt_length, seed=run.prepared.seed)
         if group:
-            self.batch.join([run.prepared.row for run in group])
+            self.batch.join([row for run in group for row in run.prepared.rows])
 
     def _advance_rows(self) -> None:
         choices: list[Choice] = []
@@ -397,20 +420,28 @@ class Engine:
             choices += self.batch.step()
         if self.batch.prefilling:
             choices += self.batch.prefill(self.limits.prefill_tokens)
-        if choices:
-            self._recent.append((time.monotonic(), len(choices)))
         for row in [r for r in self.batch.rows if r.read]:
             self._deliver_prompt(self._running[row])
+        written = 0
+        while choices:
+            written += len(choices)
+            self._tell(choices)
+            choices = self.batch.take()
+        if written:
+            self._recent.append((time.monotonic(), written))
+
+    def _tell(self, choices: list[Choice]) -> None:
+        """One token of some rows, each the next of its row."""
         chosen = {choice.row: choice for choice in choices}
         for row in [r for r in self._running if r.scores]:
-            if self._act(self._running[row], chosen.get(row)):
+            if self._act(self._running[row]):
                 chosen.pop(row, None)
         found = [(self._running[row], self._due(choice)) for row, choice in chosen.items()]
         for run, deliveries in found:  # all at once: who listens wakes once, not per row
             for delivery in deliveries:
                 self._deliver(run, delivery)
 
-    def _act(self, run: Run, choice: Choice | None) -> bool:
+    def _act(self, run: Run) -> bool:
         """Let the watches judge what was read of a row; whether they take back what it has just chosen."""
         guard, row = run.guard, run.prepared.row
         assert guard is not None
@@ -466,7 +497,7 @@ class Engine:
             return [*held, Delivery(choice, "", {}, "constraint" if stuck else "length")]
         full = len(row.tokens) - row.prompt_length >= params.max_tokens
         last: FinishReason | None = "length" if full else None
-        if row.constraint is not None and row.constraint.ended:
+        if row.constraint is not None and row.constraint.ended and not row.ahead:
             last = "stop"  # nothing may follow
         if guard is None:
             return [self._delivery(run, choice, last)]
@@ -482,7 +513,7 @@ class Engine:
         text = "" if ended else run.prepared.text.push(choice.token)
         own = self._own_text(run, choice, ended) if choice.row.state.params.logprobs else {}
         stopped = ended or run.prepared.text.stopped
-        return Delivery(choice, text, own, "stop" if stopped else last)
+        return Delivery(choice, text, own, choice.end or ("stop" if stopped else last))
 
     def _deliver(self, run: Run, delivery: Delivery) -> None:
         choice = delivery.choice
@@ -500,6 +531,7 @@ class Engine:
             self._finish(run, "length")
             return
         run.send(Token, token_id=choice.token, text=delivery.text, logprob=choice.logprob, **delivery.own)
+        run.written += 1
         self._tell_read(run)
         if delivery.end:
             self._finish(run, delivery.end)
@@ -521,27 +553,29 @@ class Engine:
         self._leave(row)
         model = self.batch.model
         rest = run.prepared.text.flush()
+        receipt = Receipt(
+            model.id,
+            model.revision,
+            run.prepared.seed,
+            tuple(e.applied() for e in row.edits),
+            tuple(run.guard.firings) if run.guard else (),
+            run.guard.fired_total if run.guard else 0,
+            constraint=_constrained(run, reason),
+            draft=row.draft.applied() if row.draft else None,
+        )
         run.send(
             Finished,
             reason=reason,
             usage=Usage(row.prompt_length, run.written),
-            receipt=Receipt(
-                model.id,
-                model.revision,
-                run.prepared.seed,
-                tuple(e.applied() for e in row.edits),
-                tuple(run.guard.firings) if run.guard else (),
-                run.guard.fired_total if run.guard else 0,
-                constraint=_constrained(run, reason),
-            ),
+            receipt=replace(receipt, **row.group.told()) if row.group else receipt,
             seconds=time.monotonic() - run.started,
             text=rest,
         )
 
     def _leave(self, row: Row) -> None:
         if row in self._running:
-            self.batch.drop(row)
-            del self._running[row]
+            for one in self._running.pop(row).prepared.rows:
+                self.batch.drop(one)
 
     def _advance_job(self) -> None:
         if not self._jobs:

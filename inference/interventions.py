@@ -404,6 +404,10 @@ class Bank:
         if self.active is not None:
             self.tally[..., -1] += (self.active * touched).sum(-1, dtype=torch.float64)
 
+    def carry(self, source: int, target: int) -> None:
+        """Let what was counted of one row stand for another too."""
+        self.tally[:, :, target] = self.tally[:, :, source]
+
     def settle(self) -> None:
         """Move what was counted so far into the edits themselves."""
         for site, by_place in zip(self.edits, self.tally.transpose(1, 2).tolist(), strict=True):

@@ -5,15 +5,17 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, field, replace
 
-from inference import sampling, watching
+from inference import beams, calls, ensembles, sampling, watching
 from inference.batch import Row
+from inference.companions import Companion, none_at_hand
 from inference.compiling import Find, edits_of
 from inference.constraints.row import RowConstraint
+from inference.drafts import compile_draft
 from inference.errors import InvalidRequest, NotFound
 from inference.models.loader import LoadedModel
 from inference.probes import checked_watches, compile_watch
 from inference.text import TextStream, prompt_pieces
-from inference.types import GenerationRequest
+from inference.types import GenerationRequest, Intervention, Message
 
 MAX_CHARACTERS_PER_TOKEN = 12  # a prompt longer than this times the context is refused before it is tokenised
 
@@ -28,24 +30,48 @@ class Prepared:
     seed: int
     prompt_pieces: list[str] = field(default_factory=list)  # where the prompt's log-probabilities were asked for
 
+    @property
+    def rows(self) -> list[Row]:
+        """All that write the answer: one, or a group that `row` leads."""
+        return self.row.group.rows if self.row.group else [self.row]
 
-def prepare(request: GenerationRequest, model: LoadedModel, find: Find) -> Prepared:
+    @property
+    def width(self) -> int:
+        """How many rows it counts for."""
+        return self.row.group.width if self.row.group else 1
+
+
+def prepare(
+    request: GenerationRequest, model: LoadedModel, find: Find, companion: Companion = none_at_hand
+) -> Prepared:
     """Check everything and tokenise. Raises InvalidRequest or NotFound; nothing is silently left out."""
     if request.model not in ("", model.id):
         raise NotFound("model_not_served", f"{request.model} is not served here; {model.id} is. Choose that one.")
     sampling.validate(request.sampling, vocab_size=model.vocab_size)
-    _check_can(request)
+    draft = compile_draft(request, companion)
+    beams.check(request)
+    ensembles.check(request)
+    calls.check(request.tools)
     ids = _token_ids(request, model)
     params = _fit(request, len(ids), model.context_length)
-    edits = edits_of(request.interventions, model, find)
     watching.check(request)
     watches = [compile_watch(watch, find, model) for watch in checked_watches(request.watches)]
-    constraint = _constraint(request, model)
     seed = secrets.randbits(32) if params.seed is None else params.seed
-    state = sampling.row_state(params, ids, seed, model.vocab_size)
     pieces = _prompt_pieces(request, ids, model) if params.prompt_logprobs else []
-    row = Row(ids, state, edits, watches, constraint)
-    return Prepared(request, row, TextStream(model.tokenizer, params.stop, ids), seed, pieces)
+    text = TextStream(model.tokenizer, params.stop, ids)
+
+    def row(model: LoadedModel, interventions: tuple[Intervention, ...]) -> Row:
+        state = sampling.row_state(params, ids, seed, model.vocab_size, model.embed)
+        return Row(list(ids), state, edits_of(interventions, model, find), watches)
+
+    together = ensembles.together(request, model, companion, row) if request.ensemble else None
+    lead = together or row(model, request.interventions)
+    lead.draft, lead.constraint = draft, _constraint(request, model)
+    if params.beam_width > 1 and params.max_tokens:
+        beams.search(lead, text.fork(), model.eos_ids)
+    if draft and not draft.model:
+        draft.seen.learn(ids)
+    return Prepared(request, lead, text, seed, pieces)
 
 
 def _constraint(request: GenerationRequest, model: LoadedModel) -> RowConstraint | None:
@@ -59,19 +85,6 @@ def _constraint(request: GenerationRequest, model: LoadedModel) -> RowConstraint
     return model.constraints.row(request.constraint)
 
 
-def _check_can(request: GenerationRequest) -> None:
-    """Refuse what the engine does not do yet."""
-    asked = {
-        "draft": request.draft,
-        "ensemble": request.ensemble,
-        "tools": request.tools or any(m.role == "tool" or m.tool_calls for m in request.messages or ()),
-        "beam_width": request.sampling.beam_width > 1,
-    }
-    for name, value in asked.items():
-        if value:
-            raise InvalidRequest(f"{name}_unsupported", f"This engine does not do {name} yet. Leave it out.")
-
-
 def _prompt_pieces(request: GenerationRequest, ids: list[int], model: LoadedModel) -> list[str]:
     pieces = prompt_pieces(model.tokenizer, ids)
     added = ids[0] in model.special_ids and not (request.prompt or "").startswith(pieces[0])
@@ -83,10 +96,12 @@ def _token_ids(request: GenerationRequest, model: LoadedModel) -> list[int]:
     if len(given) != 1:
         raise InvalidRequest("one_input", f"Give exactly one of messages, prompt and token_ids, not {given or 'none'}.")
     _check_characters(request, model)
+    if request.tools and request.messages is None:
+        raise InvalidRequest("bad_tools", "Tools are told with messages. Send messages, or leave the tools out.")
     if request.messages is not None:
         if not request.messages:
             raise InvalidRequest("empty_messages", "messages is empty. Send at least one message.")
-        return model.encode_chat(request.messages)
+        return model.encode_chat(request.messages, request.tools)
     if request.prompt is not None:
         return model.encode_prompt(request.prompt)
     ids = list(request.token_ids or ())
@@ -96,9 +111,14 @@ def _token_ids(request: GenerationRequest, model: LoadedModel) -> list[int]:
 
 
 def _check_characters(request: GenerationRequest, model: LoadedModel) -> None:
-    characters = len(request.prompt or "") + sum(len(m.content) for m in request.messages or ())
+    characters = len(request.prompt or "") + sum(map(_characters, request.messages or ()))
+    characters += sum(len(tool.description) + len(tool.parameters) for tool in request.tools)
     if characters > model.context_length * MAX_CHARACTERS_PER_TOKEN:
         raise _too_long(f"{characters:,} characters", model.context_length)
+
+
+def _characters(message: Message) -> int:
+    return len(message.content) + sum(len(call.arguments) for call in message.tool_calls)
 
 
 def _fit(request: GenerationRequest, prompt_tokens: int, context: int) -> sampling.SamplingParams:

@@ -19,6 +19,7 @@ from typing import Any
 from celery import Celery, bootsteps, signals
 from celery.concurrency.thread import TaskPool
 
+from inference.companions import names_from
 from inference.errors import InferenceError
 from inference.logs import log_settings
 from inference.saes import settings as saes
@@ -51,6 +52,7 @@ class Serving(bootsteps.StartStopStep):
             name=settings["name"],
             data_dir=Path(settings["data"]),
             dtype=settings["dtype"],
+            companions=settings["companions"],
             consume=consuming.want,
             put_back=lambda message: send(app, message),
         )
@@ -93,10 +95,11 @@ def send(app: Celery, message: dict[str, Any]) -> None:
     app.send_task(link.TASK, args=(message,), queue=link.queue_of(message["request"]["model"]), retry=False)
 
 
-def make_app(url: str, *, model: str, name: str, data: str, dtype: str) -> Celery:
+def make_app(url: str, *, model: str, name: str, data: str, dtype: str, companions: Sequence[str] = ()) -> Celery:
     saes.check()
     app = link.make_celery(link.check_url(url))
-    app.conf.steerboard = {"url": url, "model": model, "name": name, "data": data, "dtype": dtype}
+    settings = {"url": url, "model": model, "name": name, "data": data, "dtype": dtype, "companions": tuple(companions)}
+    app.conf.steerboard = settings
     app.steps["worker"].add(Serving)
 
     @app.task(name=link.TASK, ignore_result=True, shared=False)
@@ -115,7 +118,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     signals.setup_logging.connect(lambda **_: None, weak=False)  # otherwise Celery sets up its own
     try:
-        app = make_app(options.url, model=options.model, name=options.name, data=str(options.data), dtype=options.dtype)
+        app = make_app(
+            options.url,
+            model=options.model,
+            name=options.name,
+            data=str(options.data),
+            dtype=options.dtype,
+            companions=names_from({"STEERBOARD_COMPANIONS": options.companions}),
+        )
     except InferenceError as error:
         print(error.message, file=sys.stderr)
         return 2
@@ -154,6 +164,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--dtype",
         default=environment("STEERBOARD_DTYPE", "auto"),
         help="auto, float32, bfloat16 or float64 (STEERBOARD_DTYPE)",
+    )
+    parser.add_argument(
+        "--companions",
+        default=environment("STEERBOARD_COMPANIONS", ""),
+        help="further models with the same tokenizer, for drafts and ensembles, with commas (STEERBOARD_COMPANIONS)",
     )
     parser.add_argument(
         "--log-format",

@@ -16,12 +16,13 @@ from inference.constraints.row import RowConstraint, forbidden, words
 
 if TYPE_CHECKING:
     from inference.batch import Row
+    from inference.drafts import Line
 
 _ALONE = 4  # so few masks are not worth waking threads for
 
 
 @contextmanager
-def masked(rows: Sequence[Row], logits: Tensor) -> Iterator[None]:
+def masked(rows: Sequence[Row | Line], logits: Tensor) -> Iterator[None]:
     """Within, constrained rows of `logits`, float[rows, vocab], hold -inf where their constraint forbids a token.
 
     Other rows are not touched. Afterwards the rows that are asked for log-probabilities hold the model's own again.

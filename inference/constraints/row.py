@@ -59,6 +59,11 @@ class RowConstraint:
         self.settle(bits)
         return ~torch.from_numpy(forbidden(bits, self._vocab_size))
 
+    def allows(self, token: int) -> bool:
+        """Whether `token` may come next, the end of the text aside."""
+        text = token // 32 < len(self._allowed) and bool(self._allowed[token // 32] >> (token % 32) & 1)
+        return text and not self.problem and token not in self._eos_ids and self.matcher.validate_tokens([token]) == 1
+
     def settle(self, bits: np.ndarray) -> None:
         """Finish int32 words that the matcher has filled: no special tokens, and nothing where it is stuck."""
         bits &= self._allowed

@@ -50,8 +50,13 @@ class Decoder:
         self.blocks = blocks
         self.native: Any = native
 
-    def __call__(self, ids: Tensor, positions: Tensor, cache: KVCache, bank: Bank | None) -> Tensor:
-        """Logits [rows, vocab] after `ids` [rows, 1] at `positions` [rows, 1]; the cache has been told by `append`."""
+    def __call__(
+        self, ids: Tensor, positions: Tensor, cache: KVCache, bank: Bank | None, owners: Tensor | None = None
+    ) -> Tensor:
+        """Logits [rows, vocab] after `ids` [rows, 1] at `positions` [rows, 1]; the cache has been told by `append`.
+
+        Row r is of the cache's row `owners[r]`, int64[rows], where given: then several may stand in one, in a row.
+        """
         rows = len(ids)
         x = self.embed(ids)
         turns = tuple(t.contiguous() for t in self.rotary(x, positions))
@@ -66,7 +71,7 @@ class Decoder:
         for i, block in enumerate(self.blocks):
             qkv, o_proj, gate_up, down_proj = block.products
             self.norm(x, delta, block.norm, normed)
-            self._attend(block, qkv.product(normed), turns, positions, cache.stores(i), mixed)
+            self._attend(block, qkv.product(normed), turns, owners, positions, cache.stores(i), mixed)
             self.norm(x, o_proj.product(mixed), block.post_norm, normed)
             self.native.gated(rows, inner.shape[1], gate_up.product(normed), inner)
             delta = down_proj.product(inner)
@@ -80,11 +85,18 @@ class Decoder:
         self.native.norm(*x.shape, x, delta, norm.weight, norm.eps, out)
 
     def _attend(
-        self, block: Block, qkv: Tensor, turns: Sequence[Tensor], at: Tensor, stores: tuple[Tensor, Tensor], out: Tensor
+        self,
+        block: Block,
+        qkv: Tensor,
+        turns: Sequence[Tensor],
+        owners: Tensor | None,
+        at: Tensor,
+        stores: tuple[Tensor, Tensor],
+        out: Tensor,
     ) -> None:
         strides = stores[0].stride()[:2]
-        self.rotate(block, qkv, turns, at, stores, strides)
-        self.attend(block, qkv, None, at, stores, strides, out)
+        self.rotate(block, qkv, turns, at, stores, strides, owners)  # all of them, before any of them is read
+        self.attend(block, qkv, None, at, stores, strides, out, owners)
 
     def rotate(
         self,
@@ -94,6 +106,7 @@ class Decoder:
         at: Tensor,
         stores: tuple[Tensor, Tensor],
         strides: Sequence[int],
+        owners: Tensor | None = None,
     ) -> None:
         """Rotate queries and keys of one token per row, in place; keep keys and values `at` its place in `stores`.
 
@@ -101,7 +114,7 @@ class Decoder:
         """
         part = block.attention
         sizes = len(at), part.heads, part.kv_heads, part.head_dim
-        self.native.rotate(*sizes, qkv, *turns, *_head_norms(part), *stores, at, *strides)
+        self.native.rotate(*sizes, qkv, *turns, *_head_norms(part), *stores, owners, at, *strides)
 
     def attend(
         self,
@@ -112,10 +125,11 @@ class Decoder:
         stores: tuple[Tensor, Tensor],
         strides: Sequence[int],
         out: Tensor,
+        owners: Tensor | None = None,
     ) -> None:
         part = block.attention
         sizes = len(at), part.heads, part.kv_heads, part.head_dim
-        self.native.attend(*sizes, qkv, *stores, firsts, at, *strides, part.scaling, block.window, out)
+        self.native.attend(*sizes, qkv, *stores, owners, firsts, at, *strides, part.scaling, block.window, out)
 
 
 def steer(native: Any, index: int, x: Tensor, delta: Tensor | None, bank: Bank | None) -> bool:

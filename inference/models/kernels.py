@@ -39,8 +39,8 @@ class _Address:
 _N, _P, _F = ctypes.c_int64, _Address, ctypes.c_float
 ARGUMENTS = {
     "norm": (_N, _N, _P, _P, _P, _F, _P),
-    "rotate": (_N, _N, _N, _N, _P, _P, _P, _P, _P, _F, _P, _P, _P, _N, _N),
-    "attend": (_N, _N, _N, _N, _P, _P, _P, _P, _P, _N, _N, _F, _N, _P),
+    "rotate": (_N, _N, _N, _N, _P, _P, _P, _P, _P, _F, _P, _P, _P, _P, _N, _N),
+    "attend": (_N, _N, _N, _N, _P, _P, _P, _P, _P, _P, _N, _N, _F, _N, _P),
     "steer": (_N, _N, _N, _N, _P, _P, _P, _P, _P, _P, _P, _P, _P, _P, _P, _P, _N, _P, _P, _P),
     "gated": (_N, _N, _P, _P),
 }

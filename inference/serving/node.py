@@ -10,7 +10,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,7 @@ class Node:
         name: str,
         data_dir: Path,
         dtype: str,
+        companions: Sequence[str] = (),
         consume: Callable[[str], None],
         put_back: Callable[[dict[str, Any]], None],
     ):
@@ -68,7 +69,12 @@ class Node:
         self._outbox = Outbox(url, self.id)
         self._leases = Leases(self._redis, self.id)
         self.host = ModelHost(
-            model, vectors=self._vectors, cache_dir=data_dir / "models", dtype=dtype, sources=sources_from(data_dir)
+            model,
+            vectors=self._vectors,
+            cache_dir=data_dir / "models",
+            dtype=dtype,
+            sources=sources_from(data_dir),
+            companions=companions,
         )
         self._pulse = Pulse()
         self._started = time.time()

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
+from inference.companions import names_from
 from inference.engine import Engine, Limits
 from inference.errors import InferenceError
 from inference.saes.settings import sources_from
@@ -68,6 +69,7 @@ class InProcess:
             dtype=dtype,
             limits=limits,
             sources=sources_from(data_dir),
+            companions=names_from(),
         )
         self._started = time.time()
         self._couriers: WeakKeyDictionary[asyncio.AbstractEventLoop, Courier] = WeakKeyDictionary()

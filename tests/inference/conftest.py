@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
+from inference.companions import Companions
 from inference.engine import Engine, Limits
 from inference.models.loader import LoadedModel, load
 from inference.store import VectorStore
@@ -45,9 +46,15 @@ def make_engine(tiny_model: Callable[[str], LoadedModel], tmp_path: Path) -> Ite
     """Engines over tiny models, closed at the end of the test."""
     made: list[Engine] = []
 
-    def make(family: str = "llama", **limits: int) -> Engine:
+    def make(family: str = "llama", *, companions: Sequence[str] = (), **limits: int) -> Engine:
         model = tiny_model(family)
-        engine = Engine(lambda: model, VectorStore(tmp_path / "vectors"), name=family, limits=Limits(**limits))
+        engine = Engine(
+            lambda: model,
+            VectorStore(tmp_path / "vectors"),
+            name=family,
+            limits=Limits(**limits),
+            companions=Companions(companions, cache_dir=CACHE),
+        )
         made.append(engine)
         wait_until_ready(engine)
         return engine

@@ -402,7 +402,7 @@ def test_what_is_hostile_is_refused_or_bounded(engine, name):
 def test_what_takes_too_long_to_prepare_is_given_up(compiler, monkeypatch):
     monkeypatch.setattr(compiling, "SECONDS", 0.2)
     hold = threading.Event()
-    monkeypatch.setattr(Compiler, "_built", lambda *_: (hold.wait(30) and None, ""))
+    monkeypatch.setattr(compiling, "built", lambda *_: (hold.wait(30) and None, ""))
     with pytest.raises(InvalidRequest, match="longer than"):
         compiler.row(Constraint("regex", "never known"))
     hold.set()

@@ -152,13 +152,15 @@ def test_attention_reads_what_it_may(native, width, window):
         keys[r, :, p + 1 :], values[r, :, p + 1 :] = float("nan"), float("nan")
     out = torch.empty(rows, heads, width, dtype=native.dtype)
     sizes, strides = (heads, kv_heads, width), keys.stride()[:2]
-    native.attend(rows, *sizes, qkv, keys, values, None, at, *strides, 0.3, window, out)
+    native.attend(rows, *sizes, qkv, keys, values, None, None, at, *strides, 0.3, window, out)
     for r, p in enumerate(at.tolist()):
         span = slice(max(0, p + 1 - window) if window else 0, p + 1)
         k, v = (x[r, :, span].double().repeat_interleave(heads // kv_heads, dim=0) for x in (keys, values))
         near(out[r], scaled_dot_product_attention(qkv[r, :heads, None].double(), k, v, scale=0.3)[:, 0])
         alone = torch.empty_like(out[r : r + 1])
-        native.attend(1, *sizes, qkv[r : r + 1], keys[r], values[r], None, at[r : r + 1], *strides, 0.3, window, alone)
+        native.attend(
+            1, *sizes, qkv[r : r + 1], keys[r], values[r], None, None, at[r : r + 1], *strides, 0.3, window, alone
+        )
         assert torch.equal(alone[0], out[r])
 
 
@@ -171,11 +173,11 @@ def test_attention_from_a_first_key_on_is_attention_to_those_keys_alone(native, 
     firsts, at = torch.tensor([0, 70, 90]), torch.tensor([69, 85, 150])
     out, alone = torch.empty(3, heads, width, dtype=native.dtype), torch.empty(1, heads, width, dtype=native.dtype)
     sizes, strides = (heads, kv_heads, width), (0, tokens * width)
-    native.attend(3, *sizes, qkv, keys, values, firsts, at, *strides, 0.3, window, out)
+    native.attend(3, *sizes, qkv, keys, values, None, firsts, at, *strides, 0.3, window, out)
     for r, first in enumerate(firsts.tolist()):
         k, v = (x[:, first:].contiguous() for x in (keys, values))
         own = (0, k.stride(0))
-        native.attend(1, *sizes, qkv[r : r + 1], k, v, None, at[r : r + 1] - first, *own, 0.3, window, alone)
+        native.attend(1, *sizes, qkv[r : r + 1], k, v, None, None, at[r : r + 1] - first, *own, 0.3, window, alone)
         assert torch.equal(alone[0], out[r])
 
 

@@ -17,7 +17,8 @@ from inference.studio import Studio, chat
 from inference.types import GenerationRequest, SamplingParams
 
 ROOT = Path(__file__).resolve().parents[2]
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs/library.md").read_text("utf-8"), re.DOTALL)
+WRITTEN = [(ROOT / "docs" / name).read_text("utf-8") for name in ("library.md", "generation.md")]
+BLOCKS = [block for text in WRITTEN for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL)]
 PAIRS = [(f"A calm reply {n}.", f"An angry letter {n}!", "Question:") for n in range(6)]
 
 
