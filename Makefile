@@ -5,6 +5,9 @@ PORT ?= 8000
 DATASET ?= tabby-cats
 TESTS ?=
 SLUGS ?=
+NAMES ?=
+MODEL ?=
+FLAGS ?=
 QUICK ?=
 MINUTES ?=
 SAE ?=
@@ -14,7 +17,7 @@ NEEDS_PYTHON = command -v $(PYTHON) >/dev/null 2>&1 || { \
 	echo "Steerboard needs Python 3.11, and $(PYTHON) was not found. Install it (Debian, Ubuntu: apt install python3.11 python3.11-venv; macOS: brew install python@3.11), or name yours: make run PYTHON=/path/to/python3.11" >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help run stack stack-stop demo test check format audit doctor size bench soak bench-peers clients starters sae clean install install-dev
+.PHONY: help run stack stack-stop demo test check format audit doctor size bench soak bench-peers clients starters presets sae clean install install-dev
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +50,10 @@ format: install-dev ## let ruff sort imports and format
 starters: install ## build the starter vectors again and measure what they do, which takes long (SLUGS="calm brevity")
 	@$(VENV_PYTHON) -m scripts.starters $(SLUGS)
 
+presets: install ## make the presets with fixed names, such as truthfulness, for a model (MODEL=org/name NAMES="brevity" FLAGS="--again")
+	@$(if $(MODEL),INFERENCE_URL=inprocess://$(MODEL)) $(VENV_PYTHON) manage.py prepare
+	@$(if $(MODEL),INFERENCE_URL=inprocess://$(MODEL)) $(VENV_PYTHON) manage.py presets $(NAMES) $(FLAGS)
+
 sae: install ## train a sparse autoencoder on text, or go on with one (SAE="folder --layer 9"; SAE=--help lists all)
 	@$(VENV_PYTHON) -m inference.saes.train $(SAE)
 
@@ -61,7 +68,7 @@ size: ## lines per folder
 	@$(PYTHON) scripts/size.py
 
 bench: install-dev ## run the benchmarks, half an hour; results go to benchmarks/results and README (QUICK=1: try them)
-	@for name in decode pair drafts sweep experiment extract latency watching behaviors overhead stop coldstart memory isolation; do $(VENV_PYTHON) -m benchmarks.$$name $(if $(QUICK),--quick) || exit 1; done
+	@for name in decode pair drafts policy sweep experiment extract latency watching constraints behaviors overhead stop coldstart memory isolation; do $(VENV_PYTHON) -m benchmarks.$$name $(if $(QUICK),--quick) || exit 1; done
 	@$(VENV_PYTHON) -m benchmarks.soak --quick
 	@$(VENV_PYTHON) -m benchmarks.readme
 

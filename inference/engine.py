@@ -22,6 +22,7 @@ import torch
 from inference import errors
 from inference.attribution.jobs import JOBS as ATTRIBUTION_JOBS
 from inference.attribution.jobs import SOURCE_JOBS as ATTRIBUTION_SOURCE_JOBS
+from inference.attribution.jobs import STEERED_JOBS as ATTRIBUTION_STEERED_JOBS
 from inference.batch import Batch, Choice, Row
 from inference.companions import Companions
 from inference.detectors import fit_detector
@@ -102,6 +103,7 @@ STEERED_JOBS: dict[type, Callable[[LoadedModel, Any, Find], Iterator[Progress | 
     Divergence: diverge,
     CombineVectors: combine_vectors,
     CompareVectors: compare_vectors,
+    **ATTRIBUTION_STEERED_JOBS,
 }
 SOURCE_JOBS: dict[type, Callable[[LoadedModel, Any, Sources], Iterator[Progress | Result | None]]] = {
     ReadFeatures: read_features,

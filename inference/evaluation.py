@@ -115,7 +115,7 @@ def _prepare(model: LoadedModel, item: ScoreItem, place: int, find: Find) -> tup
     try:
         edits = edits_of(item.interventions, model, find)
         prompt, text = _prompt(model, item)
-        tokens = [_continue(model, prompt, text, item.messages is None, each) for each in item.continuations]
+        tokens = [continuation_ids(model, prompt, text, item.messages is None, each) for each in item.continuations]
     except InvalidRequest as error:
         raise InvalidRequest(error.code, f"Item {place + 1}: {error.message}") from error
     longest = len(prompt) + max(map(len, tokens))
@@ -140,7 +140,7 @@ def _prompt(model: LoadedModel, item: ScoreItem) -> tuple[list[int], str]:
     return model.encode_prompt(item.prompt), item.prompt
 
 
-def _continue(model: LoadedModel, prompt: list[int], text: str, special: bool, continuation: str) -> list[int]:
+def continuation_ids(model: LoadedModel, prompt: list[int], text: str, special: bool, continuation: str) -> list[int]:
     """The continuation's tokens: those it has behind the prompt, or, where it would change the prompt's, its own."""
     joint = model.tokenizer(text + continuation, add_special_tokens=special)["input_ids"]
     if joint[: len(prompt)] == prompt and len(joint) > len(prompt):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, field, replace
 
-from inference import beams, ensembles, sampling, watching
+from inference import beams, calls, ensembles, sampling, watching
 from inference.batch import Row
 from inference.companions import Companion, none_at_hand
 from inference.compiling import Find, edits_of
@@ -15,7 +15,7 @@ from inference.errors import InvalidRequest, NotFound
 from inference.models.loader import LoadedModel
 from inference.probes import checked_watches, compile_watch
 from inference.text import TextStream, prompt_pieces
-from inference.types import GenerationRequest, Intervention
+from inference.types import GenerationRequest, Intervention, Message
 
 MAX_CHARACTERS_PER_TOKEN = 12  # a prompt longer than this times the context is refused before it is tokenised
 
@@ -51,7 +51,7 @@ def prepare(
     draft = compile_draft(request, companion)
     beams.check(request)
     ensembles.check(request)
-    _check_can(request)
+    calls.check(request.tools)
     ids = _token_ids(request, model)
     params = _fit(request, len(ids), model.context_length)
     watching.check(request)
@@ -85,16 +85,6 @@ def _constraint(request: GenerationRequest, model: LoadedModel) -> RowConstraint
     return model.constraints.row(request.constraint)
 
 
-def _check_can(request: GenerationRequest) -> None:
-    """Refuse what the engine does not do yet."""
-    asked = {
-        "tools": request.tools or any(m.role == "tool" or m.tool_calls for m in request.messages or ()),
-    }
-    for name, value in asked.items():
-        if value:
-            raise InvalidRequest(f"{name}_unsupported", f"This engine does not do {name} yet. Leave it out.")
-
-
 def _prompt_pieces(request: GenerationRequest, ids: list[int], model: LoadedModel) -> list[str]:
     pieces = prompt_pieces(model.tokenizer, ids)
     added = ids[0] in model.special_ids and not (request.prompt or "").startswith(pieces[0])
@@ -106,10 +96,12 @@ def _token_ids(request: GenerationRequest, model: LoadedModel) -> list[int]:
     if len(given) != 1:
         raise InvalidRequest("one_input", f"Give exactly one of messages, prompt and token_ids, not {given or 'none'}.")
     _check_characters(request, model)
+    if request.tools and request.messages is None:
+        raise InvalidRequest("bad_tools", "Tools are told with messages. Send messages, or leave the tools out.")
     if request.messages is not None:
         if not request.messages:
             raise InvalidRequest("empty_messages", "messages is empty. Send at least one message.")
-        return model.encode_chat(request.messages)
+        return model.encode_chat(request.messages, request.tools)
     if request.prompt is not None:
         return model.encode_prompt(request.prompt)
     ids = list(request.token_ids or ())
@@ -119,9 +111,14 @@ def _token_ids(request: GenerationRequest, model: LoadedModel) -> list[int]:
 
 
 def _check_characters(request: GenerationRequest, model: LoadedModel) -> None:
-    characters = len(request.prompt or "") + sum(len(m.content) for m in request.messages or ())
+    characters = len(request.prompt or "") + sum(map(_characters, request.messages or ()))
+    characters += sum(len(tool.description) + len(tool.parameters) for tool in request.tools)
     if characters > model.context_length * MAX_CHARACTERS_PER_TOKEN:
         raise _too_long(f"{characters:,} characters", model.context_length)
+
+
+def _characters(message: Message) -> int:
+    return len(message.content) + sum(len(call.arguments) for call in message.tool_calls)
 
 
 def _fit(request: GenerationRequest, prompt_tokens: int, context: int) -> sampling.SamplingParams:

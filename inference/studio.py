@@ -24,6 +24,11 @@ from typing import Any, TypeVar
 from inference import errors
 from inference.client import connect
 from inference.interchange import Loose, is_ours, read, request_for, write
+from inference.policies.asking import Asker, client_asker
+from inference.policies.replaying import replay
+from inference.policies.runner import run_policy
+from inference.policies.schema import Policy
+from inference.policies.trace import Outcome, Trace
 from inference.store import dump, load
 from inference.types import (
     Constraint,
@@ -146,6 +151,43 @@ class Studio:
             return await asyncio.gather(*(self._complete(request) for request in requests))
 
         return self._run(all_of_them())
+
+    def run_policy(
+        self,
+        policy: Policy | dict[str, Any],
+        prompt: Prompt,
+        *,
+        max_new_tokens: int = 128,
+        seed: int | None = None,
+        include_trace: bool = True,
+        allow_unit_tests: bool = False,
+    ) -> Outcome:
+        """Run a policy: its candidates are rows of one batch, checked, repaired and retried. See docs/policies.md.
+
+        Name a vector that was trained or kept here by its id. `allow_unit_tests` runs written code, in a sandbox.
+        """
+        wanted = policy if isinstance(policy, Policy) else Policy.parse(policy)
+        said = prompt if isinstance(prompt, str) else _prompt(prompt)["messages"]
+        return self._run(
+            run_policy(
+                wanted,
+                said,
+                self.asker(),
+                max_new_tokens=max_new_tokens,
+                seed=seed,
+                include_trace=include_trace,
+                allow_unit_tests=allow_unit_tests,
+            )
+        )
+
+    def replay(self, trace: Trace | dict[str, Any], *, allow_unit_tests: bool = False) -> Outcome:
+        """Run a policy's trace again, to the same texts. Raises InvalidRequest where model or steering are others."""
+        before = trace if isinstance(trace, Trace) else Trace.from_wire(trace)
+        return self._run(replay(before, self.asker(), allow_unit_tests=allow_unit_tests))
+
+    def asker(self) -> Asker:
+        """What `inference.policies` asks this model through; its coroutines belong on this object's own loop."""
+        return client_asker(self._client)
 
     def steer(
         self,

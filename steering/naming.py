@@ -13,7 +13,7 @@ SHOWN = 12  # names in a sentence
 MAX_NAME = 40
 FIRST_VERSION = "1.0"
 BUILT_IN = "steerboard"  # stands where an owner is named
-NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+NAME = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")
 VERSION = re.compile(r"(0|[1-9]\d{0,3})\.(0|[1-9]\d{0,3})")
 
 

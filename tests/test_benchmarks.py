@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import attribution, common, decode, experiment, extract, latency, readme, soak, sweep, watching
+from benchmarks import attribution, common, decode, experiment, extract, latency, policy, readme, soak, sweep, watching
 from benchmarks.common import Options, Rate, rate, record
 from benchmarks.latency import Timing, timing
 from benchmarks.peers.lines import Peer
@@ -134,6 +134,14 @@ def test_answers_that_ended_early_are_not_counted_for_us(results, capsys):
     assert (found["one_after_another_seconds"], found["speedup"], found["holds"]) == (150.0, 7.5, True)
     with pytest.raises(AssertionError):
         experiment.report(QUICK, 1000, whole | {"answers": 999}, single=[0.2])
+
+
+def test_candidates_are_timed_as_neighbours_and_their_texts_counted(results, capsys):
+    policy.report(QUICK, 16, batch=[1.0, 2.0], single=[3.0, 5.0], whole=[1.1, 2.1], same=[4, 3])
+    found = json_line(capsys.readouterr().out)
+    assert (found["speedup"], found["same_texts"], found["texts"], found["holds"]) == (2.75, 7, 8, True)
+    policy.report(QUICK, 16, batch=[2.0], single=[3.0], whole=[2.1], same=[4])
+    assert not json_line(capsys.readouterr().out)["holds"]
 
 
 def test_two_hundred_pairs_end_where_they_are_read():
@@ -317,7 +325,21 @@ def test_a_quick_experiment_runs_from_end_to_end(tmp_path):
 
 
 @pytest.mark.timeout(200)
+def test_quick_constraints_run_from_end_to_end(tmp_path):
+    found = quick("constraints", tmp_path)
+    assert (found["benchmark"], found["rows"], found["tokens"]) == ("constraints", 3, 8)
+    assert found["schema_4_times"] > 0 and found["enum_us"] > 0
+
+
+@pytest.mark.timeout(200)
 def test_quick_watching_runs_from_end_to_end(tmp_path):
     found = quick("watching", tmp_path)
     assert (found["benchmark"], found["rows"], found["tokens"]) == ("watching", 2, 8)
     assert found["topk_times"] > 0
+
+
+@pytest.mark.timeout(200)
+def test_a_quick_policy_runs_from_end_to_end(tmp_path):
+    found = quick("policy", tmp_path)
+    assert (found["benchmark"], found["candidates"], found["repeats"], found["texts"]) == ("policy", 4, 1, 4)
+    assert found["batch_seconds"] > 0

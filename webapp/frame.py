@@ -40,9 +40,11 @@ NAVIGATION = {
     "Look inside": (
         Place("Features", "features:home", "i-feature", "g f"),
         Place("Attribution", "attribution:list", "i-attr", "g t", "attribution.Attribution"),
+        Place("Documents", "retrieval:home", "i-book", "g q", "retrieval.Question"),
         Place("Behaviors", "behaviors:list", "i-shield", "g b", "behaviors.Behavior"),
     ),
     "Serve": (
+        Place("Policies", "policies:list", "i-policy", "g o", "policies.StoredPolicy"),
         Place("Keys & usage", "access:keys", "i-key", "g k"),
         Place("API docs", "api-docs", "i-code", "g a"),
     ),

@@ -25,6 +25,8 @@ INFERENCE_URL = env.str("INFERENCE_URL", default="inprocess://default")
 STEERBOARD_DTYPE = env.str("STEERBOARD_DTYPE", default="auto")
 # What an administrator may load into a worker: the default model, hub ids and folders
 STEERBOARD_MODELS = env.list("STEERBOARD_MODELS", default=["default"])
+# Whether a policy may run what the model wrote as a program, against unit tests, in a sandbox
+STEERBOARD_UNIT_TESTS = env.bool("STEERBOARD_UNIT_TESTS", default=False)
 
 # What several processes share: run events, the queue of jobs, the cache. Empty: one process does everything.
 REDIS_URL = env.str("REDIS_URL", default=INFERENCE_URL if INFERENCE_URL.startswith("redis") else "")
@@ -205,7 +207,9 @@ INSTALLED_APPS = [
     "steering.playground",
     "steering.experiments",
     "steering.rating",
+    "steering.policies",
     "steering.attribution",
+    "steering.retrieval",
     "steering.api",
     "steering.administration",
     "rest_framework",

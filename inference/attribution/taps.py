@@ -54,11 +54,17 @@ class Scoring:
 
 @dataclass
 class Taps:
-    """`put` takes the place of what a site has; `got` holds what went on from there. Heads: [n, t, heads, head_dim]."""
+    """`put` takes the place of what a site has; `got` holds what went on from there. Heads: [n, t, heads, head_dim].
+
+    `past` are keys and values, [1, p, kv_heads, head_dim], of tokens that stand before those of the pass; `mask`
+    [1, 1, t, p + t] is then added to scores in place of the model's own.
+    """
 
     put: Mapping[str, Tensor] = field(default_factory=dict)
     got: dict[str, Tensor] = field(default_factory=dict)
     scoring: Scoring | None = None
+    past: tuple[Tensor, Tensor] | None = None
+    mask: Tensor | None = None
 
     def through(self, site: str, value: Tensor) -> Tensor:
         self.got[site] = value = self.put.get(site, value)
@@ -82,6 +88,11 @@ def _attend(
     """As transformers' eager attention: heads first in, [n, t, heads, head_dim] out."""
     taps = _tapped.get(module) or Taps()
     q, k, v = (taps.through(name, x.transpose(1, 2)) for name, x in (("q", query), ("k", key), ("v", value)))
+    if taps.past is not None:
+        k, v = (
+            torch.cat([old.expand(len(q), *old.shape[1:]), x], dim=1) for old, x in zip(taps.past, (k, v), strict=True)
+        )
+    attention_mask = attention_mask if taps.mask is None else taps.mask
     scaling = q.shape[-1] ** -0.5 if scaling is None else scaling
     taps.scoring = Scoring(scaling, softcap, attention_mask, s_aux)
     pattern = taps.scoring.probabilities(taps.scoring.scores(q, k)).to(v.dtype)

@@ -218,10 +218,14 @@ class Walker:
     def _blocks_between(self, h: Tensor, first: int, stop: int) -> Tensor:
         return self._through(h, first, stop, Taps())
 
-    def _through(self, h: Tensor, first: int, stop: int, taps: Taps) -> Tensor:
+    def through(self, h: Tensor, layer: int, taps: Taps, offset: int) -> Tensor:
+        """From resid_pre to resid_post of one layer, [n, t, d], for tokens that stand from `offset` on."""
+        return self._through(h, layer, layer, taps, offset)
+
+    def _through(self, h: Tensor, first: int, stop: int, taps: Taps, offset: int = 0) -> Tensor:
         self.passes += h.shape[0] * (stop - first + 1)
         ids = torch.zeros(h.shape[:2], dtype=torch.long)
         with tapped(self.anatomy, first, taps):
-            reached = self.view.run(ids, layer=first - 1, start=h.contiguous(), until=stop)[2]
+            reached = self.view.run(ids, layer=first - 1, start=h.contiguous(), until=stop, offset=offset)[2]
         assert reached is not None
         return reached

@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Collection, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,9 @@ from inference.models.decoder import Decoder, decoder_of
 from inference.models.fused import fuse
 from inference.models.linear import pack_linears
 from inference.models.reader import PaddedReader, Reader, SharingReader
+from inference.models.tools import for_template, knows_tools
 from inference.text import Vocabulary
-from inference.types import Message
+from inference.types import Message, Tool
 
 if TYPE_CHECKING:
     from inference.saes.sources import Sources
@@ -86,27 +88,36 @@ class LoadedModel:
         weight = self.hf.get_input_embeddings().weight
         return weight[torch.from_numpy(ids).to(weight.device)].double().numpy(force=True)
 
-    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        """The ids of `chat_text`."""
-        return self.tokenizer(self.chat_text(messages), add_special_tokens=False)["input_ids"]
+    @cached_property
+    def template_knows_tools(self) -> bool:
+        return self.has_chat_template and knows_tools(self.tokenizer)
 
-    def chat_text(self, messages: Sequence[Message]) -> str:
-        """Messages through the chat template. A last message of the assistant is continued.
+    def encode_chat(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> list[int]:
+        """The ids of `chat_text`."""
+        return self.tokenizer(self.chat_text(messages, tools), add_special_tokens=False)["input_ids"]
+
+    def chat_text(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> str:
+        """Messages through the chat template. A last message of the assistant is continued. `tools` are told in the
+        template's own way where it writes calls as we do, else in the system message.
 
         Raises InvalidRequest("no_chat_template" or "bad_messages").
         """
         if not self.has_chat_template:
             raise InvalidRequest("no_chat_template", f"{self.id} has no chat template. Send a plain prompt instead.")
         resume = messages[-1].role == "assistant"
-        plain = [m.to_wire() for m in messages]
-        try:
-            return self.tokenizer.apply_chat_template(
-                plain, tokenize=False, add_generation_prompt=not resume, continue_final_message=resume
-            )
-        except Exception as error:  # templates raise whatever Jinja raises
-            raise InvalidRequest(
-                "bad_messages", f"The chat template of {self.id} refuses these messages: {error}"
-            ) from error
+        native = (bool(tools) or any(m.role == "tool" or m.tool_calls for m in messages)) and self.template_knows_tools
+        told = tools and not native and messages[0].role != "system"  # in a message that not every template takes
+        for system in (True, False) if told else (True,):
+            try:
+                given = for_template(messages, tools, native=native, system=system)
+                return self.tokenizer.apply_chat_template(
+                    **given, tokenize=False, add_generation_prompt=not resume, continue_final_message=resume
+                )
+            except Exception as error:  # templates raise whatever Jinja raises
+                refused = error
+        raise InvalidRequest(
+            "bad_messages", f"The chat template of {self.id} refuses these messages: {refused}"
+        ) from refused
 
     def reader(self, layers: Collection[int]) -> Reader:
         """To read texts with, for one job: resid_post of `layers`, at least one."""

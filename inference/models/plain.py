@@ -59,6 +59,7 @@ class PlainView:
         edit: Edit | None = None,
         read: tuple[Tensor, Tensor] | None = None,
         until: int | None = None,
+        offset: int = 0,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """(logits [m, vocabulary], resid_post of `layer` unedited [n, t, d_model], resid_post of `until`).
 
@@ -67,12 +68,12 @@ class PlainView:
         `ids` is [n, t], padded on the right, which causal attention keeps from touching anything real. `start` is
         resid_post of `layer`, where it is known: the blocks up to it are then passed over. `edit` gets it and gives
         what takes its place. `read` are the (rows, columns) whose logits are wanted; with `until` the blocks after it
-        are passed over. Logits are float32 (float64 in a float64 model).
+        are passed over. The first token stands at `offset`. Logits are float32 (float64 in a float64 model).
         """
         nothing = torch.zeros(0, dtype=torch.long, device=self.device)
         self._pass = _Pass(layer, start, edit, read or (nothing, nothing), until)
         try:
-            positions = torch.arange(ids.shape[1], device=self.device)[None].expand_as(ids)
+            positions = torch.arange(offset, offset + ids.shape[1], device=self.device)[None].expand_as(ids)
             out = self.hf(ids.to(self.device), position_ids=positions, use_cache=False)
             assert self._pass.found is not None
             return out.logits[0].to(self.compute_dtype), self._pass.found, self._pass.reached

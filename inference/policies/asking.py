@@ -57,7 +57,7 @@ class Prune:
 
 @dataclass(frozen=True)
 class About:
-    """The model that answers. `companions` share its tokenizer; `served` are the ids of all models that can be asked."""
+    """The model that answers. `companions` share its tokenizer; `served` are the ids of all that can be asked."""
 
     model: str
     revision: str = ""
@@ -90,5 +90,7 @@ Resolve = Callable[[SteeringPart], Awaitable[tuple[Intervention, ...]]]
 
 
 def client_asker(client: Inference, model: str = "", resolve: Resolve | None = None) -> Asker:
-    """Ask over a client. `resolve` finds stored vectors and presets; directions in the policy need none."""
-    raise NotImplementedError
+    """Ask over a client. `resolve` finds stored vectors and presets; without it, vectors that the client holds."""
+    from inference.policies.clientasker import ClientAsker
+
+    return ClientAsker(client, model, resolve)

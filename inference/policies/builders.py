@@ -76,13 +76,16 @@ def ensemble_vote(models: list[str], name: str = "ensemble-vote") -> Policy:
 
 
 def steering_preset(preset: str, sampling_method: str = "top-k", name: str = "") -> Policy:
-    """A steering preset by name, at the strength of Mechanex's builder."""
+    """A steering preset by name, at the strengths that it was found to be best at.
+
+    Mechanex's builder says 0.35 of a unit that it does not define; here `strength` is a factor on the preset's own.
+    """
     return Policy.parse(
         {
             "name": name or f"preset-{preset}",
             "task_profile": {"name": "steering preset"},
             "sampling": {"method": sampling_method, "temperature": 0.7, "top_p": 0.9},
-            "steering": {"enabled": True, "preset": preset, "strength": 0.35},
+            "steering": {"enabled": True, "preset": preset, "strength": 1.0},
             "optimization": {"retry_on_failure": 1},
         }
     )

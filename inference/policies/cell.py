@@ -132,10 +132,11 @@ def lock_calls() -> None:
         (RETURN, 0, 0, REFUSE | EPERM),
     ]
     column = list(AUDIT).index(machine)
-    for number in (pair[column] for pair in CALLS.values() if pair[column] is not None):
+    numbers: list[int] = [n for pair in CALLS.values() if (n := pair[column]) is not None]
+    for number in numbers:
         program += [(JUMP_EQUAL, 0, 1, number), (RETURN, 0, 0, ALLOW)]
     program.append((RETURN, 0, 0, REFUSE | EPERM))
-    filters = (Instruction * len(program))(*program)
+    filters = (Instruction * len(program))(*(Instruction(*one) for one in program))
     _called(LIBC.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(Program(len(program), filters)), 0, 0))
 
 

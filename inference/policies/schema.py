@@ -86,7 +86,7 @@ class ModelPart(Wire):
 
 @dataclass(frozen=True)
 class Sampling(Wire):
-    """How tokens are chosen, and how many candidates are written. Ranges of a method's own parameters: `inference.ways`."""
+    """How tokens are chosen, and how many candidates are written. `inference.ways` has what each method takes."""
 
     method: str = _says(
         "greedy, top-k, top-p, min-p, typical, ads, guided-generation, constrained-beam-search, ssd (or "

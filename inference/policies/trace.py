@@ -96,7 +96,8 @@ class Candidate(Wire):
     @property
     def failures(self) -> tuple[str, ...]:
         """Why it is not accepted, a sentence each."""
-        return tuple(f"{x.name}: {x.reason}" for x in (*self.checks, *self.verdicts) if not x.passed)
+        found: list[Check | Verdict] = [*self.checks, *self.verdicts]
+        return tuple(f"{x.name}: {x.reason}" for x in found if not x.passed)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ class AuditEntry(models.Model):
         WORKER_RESUMED = "worker_resumed", "Worker resumed"
         WORK_STOPPED = "work_stopped", "Work stopped"
         PRESET_UNSHARED = "preset_unshared", "Preset unshared"
+        POLICY_SHARED = "policy_shared", "Policy shared"
+        POLICY_UNSHARED = "policy_unshared", "Policy unshared"
         BEHAVIOR_SHARED = "behavior_shared", "Behavior shared"
         BEHAVIOR_UNSHARED = "behavior_unshared", "Behavior unshared"
         BEHAVIOR_DELETED = "behavior_deleted", "Behavior deleted"

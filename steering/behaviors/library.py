@@ -91,7 +91,7 @@ def check_name(name: str) -> None:
         len(name) <= MAX_NAME and NAME.fullmatch(name) is not None,
         "behavior_name",
         f"“{name:.60}” cannot name a behavior. Use 1 to {MAX_NAME} lower-case letters and digits, with single hyphens "
-        "between words, such as anger or long-answers.",
+        "or underscores between words, such as anger or long-answers.",
     )
 
 

@@ -1,6 +1,6 @@
 """Which measure of a starter's behaviour to believe on the default model, as measured by `scripts/judge.py`.
 
-    words    the word list kept with the starter (`steering.datasets.measures`)
+    words    the measure kept with the starter, mostly a word list (`steering.datasets.measures`)
     naming   nats per token that naming the behaviour makes an answer likelier (`inference.judging.naming_items`)
     answers  log-odds of whole held-out answers, per token, against the dose
     letters  log-odds of the letter picked, in both orders of the options (`inference.choices`)
@@ -68,6 +68,29 @@ BEHAVIOURS: dict[str, Behaviour] = {
         ("naming", "answers"),
         "the singer The Weeknd",
         "Names of songs, which this model hardly knows: 0 on base, steered and prompted. Naming may see more.",
+    ),
+    "truthfulness": Behaviour(
+        "words",
+        ("naming", "answers"),
+        "saying that a question rests on something untrue or unknown",
+        "Words that deny or state a limit. Neither words nor likelihood know what is true.",
+    ),
+    "json_compliance": Behaviour("words", ("answers",), "", "Whether JSON parses; not whether it says what is right."),
+    "format_rigidity": Behaviour("words", ("answers",), "", "The share of lines that are points of a list."),
+    "refusal_strength": Behaviour(
+        "words", ("naming", "answers"), "refusing to help with what does harm", "Phrases of refusal, whatever follows."
+    ),
+    "safety_style": Behaviour(
+        "words", ("naming", "answers"), "warnings and advice on safety", "Words of caution; a wrong warning counts too."
+    ),
+    "domain_specific": Behaviour(
+        "words", ("naming", "answers"), "the terms of clinical medicine", "Medical terms, used well or not."
+    ),
+    "tone_control": Behaviour(
+        "words",
+        ("naming", "answers"),
+        "a formal register",
+        "Formal words minus contractions and casual words. A stiff sentence without either counts nothing.",
     ),
 }
 

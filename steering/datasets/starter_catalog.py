@@ -23,7 +23,7 @@ class Starter:
 
     `held_out_prompts` occur in no pair. `tuning_prompts`, where there are any, choose layer and strength instead of the
     first pairs' prompts. `mode` says whether prompts are messages of a chat or texts to complete. `guided_prompt`
-    shows the effect best.
+    shows the effect best. `repetition_penalty` is that of every answer that is measured.
     """
 
     slug: str
@@ -36,6 +36,7 @@ class Starter:
     measure: dict[str, Any]
     mode: Literal["chat", "completion"] = "chat"
     tuning_prompts: tuple[str, ...] = ()
+    repetition_penalty: float = 1.15  # greedy answers of a small model loop without one, base and steered alike
 
     @property
     def path(self) -> Path:
@@ -47,19 +48,29 @@ class Starter:
 
 @lru_cache(maxsize=1)
 def starters() -> tuple[Starter, ...]:
-    """All of them, those with the plainest effect first."""
-    entries = json.loads((FOLDER / "starters.json").read_text("utf-8"))
+    """Those that the guided path shows, the plainest effect first."""
+    return _read("starters.json")
+
+
+@lru_cache(maxsize=1)
+def catalogue() -> tuple[Starter, ...]:
+    """All that come with Steerboard: the starters, then those that were written for presets with a fixed name."""
+    return (*starters(), *_read("named.json"))
+
+
+def _read(file: str) -> tuple[Starter, ...]:
+    entries = json.loads((FOLDER / file).read_text("utf-8"))
     lists = ("held_out_prompts", "tuning_prompts")
     return tuple(Starter(**{**e, **{name: tuple(e.get(name, ())) for name in lists}}) for e in entries)
 
 
 def starter(slug: str) -> Starter | None:
-    return next((entry for entry in starters() if entry.slug == slug), None)
+    return next((entry for entry in catalogue() if entry.slug == slug), None)
 
 
 def load_starter_datasets() -> list[Dataset]:
-    """Bring every starter into the database. Idempotent: a version changes only when the pairs do."""
-    return [_load(entry) for entry in starters()]
+    """Bring all of them into the database. Idempotent: a version changes only when the pairs do."""
+    return [_load(entry) for entry in catalogue()]
 
 
 @transaction.atomic

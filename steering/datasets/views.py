@@ -27,7 +27,7 @@ ROWS_NAMED = 12
 @never_cache
 def dataset_list(request: HttpRequest) -> HttpResponse:
     visible = Dataset.objects.visible_to(request.user).with_counts()
-    order = [starter.slug for starter in starter_catalog.starters()]
+    order = [starter.slug for starter in starter_catalog.catalogue()]
     starters = sorted(visible.filter(owner=None), key=lambda d: order.index(d.slug) if d.slug in order else len(order))
     context = {
         "mine": visible.exclude(owner=None),

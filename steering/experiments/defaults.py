@@ -49,6 +49,11 @@ class About:
     chat: bool
     beside: tuple[Beside, ...] = BESIDE  # type: ignore[assignment]
     note: str = ""
+    repetition_penalty: float = Writing.repetition_penalty
+
+    @property
+    def writing(self) -> Writing:
+        return Writing(chat=self.chat, wish=self.wish, seed=SEED, repetition_penalty=self.repetition_penalty)
 
 
 def about(vector: Vector | None, model: ModelInfo) -> About:
@@ -60,7 +65,9 @@ def about(vector: Vector | None, model: ModelInfo) -> About:
         return About(tuning, held_out, _without_words(concept), wish, model.has_chat_template or not model.id)
     chat = known.mode == "chat" and (model.has_chat_template or not model.id)
     behaviour, beside, note = _measured(known)
-    return About(_tuning(known), known.held_out_prompts, behaviour, known.wish, chat, beside, note)
+    return About(
+        _tuning(known), known.held_out_prompts, behaviour, known.wish, chat, beside, note, known.repetition_penalty
+    )
 
 
 def concept_of(vector: Vector | None) -> str:
@@ -138,7 +145,7 @@ def sweep_of(vector: Vector, model: ModelInfo) -> Sweep:
         operations=(_alone(vector),),
         prompts=known.tuning[:SWEEP_PROMPTS],
         behaviour=known.behaviour,
-        writing=Writing(chat=known.chat, wish=known.wish, seed=SEED),
+        writing=known.writing,
     )
 
 
@@ -151,7 +158,7 @@ def find_of(vector: Vector, model: ModelInfo) -> Find:
         prompts=known.tuning,
         held_out=known.held_out,
         behaviour=known.behaviour,
-        writing=Writing(chat=known.chat, wish=known.wish, seed=SEED),
+        writing=known.writing,
     )
 
 
@@ -167,7 +174,7 @@ def evaluate_of(vector: Vector, model: ModelInfo, layer: int | None = None, stre
         prompts=known.held_out,
         behaviour=known.behaviour,
         choices=choices,
-        writing=Writing(chat=known.chat, wish=known.wish, seed=SEED),
+        writing=known.writing,
         concept=concept,
         beside=tuple(m for m in known.beside if m != known.behaviour.kind and (concept if m in NAMED else choices)),
     )

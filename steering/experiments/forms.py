@@ -34,9 +34,17 @@ KINDS = [
     ("lexicon_balance", "words that show it minus words that speak against it"),
     ("mentions", "whether any of the words occurs"),
     ("words", "length in words"),
+    ("json", "whether there is JSON that parses"),
+    ("list_lines", "share of lines that are points of a list"),
     ("naming", "how much likelier naming it makes the answer"),
     ("judge", "rated by the model itself: unfit on the default model"),
 ]
+UNITS = {
+    "words": "words",
+    "mentions": "share of answers",
+    "json": "share of answers",
+    "list_lines": "share of lines",
+}
 BESIDES = [
     ("naming", "How much likelier naming it makes the answers"),
     ("answers", "Its pairs, by how likely the whole answers are"),
@@ -170,7 +178,7 @@ def _behaviour(data: dict[str, Any]) -> Behaviour:
         words = {}
     elif kind != "lexicon_balance":
         words.pop("against")
-    units = {"words": "words", "mentions": "share of answers"} | defaults.UNITS
+    units = UNITS | defaults.UNITS
     unit = units.get(kind, "words per 100")
     concept = data["concept"].strip()  # kept with every kind: a copy may be measured by naming
     says = dict(KINDS)[kind]

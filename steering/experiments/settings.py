@@ -21,7 +21,7 @@ UNITLESS = ("ablate", "affine", "rotate")
 NO_CONCEPT = "Say what to look for in a few words, such as calm and patient words: naming and the judge need it."
 ALONE = ("add", "ablate", "clamp", "cap", "floor")  # operations for which a direction alone is enough
 
-Kind = Literal["words", "mentions", "lexicon_rate", "lexicon_balance", "naming", "judge"]
+Kind = Literal["words", "mentions", "lexicon_rate", "lexicon_balance", "json", "list_lines", "naming", "judge"]
 Beside = Literal["naming", "answers", "letters", "judge"]
 LISTED = ("lexicon_rate", "lexicon_balance", "mentions")  # kinds that need a list of words
 NAMED = ("naming", "judge")  # those that need a concept

@@ -356,7 +356,7 @@ async def _in_thread(write: Callable[..., Any], *args: Any, **kwargs: Any) -> An
     return await database_sync_to_async(write, thread_sensitive=False, executor=_writer)(*args, **kwargs)
 
 
-BULKY = ("pairs", "datapoints", "items", "texts", "library", "values", "probes", "conversations")
+BULKY = ("pairs", "datapoints", "items", "texts", "library", "values", "probes", "conversations", "passages")
 
 
 def _settings_of(request: Any) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from steering.playground.schema import (
     default_sampling,
 )
 from steering.playground.starters import lanes_for, mode_for
+from steering.playground.ways import methods, neutral
 from steering.presets.models import Preset
 from steering.presets.sampling import MAX_TOKENS
 from steering.presets.words import example_of
@@ -122,6 +123,8 @@ def _page(served: Served, settings: RunSettings) -> dict[str, Any]:
         "settings": settings.to_wire(),
         "defaults": default_sampling().to_wire(),
         "limits": LIMITS,
+        "methods": methods(),
+        "neutral": neutral(),
         "model": served.model.to_wire(),
         "models": [model.to_wire() for model in served.models],
     }

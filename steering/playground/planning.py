@@ -75,11 +75,13 @@ def plan_lanes(
 
 def _request(lane: Lane, settings: RunSettings, turns: list[Turn], id: str) -> GenerationRequest:
     sampling: SamplingParams = dataclasses.replace(settings.sampling, seed=settings.seed_of(lane.key))
+    asked = GenerationRequest(
+        id, settings.model, sampling=sampling, constraint=settings.constraint, draft=settings.draft
+    )
     if settings.mode == "completion":
         text = f"{lane.system_prompt}\n\n{settings.input}" if lane.system_prompt else settings.input
-        return GenerationRequest(id, settings.model, prompt=text, sampling=sampling)
-    messages = _messages(lane, settings.input, turns)
-    return GenerationRequest(id, settings.model, messages=messages, sampling=sampling)
+        return dataclasses.replace(asked, prompt=text)
+    return dataclasses.replace(asked, messages=_messages(lane, settings.input, turns))
 
 
 def _messages(lane: Lane, text: str, turns: list[Turn]) -> tuple[Message, ...]:

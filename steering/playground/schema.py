@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from inference.errors import InvalidRequest
-from inference.types import FeatureRef, SamplingParams, Wire
+from inference.types import Constraint, Draft, FeatureRef, SamplingParams, Wire
 from steering.behaviors.watching import check_names
 from steering.features.uses import check_watched
+from steering.playground.ways import check_ways
 from steering.presets.sampling import TOP_LOGPROBS, check_sampling
 from steering.refusals import need, storable
 from steering.vectors.uses import VectorUse, check_uses
@@ -67,7 +68,8 @@ class RunSettings(Wire):
     """Everything that decides what a run writes. Without `seed_lock` lane i of the board uses seed + i.
 
     `model` is the id of one that is served; empty is the one that is served by default. `watched` are features that
-    every lane reads at each token, without doing anything.
+    every lane reads at each token, without doing anything. `method` names one of `inference.ways`, of which `sampling`
+    then has only what it takes; empty, all of it holds. `constraint` and `draft` are those of every lane.
     """
 
     mode: Mode = "chat"
@@ -77,6 +79,9 @@ class RunSettings(Wire):
     lanes: tuple[Lane, ...] = field(default_factory=default_lanes)
     model: str = ""
     watched: tuple[FeatureRef, ...] = ()
+    method: str = ""
+    constraint: Constraint | None = None
+    draft: Draft | None = None
 
     def lane(self, key: str) -> Lane:
         """The lane with this key. Raises InvalidRequest("unknown_lane")."""
@@ -109,6 +114,7 @@ def check(settings: RunSettings) -> None:
     need(len(settings.model) <= MAX_MODEL_NAME, "model", "This does not name a model. Pick one from the list.")
     _check_lanes(settings.lanes)
     check_sampling(settings.sampling)
+    check_ways(settings.method, settings.sampling, settings.constraint, settings.draft)
     check_watched(settings.watched)
 
 

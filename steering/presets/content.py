@@ -14,7 +14,8 @@ from steering.vectors.uses import VectorUse, check_uses
 MAX_SYSTEM_PROMPT = 40_000
 SAMPLING_FIELDS = (
     "max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "frequency_penalty",
-    "presence_penalty", "seed", "stop",
+    "presence_penalty", "seed", "stop", "typical_p", "ads_subset_size", "ads_beta", "adaptive_temperature",
+    "temperature_schedule", "top_p_schedule", "beam_width", "length_penalty",
 )  # fmt: skip
 
 

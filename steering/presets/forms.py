@@ -13,7 +13,8 @@ from steering.presets.models import Preset
 from steering.presets.words import SAMPLING
 
 MAX_DESCRIPTION = 2000
-NUMBERS = [name for name in SAMPLING if name != "stop"]
+LISTS = ("stop", "temperature_schedule", "top_p_schedule")  # kept as they are
+NUMBERS = [name for name in SAMPLING if name not in LISTS]
 WHOLE = {name for name in NUMBERS if isinstance(getattr(SamplingParams(), name), int)} | {"seed"}
 
 

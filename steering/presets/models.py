@@ -78,6 +78,13 @@ class Preset(Version):
         return join_model_name(self.model_id, f"{self.owner_handle}/{self.name}", self.version)
 
     @property
+    def verdict(self) -> str:
+        """What was measured of one that comes with Steerboard: works, weak or fails; empty where nothing was."""
+        if self.owner_id is not None:
+            return ""
+        return next((str(v.evaluation["verdict"]) for v in self.vectors.all() if v.evaluation), "")
+
+    @property
     def owner_handle(self) -> str:
         return handle_of(self.owner)
 

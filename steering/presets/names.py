@@ -32,7 +32,7 @@ def check_name(name: str) -> None:
         len(name) <= MAX_NAME and NAME.fullmatch(name) is not None,
         "preset_name",
         f"“{name:.60}” cannot name a preset. Use 1 to {MAX_NAME} lower-case letters and digits, with single hyphens "
-        "between words, such as calm-answers.",
+        "or underscores between words, such as calm-answers.",
     )
 
 

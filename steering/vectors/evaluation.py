@@ -6,15 +6,35 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 VERDICTS = {"works": "works", "weak": "weak", "fails": "does not work"}
+SIGNIFICANT = 0.05  # beating all of 20 random directions has p = 1/21
+
+
+@dataclass(frozen=True)
+class Chance:
+    """What `count` random directions of the same size did at the same layer: the middle 95 % of their means."""
+
+    count: int
+    low: float
+    high: float
+    beaten: int
+    p: float
+
+    @property
+    def is_beaten(self) -> bool:
+        return self.p < SIGNIFICANT
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores are means over held-out prompts, in the units of `measure`; `ci` is of steered minus base, 95 %."""
+    """Scores are means over held-out prompts, in `unit`; `ci` is of steered minus base, 95 %.
+
+    `chance` and `coherence` are None for those that were measured without.
+    """
 
     verdict: str
     sentence: str
     measure: str
+    unit: str
     layer: int
     strength: float
     n_prompts: int
@@ -23,6 +43,9 @@ class Evaluation:
     prompted_mean: float | None
     ci: tuple[float, float]
     samples: tuple[dict[str, Any], ...]
+    chance: Chance | None = None
+    coherence: float | None = None
+    version: str = ""
 
     @classmethod
     def of(cls, recorded: dict[str, Any]) -> Self | None:
@@ -30,10 +53,12 @@ class Evaluation:
         if not recorded:
             return None
         low, high = recorded["ci"]
+        null = recorded.get("null")
         return cls(
             verdict=recorded["verdict"],
             sentence=recorded["sentence"],
             measure=recorded["measure"].get("description") or recorded["measure"].get("says", ""),
+            unit=recorded["measure"].get("unit", ""),
             layer=recorded["layer"],
             strength=recorded["strength"],
             n_prompts=recorded["n_prompts"],
@@ -42,6 +67,9 @@ class Evaluation:
             prompted_mean=recorded.get("prompted_mean"),
             ci=(low, high),
             samples=tuple(recorded.get("samples", ())),
+            chance=Chance(**{name: null[name] for name in ("count", "low", "high", "beaten", "p")}) if null else None,
+            coherence=recorded.get("coherence"),
+            version=recorded.get("version", ""),
         )
 
     @property
@@ -55,3 +83,14 @@ class Evaluation:
     @property
     def prompted_effect(self) -> float | None:
         return None if self.prompted_mean is None else self.prompted_mean - self.base_mean
+
+
+def recommended(recorded: dict[str, Any]) -> dict[str, Any]:
+    """What Find puts in the place of a vector's own forecast of where it works. A file cannot say it: it is older."""
+    if "null" not in recorded:
+        return {}
+    return {
+        "recommended_layer": recorded["layer"],
+        "recommended_strength": recorded["strength"],
+        "reason": recorded["how"],
+    }

@@ -13,6 +13,7 @@ from inference.errors import InvalidRequest
 from inference.types import SteeringVector
 from steering import gateway
 from steering.datasets.models import Dataset
+from steering.vectors.evaluation import recommended
 from steering.vectors.facts import summary_of
 from steering.vectors.models import Vector
 
@@ -36,34 +37,39 @@ def vector_upload(*, owner: Any, name: str, data: bytes) -> tuple[Vector, bool]:
 
     Raises InferenceError with a sentence for a file that is no steering vector, or is damaged.
     """
-    stored: SteeringVector = gateway.call(gateway.inference().put_vector(data), timeout=60)
-    known = Vector.objects.visible_to(owner).filter(content_id=stored.id).first()
+    vector = stored(data)
+    known = Vector.objects.visible_to(owner).filter(content_id=vector.id).first()
     if known:
         return known, False
-    dataset = _dataset_of(stored, owner)
-    return vector_keep(owner=owner, name=name, summary=summary_of(stored), dataset=dataset), True
+    dataset = _dataset_of(vector, owner)
+    return vector_keep(owner=owner, name=name, summary=summary_of(vector), dataset=dataset), True
+
+
+def stored(data: bytes) -> SteeringVector:
+    """Keep a file on the model side. Raises InferenceError for one that is no steering vector, or is damaged."""
+    return gateway.call(gateway.inference().put_vector(data), timeout=60)
 
 
 @transaction.atomic
-def starter_keep(*, slug: str, data: bytes, dataset: Dataset | None, evaluation: dict[str, Any]) -> Vector:
-    """Add or renew the starter vector of a slug; nothing changes when content and evaluation are the same."""
-    stored: SteeringVector = gateway.call(gateway.inference().put_vector(data), timeout=60)
-    known = Vector.objects.select_for_update().filter(owner__isnull=True, slug=slug).first()
-    if known and known.content_id == stored.id and known.evaluation == evaluation and known.dataset == dataset:
+def starter_keep(*, slug: str, vector: SteeringVector, dataset: Dataset | None, evaluation: dict[str, Any]) -> Vector:
+    """Add or renew the starter of a slug for the vector's model; nothing changes when content and evaluation are the
+    same. Its recommended point is the one that was measured, where one was."""
+    here: dict[str, Any] = {"owner": None, "slug": slug, "model_id": vector.model}
+    known = Vector.objects.select_for_update().filter(**here).first()
+    if known and known.content_id == vector.id and known.evaluation == evaluation and known.dataset == dataset:
         return known
     values = {
         "name": dataset.name if dataset else slug.replace("-", " "),
         "description": dataset.description if dataset else "",
-        "content_id": stored.id,
-        "model_id": stored.model,
-        "revision": stored.revision,
-        "method": stored.method,
-        "summary": summary_of(stored),
+        "content_id": vector.id,
+        "revision": vector.revision,
+        "method": vector.method,
+        "summary": summary_of(vector) | recommended(evaluation),
         "evaluation": evaluation,
         "dataset": dataset,
         "dataset_version": dataset.version if dataset else 0,
     }
-    return Vector.objects.update_or_create(owner=None, slug=slug, defaults=values)[0]
+    return Vector.objects.update_or_create(**here, defaults=values)[0]
 
 
 def visible(user: Any, pk: UUID) -> Vector:
@@ -99,9 +105,9 @@ def users_of(vector: Vector) -> list[Any]:
     return [*vector.behaviors.all(), *vector.presets.all()]  # of apps further right
 
 
-def _dataset_of(stored: SteeringVector, owner: Any) -> Dataset | None:
+def _dataset_of(vector: SteeringVector, owner: Any) -> Dataset | None:
     """The dataset the file says it was built from, if its owner still has it in exactly that form."""
-    if not stored.dataset_digest:
+    if not vector.dataset_digest:
         return None
     visible = Dataset.objects.visible_to(owner)
-    return next((dataset for dataset in visible if dataset.digest() == stored.dataset_digest), None)
+    return next((dataset for dataset in visible if dataset.digest() == vector.dataset_digest), None)

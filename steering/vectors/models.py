@@ -52,7 +52,9 @@ class Vector(models.Model):
         ordering = (models.F("owner").asc(nulls_last=True), "-created_at", "name")
         constraints = [
             models.UniqueConstraint(
-                fields=["slug"], condition=models.Q(owner__isnull=True), name="one_starter_vector_per_slug"
+                fields=["slug", "model_id"],
+                condition=models.Q(owner__isnull=True),
+                name="one_starter_vector_per_slug_and_model",
             )
         ]
 

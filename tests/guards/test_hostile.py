@@ -279,7 +279,7 @@ LISTS = [
     "/accounts/profile/", "/accounts/sessions/", "/accounts/invitations/", "/accounts/email/", "/models/",
     "/vectors/build/", "/keys/new/", "/experiments/", "/experiments/new/sweep/", "/experiments/new/find/", "/rating/",
     "/rating/new/", "/vectors/compare/", "/datasets/describe/", "/attribution/", "/attribution/new/",
-    "/attribution/model/",
+    "/attribution/model/", "/questions/", "/questions/new/",
 ]  # fmt: skip
 
 

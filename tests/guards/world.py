@@ -34,18 +34,24 @@ from steering.features.models import FeatureLabel
 from steering.features.training_models import Training
 from steering.jobs.models import Job
 from steering.playground.models import LaneOutput, Run
+from steering.policies import library as policies
+from steering.policies.models import PolicyPreset, PolicyRun, StoredPolicy
 from steering.presets import library as presets
 from steering.presets.content import PresetContent
 from steering.presets.models import Preset
 from steering.rating.models import Item, Study
+from steering.retrieval.models import Collection, Question
 from steering.vectors import builds
 from steering.vectors.models import Vector, VectorDraft
 from steering.vectors.uses import VectorUse
 from tests.fake_inference import FakeInference
 from tests.steering.attributions import PAYLOADS, kept
 from tests.steering.behaviors import a_reading, keep_behavior
+from tests.steering.documents import a_collection, an_answer
 from tests.steering.features import SOURCE, a_source, description, reading
 from tests.steering.play import a_run, keep_vector
+from tests.steering.policies import a_run as a_policy_run
+from tests.steering.policies import keep_policy
 from tests.steering.vector_files import file_of, make_vector
 
 PAIRS = [Pair(f"Calm {n}.", f"Angry {n}!", "How are you?") for n in range(6)]
@@ -69,6 +75,11 @@ OWNED: list[Any] = [
     Training,
     Attribution,
     Behavior,
+    Collection,
+    Question,
+    StoredPolicy,
+    PolicyPreset,
+    PolicyRun,
 ]
 
 
@@ -158,9 +169,14 @@ class World:
             owner=owner, model_id=_model(fake).id, source=SOURCE, index=3, text="rivers", shared=False
         )
         behavior = keep_behavior(owner, vector=vector)
+        collection = a_collection(owner)
+        policy = keep_policy(owner, "strict-orders")
         fit = {"behavior": FitSettings("anger").to_wire(), "pairs": 6} | _build(dataset) | FORECAST
         return {
             "behavior": behavior,
+            "policy": policy,
+            "policy_run": a_policy_run(owner, policy),
+            "policy_preset": policies.publish(owner, name="Strict orders", content=policy.content),
             "fitting": Job.objects.create(owner=owner, kind=FitDetector.kind, title="Fit", request=fit),
             "behavior_reading": Job.objects.create(
                 owner=owner,
@@ -175,6 +191,9 @@ class World:
             "label": label,
             "training": Training.objects.create(owner=owner, model_id=_model(fake).id, source="9-new"),
             "attribution": kept(owner, "attribute", model=_model(fake)),
+            "collection": collection,
+            "document": collection.documents.get(),
+            "question": an_answer(owner, model=_model(fake)),
             "vector": vector,
             "dataset": dataset,
             "run": run,

@@ -10,7 +10,10 @@ import pytest
 import torch
 
 from inference.constraints.row import RowConstraint
+from inference.engine import Engine
 from inference.errors import InvalidRequest
+from inference.models.loader import load
+from inference.store import VectorStore
 from inference.types import (
     Condition,
     Constraint,
@@ -24,6 +27,7 @@ from inference.types import (
     Watch,
 )
 from tests.inference import tiny
+from tests.inference.conftest import CACHE, wait_until_ready
 from tests.inference.driver import add, alone, direction, request, start, together
 
 D = 32
@@ -148,6 +152,27 @@ def test_log_probabilities_are_the_models_own(make_engine):
     assert [t.logprob for t in told] == pytest.approx([t.logprob for t in expected], abs=1e-9)
     assert [[a.token for a in t.top] for t in told] == [[a.token for a in t.top] for t in expected]
     assert done.finished.receipt.beams[0].logprob == pytest.approx(sum(t.logprob for t in told), abs=1e-9)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_on_the_native_step_beams_stand_where_they_say(tiny_folder, tmp_path, dtype):
+    """Keys and values that were carried from row to row are those of the answer: reading it again agrees."""
+    model = load(str(tiny_folder("llama")), cache_dir=CACHE, dtype=dtype, device="cpu")
+    engine = Engine(lambda: model, VectorStore(tmp_path), name="llama")
+    wait_until_ready(engine)
+    try:
+        wanted = {"logprobs": True, "interventions": [STEER]}
+        neighbour = start(engine, request("n", prompt(7), max_tokens=40, temperature=1.0, seed=1))
+        for seed in range(3):
+            _, _, done = ours(engine, prompt(seed), 6, 16, **wanted)
+            again = request("r", [*prompt(seed), *done.tokens], max_tokens=0, prompt_logprobs=True, **wanted)
+            read = [t for e in start(engine, again).wait().events if isinstance(e, PromptRead) for t in e.tokens]
+            expected = [t.logprob for t in read[len(prompt(seed)) :]]
+            told = [e.logprob for e in done.events if hasattr(e, "token_id")]
+            assert told == pytest.approx(expected, abs=1e-3 if dtype == "float32" else 0.5)
+        neighbour.wait()
+    finally:
+        engine.close()
 
 
 def test_nothing_streams_before_the_search_is_over(make_engine):

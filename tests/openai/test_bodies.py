@@ -106,7 +106,11 @@ names = st.sampled_from([
     "min_p", "frequency_penalty", "presence_penalty", "repetition_penalty", "logit_bias", "echo", "user", "metadata",
     "steering",
     "steering_vector", "steering_strength", "steering_preset", "sampling_method", "ignore_eos", "response_format",
-    "tools", "instructions", "include", "text", "truncation", "suffix", "anything",
+    "tools", "tool_choice", "parallel_tool_calls", "json_schema", "regex_pattern", "grammar", "guided_choice",
+    "guided_json", "typical_p", "ads_subset_size", "ads_beta", "adaptive_temperature", "adaptive_temperature_schedule",
+    "adaptive_top_p", "adaptive_top_p_schedule", "beam_width", "length_penalty", "draft_model", "ensemble_models",
+    "ensemble", "best_of_n", "policy", "policy_id", "include_trace",
+    "instructions", "include", "text", "truncation", "suffix", "anything",
 ])  # fmt: skip
 known = {
     "model": st.sampled_from(["Tiny-Llama", "tiny-llama::calm", "tiny-llama::polite@1.0", "tiny-llama::", "::", "x"]),
@@ -120,6 +124,47 @@ known = {
     "prompt": st.lists(st.integers(-2, 310), max_size=5) | st.text(max_size=10) | st.lists(st.text(max_size=4)),
     "logit_bias": st.dictionaries(st.integers(-5, 400).map(str), numbers, max_size=3),
     "stop": st.text(max_size=3) | st.lists(st.text(max_size=3), max_size=5),
+    "response_format": st.fixed_dictionaries(
+        {"type": st.sampled_from(["text", "json_object", "json_schema", "x", 1])},
+        optional={
+            "json_schema": st.fixed_dictionaries({}, optional={"name": scalars, "schema": values, "strict": scalars})
+        },
+    ),
+    "tools": st.lists(
+        st.fixed_dictionaries(
+            {"type": st.sampled_from(["function", "custom"])},
+            optional={
+                "function": st.fixed_dictionaries({"name": st.sampled_from(["f", "g", " "])}, optional={
+                    "parameters": st.just({"type": "object", "properties": {"a": {"type": "integer"}}}) | values,
+                    "description": scalars,
+                }),
+                "name": st.sampled_from(["f", "g"]),
+            },
+        ),
+        max_size=2,
+    ),
+    "tool_choice": st.sampled_from(
+        ["none", "auto", "required", "x", {"type": "function", "function": {"name": "f"}}, {}]
+    ),
+    "sampling_method": st.sampled_from(["greedy", "ads", "typical", "ssd", "constrained-beam-search", "min_p", ""]),
+    "ensemble": st.fixed_dictionaries(
+        {},
+        optional={
+            "members": st.lists(
+                st.fixed_dictionaries(
+                    {},
+                    optional={
+                        "weight": numbers,
+                        "model": st.sampled_from(["", "default", "tiny-llama::calm", "x"]),
+                        "steering": st.sampled_from([{"preset": "calm"}, {"vectors": [{"vector": "calm"}]}, {}, 1]),
+                    },
+                ),
+                max_size=3,
+            ),
+            "combine": st.sampled_from(["mixture", "product", "x"]),
+        },
+    ),
+    "policy": st.sampled_from([{}, {"sampling": {"method": "greedy"}}, {"x": 1}]),
     "steering": st.fixed_dictionaries(
         {},
         optional={

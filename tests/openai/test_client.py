@@ -301,14 +301,14 @@ def test_a_prompt_that_is_too_long_is_a_bad_request(streamed: bool, client: open
 
 
 UNSUPPORTED: list[tuple[str, dict[str, Any]]] = [
-    ("tools", {"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]}),
-    ("tool_choice", {"tool_choice": "required"}),
-    ("response_format.type", {"response_format": {"type": "json_object"}}),
+    ("tools[0].type", {"tools": [{"type": "custom", "custom": {"name": "f"}}]}),
+    ("functions", {"functions": [{"name": "f"}]}),
+    ("function_call", {"function_call": {"name": "f"}}),
     ("modalities", {"modalities": ["text", "audio"]}),
     ("reasoning_effort", {"reasoning_effort": "high"}),
     ("messages[0].content[0].type", {"messages": [{"role": "user", "content": [
         {"type": "image_url", "image_url": {"url": "data:,"}}]}]}),
-    ("messages[0].role", {"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}),
+    ("messages[0].role", {"messages": [{"role": "function", "content": "x", "name": "f"}]}),
 ]  # fmt: skip
 
 

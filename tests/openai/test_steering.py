@@ -160,8 +160,8 @@ def test_sampling_methods_are_understood(client: openai.OpenAI) -> None:
         return client.completions.create(model=MODEL, prompt="A", max_tokens=8, seed=1, extra_body=body).choices[0].text
 
     assert text(sampling_method="greedy") == text(temperature=0)
-    assert text(sampling_method="top-k") == text(top_k=50)
-    assert text(sampling_method="top-p", top_p=0.5) == text(top_p=0.5)
+    assert text(sampling_method="top-k") == text(top_k=50, temperature=0.7)
+    assert text(sampling_method="top-p", top_p=0.5) == text(top_p=0.5, temperature=0.7)
 
 
 # ---- refusals ----
@@ -186,8 +186,8 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("d_model|32|numbers", {"steering_vector": {"1": [1.0, 2.0]}, "steering_strength": 1.0}),
     ("not a site", {"steering_vector": {"blocks.1.nonsense": [1.0] * 32}, "steering_strength": 1.0}),
     ("behavior_names", {"auto_correct": True}),
-    ("policy_id", {"policy_id": "p1"}),
-    ("sampling_method", {"sampling_method": "ads"}),
+    ("policy_id", {"policy_id": "p1", "policy": {}}),
+    ("sampling_method", {"sampling_method": "adz"}),
     ("another|Name one", {"model": CALM, "steering": {"preset": "polite"}}),
     ("becomes", {"steering": {"vectors": [{**VECTOR, "strength": 9000}], "strength": 9}}),
 ]

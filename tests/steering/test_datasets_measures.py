@@ -8,7 +8,7 @@ import pytest
 from steering.datasets.behaviours import BEHAVIOURS, CIRCULAR, WORTH, behaviour_of
 from steering.datasets.lint import lint
 from steering.datasets.measures import count_terms, count_words, distinct_2, repetition, score
-from steering.datasets.starter_catalog import starters
+from steering.datasets.starter_catalog import catalogue
 
 BALANCE = {"kind": "lexicon_balance", "terms": ["calm*", "slowly"], "against": ["hate*", "sick of"]}
 
@@ -66,7 +66,7 @@ def test_repetition_is_the_share_of_runs_said_before() -> None:
     assert repetition("a b c") == 0.0
 
 
-@pytest.mark.parametrize("starter", starters(), ids=lambda starter: starter.slug)
+@pytest.mark.parametrize("starter", catalogue(), ids=lambda starter: starter.slug)
 def test_a_starter_has_enough_varied_pairs_and_held_out_prompts(starter) -> None:
     pairs = starter.pairs()
     assert len(pairs) >= 24  # what the pages call reliable
@@ -75,13 +75,13 @@ def test_a_starter_has_enough_varied_pairs_and_held_out_prompts(starter) -> None
     assert not {pair.prompt for pair in pairs} & {*starter.held_out_prompts, starter.guided_prompt}
 
 
-@pytest.mark.parametrize("starter", starters(), ids=lambda starter: starter.slug)
-def test_a_starter_has_no_finding_but_brevity_its_lengths(starter) -> None:
+@pytest.mark.parametrize("starter", catalogue(), ids=lambda starter: starter.slug)
+def test_a_starter_has_no_finding_but_lengths_where_these_belong_to_it(starter) -> None:
     rules = [finding.rule for finding in lint(starter.pairs())]
-    assert rules == (["unequal_length"] if starter.slug == "brevity" else [])
+    assert rules == (["unequal_length"] if starter.slug in ("brevity", "json_compliance") else [])
 
 
-@pytest.mark.parametrize("starter", starters(), ids=lambda starter: starter.slug)
+@pytest.mark.parametrize("starter", catalogue(), ids=lambda starter: starter.slug)
 def test_the_measure_of_a_starter_tells_its_own_sides_apart(starter) -> None:
     sign = 1 if starter.measure["better"] == "higher" else -1
     right = sum(
@@ -91,8 +91,8 @@ def test_the_measure_of_a_starter_tells_its_own_sides_apart(starter) -> None:
 
 
 def test_every_starter_says_which_measure_to_believe_and_no_other_does() -> None:
-    assert set(BEHAVIOURS) == {entry.slug for entry in starters()}
-    for entry in starters():
+    assert set(BEHAVIOURS) == {entry.slug for entry in catalogue()}
+    for entry in catalogue():
         behaviour = behaviour_of(entry.slug)
         assert behaviour is not None and behaviour.default not in (*CIRCULAR, "judge", *behaviour.also)
         assert bool(behaviour.concept) == ("naming" in (behaviour.default, *behaviour.also))

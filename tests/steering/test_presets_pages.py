@@ -285,7 +285,7 @@ def starter_vector(slug: str, verdict: str) -> Vector:
 @pytest.mark.usefixtures("db")
 def test_starters_that_work_have_a_preset_which_everyone_may_use(person: User) -> None:
     vector = starter_vector("calm", "works")
-    starter_vector("brevity", "fails")
+    starter_vector("tabby-cats", "fails")
     starter_vector("honesty", "works")
     assert [str(preset) for preset in load_starter_presets()] == ["calm@1.0"]
     assert [preset.pk for preset in load_starter_presets()] == [find(person, MODEL.id, "calm").pk]

@@ -36,12 +36,16 @@ from steering.features import labels, readings  # noqa: E402
 from steering.jobs.models import Job  # noqa: E402
 from steering.jobs.runner import job_start  # noqa: E402
 from steering.playground.models import LaneOutput, Run  # noqa: E402
+from steering.policies import library as policies  # noqa: E402
+from steering.policies.models import PolicyPreset, PolicyRun, StoredPolicy  # noqa: E402
 from steering.presets.models import Preset  # noqa: E402
 from tests.fake_inference import MODEL, FakeInference  # noqa: E402
 from tests.steering.attributions import PAYLOADS, kept  # noqa: E402
 from tests.steering.behaviors import a_fit, a_reading, keep_behavior  # noqa: E402
 from tests.steering.features import SOURCE, a_source, description, reading  # noqa: E402
 from tests.steering.play import a_run, keep_vector  # noqa: E402
+from tests.steering.policies import a_run as a_policy_run  # noqa: E402
+from tests.steering.policies import keep_policy  # noqa: E402
 from tests.steering.vector_files import file_of, make_vector, payload_of  # noqa: E402
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.filterwarnings("ignore")]
@@ -67,6 +71,8 @@ class World:
         noun = path.split("/")[3]
         if noun == "features":
             return {"id": str(self.of_features(path.split("/")[4]).pk)}
+        if noun == "policies":
+            return {"id": str(self.of_policies(path.split("/")[4]).pk)}
         if noun == "workers":
             return {"id": "fake", "command": "drain"}
         named = {"id": MODEL if noun == "models" else str(getattr(self, noun)().pk)}
@@ -123,6 +129,15 @@ class World:
         asked = {"source": SOURCE, "model_id": MODEL, "text": "Hi"}
         made = {"owner": self.owner, "kind": kind, "title": "Features", "state": "succeeded"}
         return Job.objects.filter(**made).first() or Job.objects.create(**made, request=asked, result=found)
+
+    def of_policies(self, noun: str) -> Any:
+        policy = StoredPolicy.objects.filter(owner=self.owner).first() or keep_policy(self.owner)
+        if noun == "runs":
+            return PolicyRun.objects.filter(owner=self.owner, job=None).first() or a_policy_run(self.owner, policy)
+        if noun == "presets":
+            known = PolicyPreset.objects.filter(owner=self.owner).first()
+            return known or policies.publish(self.owner, name="Plain", content=policy.content)
+        return policy
 
     def experiments(self) -> Any:
         if found := Experiment.objects.exclude(state__in=Experiment.ACTIVE).first():

@@ -12,7 +12,7 @@ import { toast } from '../base.js';
 const STEPS = [-0.5, -1.5, -3, -5]; // nats: the borders of the four tints
 const BURST_MS = 250; // what comes at once after a reload says nothing about the speed of writing
 const ENDS = {
-  stop: 'Stopped by itself', watch: 'Stopped by a behavior', length: 'Reached the most new tokens', cancelled: 'Stopped by you; the text so far is kept',
+  stop: 'Stopped by itself', constraint: 'The constraint left nothing to write', watch: 'Stopped by a behavior', length: 'Reached the most new tokens', cancelled: 'Stopped by you; the text so far is kept',
 };
 
 export class Answer {

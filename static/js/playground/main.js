@@ -42,7 +42,7 @@ class Playground {
     this.board = new Board(this.settings, this);
     this.#learn();
     this.#drawWatches();
-    this.sampling = new Sampling(this.settings, data.defaults, () => this.#drawComposer());
+    this.sampling = new Sampling(this.settings, data, () => this.#drawComposer());
     this.composer = new Composer(this);
     this.composer.text = data.draft;
     this.#listen();
@@ -141,7 +141,10 @@ class Playground {
     this.presets.ask((preset, withSampling) => {
       const { uses, system_prompt, sampling, behaviors = [], auto_correct = true, force_steering = [] } = preset.content;
       Object.assign(this.board.lane(key), { name: preset.name, system_prompt, interventions: structuredClone(uses), behaviors: [...behaviors], auto_correct, force_steering: [...force_steering] });
-      if (withSampling) Object.assign(this.settings.sampling, structuredClone(sampling));
+      if (withSampling) {
+        Object.assign(this.settings.sampling, structuredClone(sampling));
+        if (Object.keys(sampling).length) Object.assign(this.settings, { method: '', draft: null }); // what a preset sets may be of no one method
+      }
       this.sampling.draw();
       this.#lanesChanged();
       this.#opener(key).focus();
@@ -339,7 +342,7 @@ class Playground {
       this.#begin(request.lanes);
       this.#follow(true);
     } catch (refused) {
-      this.composer.complain(refused.message);
+      if (!this.sampling.refused(refused.code, refused.message)) this.composer.complain(refused.message);
     } finally {
       this.starting = false;
     }

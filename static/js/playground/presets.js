@@ -3,7 +3,9 @@ import { csrfToken } from '../base.js';
 import { el, figure, iconButton } from './dom.js';
 
 // What a field is worth when nobody sets it. Seed and length are not kept: a program says how long, and draws its own seed.
-const NEUTRAL = { temperature: 1, top_p: 1, top_k: 0, min_p: 0, repetition_penalty: 1, frequency_penalty: 0, presence_penalty: 0 };
+const NEUTRAL = { temperature: 1, top_p: 1, top_k: 0, min_p: 0, repetition_penalty: 1, frequency_penalty: 0, presence_penalty: 0,
+  typical_p: 1, ads_subset_size: 0, ads_beta: 0.3, adaptive_temperature: 0, beam_width: 1, length_penalty: 1 };
+const LISTS = ['stop', 'temperature_schedule', 'top_p_schedule'];
 const MAX_NAME = 40;
 
 export class SavePreset {
@@ -112,10 +114,11 @@ function slug(text) {
 }
 
 function sampling(given) {
-  const kept = Object.fromEntries(Object.entries(NEUTRAL).filter(([name, neutral]) => given[name] !== neutral).map(([name]) => [name, given[name]]));
-  return given.stop.length ? { ...kept, stop: [...given.stop] } : kept;
+  const set = Object.keys(NEUTRAL).filter(name => name in given && given[name] !== NEUTRAL[name] && !(name === 'ads_beta' && !given.ads_subset_size));
+  const lists = LISTS.filter(name => given[name]?.length);
+  return Object.fromEntries([...set.map(name => [name, given[name]]), ...lists.map(name => [name, [...given[name]]])]);
 }
 
 function inWords(kept) {
-  return Object.entries(kept).map(([name, value]) => `${name.replaceAll('_', ' ')} ${Array.isArray(value) ? `at ${value.length} strings` : figure(value)}`).join(', ');
+  return Object.entries(kept).map(([name, value]) => `${name.replaceAll('_', ' ')} ${Array.isArray(value) ? (name === 'stop' ? `at ${value.length} strings` : `of ${value.length} tokens`) : figure(value)}`).join(', ');
 }

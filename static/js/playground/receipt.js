@@ -8,8 +8,8 @@ export function drawReceipt(receipt, { open, name, systemPrompt, watched = [], p
   const fired = receipt.fired_total ? `, ${count(receipt.fired_total)} fired` : '';
   const title = applied.length ? applied.map(a => short(a, name)).join(', ') : 'no interventions';
   return el('details', { class: 'receipt', open },
-    el('summary', {}, chevron(), 'Receipt', el('span', { class: 'num' }, `${title}${fired} · seed ${receipt.seed}`)),
-    el('dl', {}, ...applied.flatMap(a => facts(a, name)), ...(applied.length ? [] : nothing(systemPrompt)), ...firedRows(receipt, watched, promptTokens), ...origin(receipt)));
+    el('summary', {}, chevron(), 'Receipt', el('span', { class: 'num' }, `${title}${fired}${inShort(receipt)} · seed ${receipt.seed}`)),
+    el('dl', {}, ...applied.flatMap(a => facts(a, name)), ...(applied.length ? [] : nothing(systemPrompt)), ...firedRows(receipt, watched, promptTokens), ...chosen(receipt), ...origin(receipt)));
 }
 
 function chevron() {
@@ -50,6 +50,26 @@ function condition(c) {
 
 function nothing(systemPrompt) {
   return row('Applied', systemPrompt ? 'a system prompt; the model itself is unchanged' : 'nothing; this is the model as it is');
+}
+
+const KINDS = { json: 'JSON', json_schema: 'the JSON schema', regex: 'the pattern', grammar: 'the grammar' };
+
+/** What the answer had to be and how it was chosen, where that was said. */
+function chosen({ constraint, draft, members = [], beams = [] }) {
+  const [best, ...others] = beams;
+  const share = draft?.proposed ? `, ${figure((100 * draft.accepted) / draft.proposed, 0)} %` : '';
+  return [
+    ...(constraint ? row('Constraint', el('b', {}, constraint.complete ? 'complete' : 'not complete'), `: ${constraint.complete ? 'the text is what ' : ''}${KINDS[constraint.kind] ?? constraint.kind}${constraint.complete ? ' says' : ''}; ${count(constraint.masked_tokens)} tokens chosen under it${constraint.problem ? `. ${constraint.problem}` : ''}`) : []),
+    ...(draft ? row('Draft', `${count(draft.accepted)} of ${count(draft.proposed)} guessed tokens stood${share}, in ${count(draft.passes)} passes; guessed by `, draft.model || 'look-up in the text') : []),
+    ...(members.length ? row('Members', members.map(m => `${m.model || 'this model'} ${figure(100 * m.weight, 0)} %`).join(', ')) : []),
+    ...(best ? row('Score', num(figure(best.score, 3)), ', log-probability per length') : []),
+    ...others.flatMap((beam, i) => row(i ? '' : 'Other beams', num(figure(beam.score, 3)), ` “${beam.text.trim().slice(0, 120)}”`)),
+  ];
+}
+
+function inShort({ constraint, draft }) {
+  const parts = [constraint && (constraint.complete ? 'constraint complete' : 'constraint not complete'), draft?.proposed && `${count(draft.accepted)} of ${count(draft.proposed)} guesses`];
+  return parts.filter(Boolean).map(part => ` · ${part}`).join('');
 }
 
 function origin(receipt) {

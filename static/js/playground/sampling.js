@@ -1,12 +1,14 @@
 // The sampling drawer and its summary in the composer. What it edits is the settings object itself.
 import { $, el, figure } from './dom.js';
+import { Ways } from './ways.js';
 
 const all = selector => [...$('sampling').querySelectorAll(selector)];
 const TOO_MANY = 8;
 
 export class Sampling {
-  constructor(settings, defaults, changed) {
-    Object.assign(this, { settings, defaults, changed });
+  constructor(settings, data, changed) {
+    Object.assign(this, { settings, defaults: data.defaults, changed });
+    this.ways = new Ways(settings, data, () => this.#done());
     $('open-sampling').addEventListener('click', () => this.toggle());
     $('close-sampling').addEventListener('click', () => this.toggle(false));
     $('reset-sampling').addEventListener('click', () => this.#reset());
@@ -16,6 +18,7 @@ export class Sampling {
     $('s-stop').addEventListener('change', () => this.#stops());
     $('sampling').addEventListener('keydown', event => { if (event.key === 'Escape') { event.stopPropagation(); this.toggle(false); } });
     for (const input of all('[data-key]')) input.addEventListener('change', () => this.#number(input));
+    for (const input of all('[data-list]')) input.addEventListener('change', () => this.#numbers(input));
     for (const range of all('[data-for]')) range.addEventListener('input', () => { $(range.dataset.for).value = range.value; this.#number($(range.dataset.for)); });
     this.draw();
   }
@@ -29,12 +32,14 @@ export class Sampling {
   draw() {
     const { sampling, seed_lock: locked } = this.settings;
     for (const input of all('[data-key]')) input.value = sampling[input.dataset.key];
+    for (const input of all('[data-list]')) input.value = (sampling[input.dataset.list] ?? []).join(', ');
+    this.ways.draw();
     for (const range of all('[data-for]')) range.value = $(range.dataset.for).value;
     $('s-seed').value = sampling.seed ?? '';
     $('s-seed-lock').checked = locked;
     $('s-stop').value = sampling.stop.join('\n');
     $('seed-lock').setAttribute('aria-pressed', locked);
-    $('sampling-text').textContent = `temp ${figure(sampling.temperature)} · top-p ${figure(sampling.top_p)} · max ${sampling.max_tokens}`;
+    $('sampling-text').textContent = `${this.ways.inShort(`temp ${figure(sampling.temperature)} · top-p ${figure(sampling.top_p)}`)} · max ${sampling.max_tokens}`;
     const seed = sampling.seed === null ? 'New seed each run' : `Seed ${sampling.seed}`;
     $('seed-text').replaceChildren(seed, locked ? ' in all lanes' : ', another in each lane');
   }
@@ -46,6 +51,24 @@ export class Sampling {
     if (bad) return;
     this.settings.sampling[input.dataset.key] = value;
     this.#done();
+  }
+
+  /** Numbers with commas between them. */
+  #numbers(input) {
+    const values = input.value.split(/[,;\s]+/).filter(Boolean).map(Number);
+    const bad = values.some(value => !Number.isFinite(value) || value <= 0);
+    this.#complain(input, bad ? 'above 0, with commas between several' : '');
+    if (bad) return;
+    this.settings.sampling[input.dataset.list] = values;
+    this.#done();
+  }
+
+  /** Say what the server refused where it was asked for; whether it was something of this drawer. */
+  refused(code, message) {
+    if (!this.ways.refused(code, message)) return false;
+    this.toggle(true);
+    $('s-constraint-text').focus();
+    return true;
   }
 
   #complain(input, range) {
@@ -76,6 +99,7 @@ export class Sampling {
   #reset() {
     Object.assign(this.settings.sampling, structuredClone(this.defaults));
     this.settings.seed_lock = true;
+    this.ways.reset();
     this.#done();
   }
 

@@ -6,17 +6,24 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from inference.types import Event, Finished, PromptRead, Started, Token
+from inference.calls import Call
+from inference.types import Event, Finished, PromptRead, Receipt, Started, Token
 from steering.api.openai.behavior_fields import FINISH_REASONS, outcome
 from steering.api.openai.errors import ApiError
 from steering.api.openai.planning import Plan
+from steering.api.openai.talk import Talk
 from steering.api.openai.written import Entry, Piece, Written
 from steering.behaviors.monitoring import Seen
+
+ENDS = FINISH_REASONS | {"constraint": "length"}  # as what cannot go on is unfinished; the receipt says why
 
 
 @dataclass
 class Choice:
+    """`talk` tells words from calls, where tools may be called."""
+
     written: Written
+    talk: Talk | None = None
     text: str = ""
     entries: list[Entry] = field(default_factory=list)
     offset: int = 0  # characters whose entries were given, for text_offset
@@ -26,7 +33,13 @@ class Choice:
     def reason(self) -> str | None:
         """In OpenAI's words; None while it is being written."""
         reason = self.written.reason
-        return FINISH_REASONS.get(reason, reason) if reason else None
+        if reason == "stop" and self.talk and self.talk.called:
+            return "tool_calls"
+        return ENDS.get(reason, reason) if reason else None
+
+    @property
+    def calls(self) -> list[Call]:
+        return self.talk.calls if self.talk else []
 
 
 class Answer:
@@ -35,11 +48,20 @@ class Answer:
     def __init__(self, id: str, plan: Plan):
         self.id, self.plan, self.ask = id, plan, plan.ask
         self.created = int(time.time())
-        self.choices = [Choice(Written(plan.sampling.logprobs)) for _ in plan.requests]
+        self.rows = [Choice(Written(plan.sampling.logprobs), Talk() if self.ask.tools else None) for _ in plan.requests]
+
+    @property
+    def choices(self) -> list[Choice]:
+        """What is given of what was written: all, or the best of each prompt."""
+        if not self.ask.best_of:
+            return self.rows
+        each = self.ask.best_of
+        prompts = [self.rows[at : at + each] for at in range(0, len(self.rows), each)]
+        return [choice for rows in prompts for choice in sorted(rows, key=_likelihood, reverse=True)[: self.ask.n]]
 
     def take(self, row: int, event: Event) -> Piece | None:
         """Raises ApiError(500) where a steered row ends without having been steered."""
-        choice = self.choices[row]
+        choice = self.rows[row]
         if isinstance(event, Started):
             choice.written.prompt_tokens = event.prompt_tokens
             return None
@@ -48,6 +70,8 @@ class Answer:
         if self.plan.watched and isinstance(event, Token):
             choice.pieces.append(event.text)
         piece = choice.written.take(event)
+        if choice.talk:
+            piece = choice.talk.take(piece, last=isinstance(event, Finished))
         if isinstance(event, Finished):
             self._check_steered(row, event)
         choice.text += piece.text
@@ -61,20 +85,20 @@ class Answer:
     @property
     def begun(self) -> bool:
         """Whether every row has been taken up, so that nothing of the request can be refused any more."""
-        return all(choice.written.prompt_tokens for choice in self.choices)
+        return all(choice.written.prompt_tokens for choice in self.rows)
 
     @property
     def ended(self) -> bool:
-        return all(choice.reason for choice in self.choices)
+        return all(choice.reason for choice in self.rows)
 
     @property
     def prompt_tokens(self) -> int:
         """Those of each prompt once, however many answers it has."""
-        return sum(choice.written.prompt_tokens for choice in self.choices[:: self.ask.n])
+        return sum(choice.written.prompt_tokens for choice in self.rows[:: self.ask.rows])
 
     @property
     def completion_tokens(self) -> int:
-        return sum(choice.written.tokens for choice in self.choices)
+        return sum(choice.written.tokens for choice in self.rows)
 
     @property
     def fingerprint(self) -> str:
@@ -89,12 +113,9 @@ class Answer:
 
     def steering(self, rows: list[int]) -> dict[str, Any]:
         """The receipt and what behaviors did, as fields to add; nothing for an answer that was to be left alone."""
-        receipts = [
-            {"index": row, "seed": receipt.seed, "applied": [each.to_wire() for each in receipt.applied]}
-            for row in rows
-            if (receipt := self.choices[row].written.receipt)
-        ]
-        if not (self.plan.steered or any(receipt["applied"] for receipt in receipts)):
+        choices = self.choices
+        receipts = [{"index": row, **_in_short(receipt)} for row in rows if (receipt := choices[row].written.receipt)]
+        if not (self.plan.steered or any(receipt["applied"] or len(receipt) > 3 for receipt in receipts)):
             return self._behaviors(rows)  # a behavior may have steered where nothing else was to
         made = {"model": self.plan.model.id, "revision": self.plan.model.revision}
         preset = {"preset": self.plan.preset} if self.plan.preset else {}
@@ -102,7 +123,8 @@ class Answer:
         return {"steering": steering, **self._behaviors(rows)}
 
     def _behaviors(self, rows: list[int]) -> dict[str, Any]:
-        ended = [(row, self.choices[row].written) for row in rows]
+        choices = self.choices
+        ended = [(row, choices[row].written) for row in rows]
         return outcome(self.plan.watched, [(row, w.receipt, w.reason, w.prompt_tokens) for row, w in ended])
 
     def seen(self) -> list[Seen]:
@@ -110,6 +132,24 @@ class Answer:
         names = {use.behavior.pk: use.watch.name for use in self.plan.watched}
         return [
             Seen(names, receipt.fired, choice.pieces, choice.written.prompt_tokens)
-            for choice in self.choices
+            for choice in self.rows
             if names and (receipt := choice.written.receipt)
         ]
+
+
+def _likelihood(choice: Choice) -> float:
+    """Log-probability per token, by which the best answers are chosen; nothing at all comes last."""
+    written = choice.written
+    return written.logprob / written.tokens if written.tokens else float("-inf")
+
+
+def _in_short(receipt: Receipt) -> dict[str, Any]:
+    """The seed and what was applied; beyond steering only what there was."""
+    found: dict[str, Any] = {"seed": receipt.seed, "applied": [each.to_wire() for each in receipt.applied]}
+    for name in ("constraint", "draft"):
+        if (value := getattr(receipt, name)) is not None:
+            found[name] = value.to_wire()
+    for name in ("members", "beams"):
+        if values := getattr(receipt, name):
+            found[name] = [each.to_wire() for each in values]
+    return found

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from inference.types import Direction, FeatureRef, Message, Operation, Positions, Schedule, Unit
+from inference.types import Constraint, Direction, FeatureRef, Message, Operation, Positions, Schedule, Unit
+from steering.api.openai.formats import Format
+from steering.api.openai.tool_fields import ToolsAsk
 from steering.vectors.uses import UseCondition
 
 Prompt = tuple[Message, ...] | str | tuple[int, ...]
@@ -62,10 +64,44 @@ class BehaviorsAsk:
 
 
 @dataclass(frozen=True)
+class DraftAsk:
+    """`model` is a companion's id, "" looks up in the prompt. `tokens` 0 leaves it to the engine how many to guess."""
+
+    model: str = ""
+    tokens: int = 0
+
+
+@dataclass(frozen=True)
+class MemberAsk:
+    """`model` is "" or "default" for the model asked for, or a companion's id; either may go on with `::preset`."""
+
+    model: str = ""
+    weight: float = 1.0
+    steering: SteeringAsk | None = None
+    param: str = "ensemble"
+
+
+@dataclass(frozen=True)
+class EnsembleAsk:
+    members: tuple[MemberAsk, ...]
+    combine: Literal["mixture", "product"] = "mixture"
+
+
+@dataclass(frozen=True)
+class PolicyAsk:
+    """A policy given whole, or one that is stored, by its id or name."""
+
+    policy: dict[str, Any] | None
+    policy_id: str
+    include_trace: bool
+
+
+@dataclass(frozen=True)
 class Ask:
     """`sampling` has the fields that were set, by the names of SamplingParams; a preset's defaults fill the others.
 
-    `kind` is where prompts lie in the body: "messages", "prompt" or "input".
+    `kind` is where prompts lie in the body: "messages", "prompt" or "input". `best_of` answers are written for each
+    prompt and the `n` best of them given; 0 gives all.
     """
 
     model: str
@@ -79,3 +115,25 @@ class Ask:
     steering: SteeringAsk | None = None
     behaviors: BehaviorsAsk = BehaviorsAsk()
     given: dict[str, Any] = field(default_factory=dict)  # what an answer repeats of its request
+    format: Format | None = None
+    tools: ToolsAsk | None = None
+    draft: DraftAsk | None = None
+    ensemble: EnsembleAsk | None = None
+    best_of: int = 0
+    policy: PolicyAsk | None = None
+
+    @property
+    def rows(self) -> int:
+        """Answers that are written for each prompt."""
+        return self.best_of or self.n
+
+    @property
+    def constraint(self) -> Constraint | None:
+        """Raises ApiError where tools and the answer's form exclude each other."""
+        if self.tools:
+            return self.tools.constraint(self.format)
+        return self.format.constraint if self.format else None
+
+    @property
+    def constraint_param(self) -> str:
+        return self.format.param if self.format and not self.tools else "tools"

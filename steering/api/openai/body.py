@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from steering.api.openai.errors import ApiError, invalid, unsupported
 
-MAX_DEPTH = 32
+MAX_DEPTH = 64
 MAX_SHOWN = 60
 _NAMES = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", int: "an integer",
           float: "a number", type(None): "null"}  # fmt: skip

@@ -64,10 +64,10 @@ class Call:
         self._closed = False
 
     @classmethod
-    async def open(cls, request: HttpRequest, form: Form) -> Call:
+    async def open(cls, who: Principal, ask: Ask, form: Form) -> Call:
         """Raises ApiError and InferenceError for what is refused before anything runs."""
         draining.refuse_new_work()
-        return cls(*await in_thread(_admit)(request, form))
+        return cls(*await in_thread(_admit)(who, ask, form))
 
     @property
     def streamed(self) -> bool:
@@ -76,7 +76,7 @@ class Call:
     async def begin(self) -> None:
         """Wait until all rows were taken up, or long enough: what is refused until then is refused with a status."""
         while not self.answer.begun:
-            taken = await self._rows.take(HEADERS_SECONDS)
+            taken = await self._take(HEADERS_SECONDS)
             if taken is None:
                 return
             row, event = taken
@@ -87,7 +87,7 @@ class Call:
 
     async def whole(self) -> dict[str, Any]:
         while not self.answer.ended:
-            if taken := await self._rows.take(IDLE_SECONDS):
+            if taken := await self._take(IDLE_SECONDS):
                 self.answer.take(*taken)
         await self._settle_now()
         return self.form.whole(self.answer)
@@ -117,7 +117,7 @@ class Call:
 
     async def _body(self, stream: Stream) -> AsyncIterator[bytes]:
         while not self.answer.ended:
-            taken = self._early.pop(0) if self._early else await self._rows.take(IDLE_SECONDS)
+            taken = self._early.pop(0) if self._early else await self._take(IDLE_SECONDS)
             if taken is None:
                 yield b": still here\n\n"
                 continue
@@ -129,6 +129,14 @@ class Call:
             if isinstance(event, Finished):
                 for frame in _frames(stream.end(row)):
                     yield frame
+
+    async def _take(self, patience: float) -> tuple[int, Event] | None:
+        try:
+            return await self._rows.take(patience)
+        except ApiError as error:
+            if error.param == "constraint":  # as whoever asked called it
+                error.param = self.answer.ask.constraint_param
+            raise
 
     # ---- the end ----
 
@@ -160,10 +168,15 @@ class Call:
             record(self._who, "openai", seen)
 
 
-def _admit(request: HttpRequest, form: Form) -> tuple[Principal, Form, Plan, Reservation]:
+@in_thread
+def read(request: HttpRequest, form: Form) -> tuple[Principal, Ask]:
+    """Who asks, and what. Raises ApiError and Denied."""
     who = principal_of(request)
     who.require("generate")
-    ask = form.parse(Fields(parse_json(request.body)))
+    return who, form.parse(Fields(parse_json(request.body)))
+
+
+def _admit(who: Principal, ask: Ask, form: Form) -> tuple[Principal, Form, Plan, Reservation]:
     planned = plan(who, ask, form.PREFIX + secrets.token_hex(12))
     id, model = planned.requests[0].id, planned.model.id
     return (

@@ -53,7 +53,8 @@ def entries(who: Principal) -> list[dict[str, Any]]:
         if model.state == "failed" or not may_use(who, model):
             continue
         found.append(model_entry(model))
-        presets = sorted(listed(who.user, model.id), key=lambda preset: (preset.name, preset.order))
+        mine = listed(who.user, model.id).prefetch_related("vectors")
+        presets = sorted(mine, key=lambda preset: (preset.name, preset.order))
         found += [preset_entry(name, preset) for name, preset in _names(who, presets).items()]
     return found
 
@@ -96,6 +97,7 @@ def preset_entry(name: str, preset: Preset) -> dict[str, Any]:
         "owned_by": preset.owner_handle,
         "parent": preset.model_id,
         "description": preset.description,
+        **({"verdict": preset.verdict} if preset.verdict else {}),
     }
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from steering.api.openai.answer import Answer
+from inference.calls import Call, Change
+from steering.api.openai.answer import Answer, Choice
 from steering.api.openai.errors import ApiError
 from steering.api.openai.parsing import parse_chat
 from steering.api.openai.written import Entry, Piece
@@ -18,7 +19,7 @@ def whole(answer: Answer) -> dict[str, Any]:
     choices = [
         {
             "index": i,
-            "message": {"role": "assistant", "content": choice.text, "refusal": None},
+            "message": _message(choice),
             "logprobs": _logprobs(answer, choice.entries),
             "finish_reason": choice.reason,
         }
@@ -38,11 +39,14 @@ class Stream:
 
     def begin(self) -> Iterator[dict[str, Any]]:
         for i in range(len(self._answer.choices)):
-            yield self._chunk(i, {"role": "assistant", "content": "", "refusal": None})
+            content = None if self._answer.ask.tools else ""  # it may stay without
+            yield self._chunk(i, {"role": "assistant", "content": content, "refusal": None})
 
     def piece(self, row: int, piece: Piece) -> Iterator[dict[str, Any]]:
         if piece.text or piece.entries:
             yield self._chunk(row, {"content": piece.text}, piece.entries)
+        for change in piece.calls:
+            yield self._chunk(row, {"tool_calls": [_call_delta(change)]})
 
     def end(self, row: int) -> Iterator[dict[str, Any]]:
         reason = self._answer.choices[row].reason
@@ -64,6 +68,22 @@ class Stream:
         return {**_head(self._answer, "chat.completion.chunk"), "choices": [choice], **usage}
 
 
+def _message(choice: Choice) -> dict[str, Any]:
+    calls = {"tool_calls": [_call(call, call.arguments) for call in choice.calls]} if choice.calls else {}
+    return {"role": "assistant", "content": choice.text or (None if calls else ""), "refusal": None, **calls}
+
+
+def _call(call: Call, arguments: str) -> dict[str, Any]:
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
+
+
+def _call_delta(change: Change) -> dict[str, Any]:
+    """The first says who is called, the others go on with the arguments."""
+    if change.begun:
+        return {"index": change.index, **_call(change.call, "")}
+    return {"index": change.index, "function": {"arguments": change.arguments}}
+
+
 def _head(answer: Answer, kind: str) -> dict[str, Any]:
     return {
         "id": answer.id,
@@ -76,7 +96,7 @@ def _head(answer: Answer, kind: str) -> dict[str, Any]:
 
 
 def _logprobs(answer: Answer, entries: list[Entry]) -> dict[str, Any] | None:
-    if not answer.plan.sampling.logprobs:
+    if not answer.plan.logprobs:
         return None
     return {"content": token_logprobs(entries), "refusal": None}
 

@@ -29,6 +29,10 @@ STEERING = {"vector_not_found", "vector_model_mismatch", "layer_not_in_vector", 
             "feature_unit", "feature_condition", "no_maximum", "two_things", "feature_site", "no_max_activation",
             "layers_of_feature", "wrong_source", "broken_source"}  # fmt: skip
 
+CONSTRAINT = {"bad_schema", "schema_unsupported", "bad_pattern", "bad_grammar", "constraint_unsupported",
+              "constraint_must_end", "constraints_need_tokenizer", "bad_constraint"}  # fmt: skip
+FIELDS = {"bad_temperature_schedule": "adaptive_temperature_schedule",
+          "bad_top_p_schedule": "adaptive_top_p_schedule"}  # fmt: skip
 BEHAVIORS = {"behavior_not_found", "behavior_ambiguous", "behavior_model_mismatch", "behavior_count", "cannot_force",
              "force_unwatched", "nothing_else_to_write"}  # fmt: skip
 
@@ -84,6 +88,10 @@ def of_inference(error: InferenceError) -> ApiError:
         param = "steering"
     elif code in BEHAVIORS:
         param = "behavior_names"
+    elif code in CONSTRAINT:
+        param = "constraint"
+    elif code in FIELDS:
+        param = FIELDS[code]
     elif code.startswith("bad_") and param is None:
         param = code.removeprefix("bad_")
     headers = {} if error.retry_after is None else {"Retry-After": str(max(1, math.ceil(error.retry_after)))}

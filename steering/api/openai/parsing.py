@@ -5,41 +5,42 @@ from __future__ import annotations
 from typing import Any
 
 from inference.types import Message
-from steering.api.openai.ask import Ask, Prompt
+from steering.api.openai.ask import Ask, PolicyAsk, Prompt
 from steering.api.openai.behavior_fields import read_behaviors
 from steering.api.openai.body import Fields
 from steering.api.openai.errors import ApiError, invalid, unsupported
-from steering.api.openai.steering_fields import read_steering, sampling_of_method
+from steering.api.openai.formats import Format, read_format, read_text_format
+from steering.api.openai.messages import TEXT_ONLY, read_input, read_messages
+from steering.api.openai.methods import check_needs, read_adaptive, read_draft, read_ensemble, settled
+from steering.api.openai.steering_fields import read_steering
+from steering.api.openai.tool_fields import ToolsAsk, read_tools
 
 DEFAULT_TOKENS = 1024  # of a chat that names no limit, or what the context leaves if that is less
 DEFAULT_COMPLETION_TOKENS = 16  # as with OpenAI
 MAX_CHOICES = 128  # rows of one request: prompts times n
-MAX_MESSAGES = 4096
 MAX_TOKENS = 10_000_000  # the context says how many; this keeps the arithmetic small
-ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-TEXT_PARTS = ("text", "input_text", "output_text")
 
-NO_TOOLS = "Tools and functions are not supported; leave them out, or say in the prompt what is wanted."
 NO_REASONING = "The models served here have no reasoning to steer this way. Leave it out."
-TEXT_ONLY = "Only text is supported."
+NO_POLICY = "Policies run at chat completions, at completions and at /api/v1/policies/run."
+NO_SERVER_TOOLS = "It counts tools that a server runs, and there are none here."
 NO_STATE = "Nothing is kept between requests: send the whole conversation as input."
 UNSUPPORTED_CHAT = {
-    "tools": NO_TOOLS, "functions": NO_TOOLS, "audio": TEXT_ONLY, "reasoning_effort": NO_REASONING,
+    "audio": TEXT_ONLY, "reasoning_effort": NO_REASONING,
     "verbosity": NO_REASONING, "web_search_options": "There is no search here; leave it out.",
     "prediction": "Predicted outputs are not supported; leave it out.", "moderation": "There is no moderation here.",
 }  # fmt: skip
 UNSUPPORTED_RESPONSES = {
-    "tools": NO_TOOLS, "previous_response_id": NO_STATE, "conversation": NO_STATE, "prompt": NO_STATE,
-    "background": "Answers are given at once; leave 'background' out.", "max_tool_calls": NO_TOOLS,
+    "previous_response_id": NO_STATE, "conversation": NO_STATE, "prompt": NO_STATE,
+    "background": "Answers are given at once; leave 'background' out.", "max_tool_calls": NO_SERVER_TOOLS,
     "context_management": NO_STATE,
 }  # fmt: skip
 IGNORED = ("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
-           "prompt_cache_retention", "prompt_cache_options", "parallel_tool_calls")  # fmt: skip
+           "prompt_cache_retention", "prompt_cache_options")  # fmt: skip
 
 
 def parse_chat(body: Fields) -> Ask:
     model, stream, usage = _model(body), bool(body.flag("stream")), _stream_options(body)
-    messages = _messages(body, "messages")
+    messages = read_messages(body)
     sampling = _sampling(body)
     if body.flag("logprobs"):
         sampling |= {"logprobs": True}
@@ -48,12 +49,11 @@ def parse_chat(body: Fields) -> Ask:
             raise invalid("'top_logprobs' needs 'logprobs' to be true.", "top_logprobs")
         sampling["top_logprobs"] = top
     _max_tokens(body, sampling, "max_completion_tokens", "max_tokens")
-    sampling = sampling_of_method(body, sampling)
     steering, behaviors = read_steering(body), read_behaviors(body)
     n = _n(body, 1)
-    _check_format(body, "response_format")
+    more = _ways(body, sampling, read_format(body, messages), read_tools(body, nested=True), n, 1, stream)
+    policy = _policy(body)
     _check_modalities(body)
-    body.refuse({"tool_choice": NO_TOOLS, "function_call": NO_TOOLS}, (None, "none", "auto"))
     body.refuse(UNSUPPORTED_CHAT)
     body.ignore(*IGNORED)
     body.done()
@@ -61,12 +61,13 @@ def parse_chat(body: Fields) -> Ask:
         model,
         "messages",
         (messages,),
-        sampling,
-        n,
-        stream,
-        _usage(stream, usage),
+        n=n,
+        stream=stream,
+        include_usage=_usage(stream, usage),
         steering=steering,
         behaviors=behaviors,
+        policy=policy,
+        **more,
     )
 
 
@@ -84,23 +85,34 @@ def parse_completion(body: Fields) -> Ask:
         raise invalid("'max_tokens' may be 0 only with 'echo'. Ask for at least one token.", "max_tokens")
     if most is not None:
         sampling["max_tokens"] = most
-    sampling = sampling_of_method(body, sampling)
     steering, behaviors = read_steering(body), read_behaviors(body)
     n = _n(body, len(prompts))
-    best_of = body.whole("best_of", 1, MAX_CHOICES)
-    if best_of is not None and best_of != n:
-        raise unsupported("best_of", f"'best_of' must equal 'n' here, which is {n}: all that is written is returned.")
+    more = _ways(body, sampling, read_format(body), None, n, len(prompts), stream, "best_of", "best_of_n")
+    policy = _policy(body)
     body.refuse({"suffix": "Text cannot be inserted before a suffix; leave it out."})
     body.ignore(*IGNORED)
     body.done()
     given = {"logprobs": logprobs is not None}
-    return Ask(model, "prompt", prompts, sampling, n, stream, _usage(stream, usage), echo, steering, behaviors, given)
+    return Ask(
+        model,
+        "prompt",
+        prompts,
+        n=n,
+        stream=stream,
+        include_usage=_usage(stream, usage),
+        echo=echo,
+        steering=steering,
+        behaviors=behaviors,
+        given=given,
+        policy=policy,
+        **more,
+    )
 
 
 def parse_response(body: Fields) -> Ask:
     model, stream = _model(body), bool(body.flag("stream"))
     instructions = body.text("instructions")
-    messages = _input(body)
+    messages = read_input(body)
     if instructions is not None:
         messages = (Message("system", instructions), *messages)
     sampling = _sampling(body)
@@ -112,7 +124,8 @@ def parse_response(body: Fields) -> Ask:
     if unknown := set(include) - {"message.output_text.logprobs"}:
         raise unsupported("include", f"'include' may name message.output_text.logprobs, not '{min(unknown)[:60]}'.")
     steering, behaviors = read_steering(body), read_behaviors(body)
-    _check_text_format(body)
+    format, tools = read_text_format(body, messages), read_tools(body, nested=False)
+    more = _ways(body, sampling, format, tools, 1, 1, stream)
     body.choice("truncation", ("disabled",))
     if (options := body.fields("stream_options")) is not None:
         options.ignore("include_obfuscation")
@@ -121,12 +134,12 @@ def parse_response(body: Fields) -> Ask:
         reasoning.refuse(dict.fromkeys(("effort", "summary", "generate_summary"), NO_REASONING))
         reasoning.ignore("encrypted_content")
         reasoning.done()
-    body.refuse({"tool_choice": NO_TOOLS}, (None, "none", "auto"))
     body.refuse(UNSUPPORTED_RESPONSES)
+    body.refuse(dict.fromkeys(("policy", "policy_id", "include_trace"), NO_POLICY))
     given = {"instructions": instructions, "metadata": _metadata(body), "user": body.text("user")}
     body.ignore(*IGNORED)
     body.done()
-    return Ask(model, "input", (messages,), sampling, 1, stream, steering=steering, behaviors=behaviors, given=given)
+    return Ask(model, "input", (messages,), stream=stream, steering=steering, behaviors=behaviors, given=given, **more)
 
 
 # ---- what the three have in common ----
@@ -178,7 +191,66 @@ def _sampling(body: Fields) -> dict[str, Any]:
         "ignore_eos": body.flag("ignore_eos"),
         "logit_bias": _logit_bias(body),
     }
-    return {name: value for name, value in found.items() if value is not None}
+    found = {name: value for name, value in found.items() if value is not None}
+    read_adaptive(body, found)
+    return found
+
+
+def _ways(
+    body: Fields,
+    sampling: dict[str, Any],
+    format: Format | None,
+    tools: ToolsAsk | None,
+    n: int,
+    prompts: int,
+    stream: bool,
+    *best_of: str,
+) -> dict[str, Any]:
+    """How tokens are chosen, as fields of an Ask."""
+    method, sampling = settled(body, sampling)
+    draft, ensemble = read_draft(body, method), read_ensemble(body)
+    check_needs(method, format or tools, draft, ensemble)
+    best = _best_of(body, best_of or ("best_of_n",), n, prompts, stream)
+    found = {
+        "sampling": sampling,
+        "format": format,
+        "tools": tools,
+        "draft": draft,
+        "ensemble": ensemble,
+        "best_of": best,
+    }
+    if tools:
+        tools.constraint(format)  # refused here where both cannot be had
+    return found
+
+
+def _best_of(body: Fields, names: tuple[str, ...], n: int, prompts: int, stream: bool) -> int:
+    """0 where nothing is to be chosen."""
+    given = {name: value for name in names if (value := body.whole(name, 1, MAX_CHOICES)) is not None}
+    if not given:
+        return 0
+    name, best = next(iter(given.items()))
+    if len(set(given.values())) > 1:
+        raise invalid(f"{' and '.join(given)} say different things. Send one of them.", name)
+    if best < n:
+        raise invalid(f"'{name}' is {best} and 'n' is {n}: the n best of {name} answers are given. Raise it.", name)
+    if best * prompts > MAX_CHOICES:
+        raise invalid(f"{prompts} prompts times {best} answers are more than {MAX_CHOICES}. Ask for fewer.", name)
+    if best > n and stream:
+        raise invalid(f"'{name}' chooses among whole answers, so there is nothing to stream. Leave 'stream' out.", name)
+    return 0 if best == n else best
+
+
+def _policy(body: Fields) -> PolicyAsk | None:
+    """Raises ApiError for a trace without a policy."""
+    given, id, trace = body.fields("policy"), body.text("policy_id"), body.flag("include_trace")
+    if given is None and not id:
+        if trace:
+            raise invalid("'include_trace' is the trace of a policy. Send 'policy' or 'policy_id'.", "include_trace")
+        return None
+    if given is not None and id:
+        raise invalid("Give either 'policy' or 'policy_id', not both.", "policy_id")
+    return PolicyAsk(body.any("policy"), id or "", bool(trace))
 
 
 def _top_k(body: Fields) -> int | None:
@@ -212,21 +284,6 @@ def _max_tokens(body: Fields, sampling: dict[str, Any], *names: str) -> None:
         raise invalid(f"{' and '.join(given)} say different things. Send one of them.", names[0])
     if given:
         sampling["max_tokens"] = next(iter(given.values()))
-
-
-def _check_format(body: Fields, name: str) -> None:
-    fields = body.fields(name)
-    if fields is not None and fields.required_text("type") != "text":
-        raise unsupported(fields.path("type"), f"'{fields.path('type')}' may only be 'text': answers cannot be "
-                          "constrained to JSON here. Ask for JSON in the prompt.")  # fmt: skip
-
-
-def _check_text_format(body: Fields) -> None:
-    text = body.fields("text")
-    if text is not None:
-        _check_format(text, "format")
-        text.refuse({"verbosity": NO_REASONING})
-        text.done()
 
 
 def _check_modalities(body: Fields) -> None:
@@ -269,54 +326,3 @@ def _ids(items: list[int]) -> tuple[int, ...]:
     if not all(0 <= id < 2**31 for id in items):
         raise invalid("'prompt' holds numbers that are no token ids.", "prompt")
     return tuple(items)
-
-
-def _messages(body: Fields, name: str) -> tuple[Message, ...]:
-    items = body.items(name)
-    if items is None:
-        raise body.missing(name)
-    if not items:
-        raise invalid(f"Invalid '{name}': empty array. Expected an array with at least one message.", name)
-    if len(items) > MAX_MESSAGES:
-        raise invalid(f"'{name}' has {len(items)} entries; {MAX_MESSAGES} is the most.", name)
-    return tuple(_message(Fields(item, f"{name}[{i}]")) for i, item in enumerate(items))
-
-
-def _message(fields: Fields) -> Message:
-    role = fields.required_text("role")
-    if role in ("tool", "function"):
-        raise unsupported(fields.path("role"), f"'{fields.path('role')}' is '{role}'. {NO_TOOLS}")
-    if role not in ROLES:
-        fields.choice("role", ROLES)
-    fields.choice("type", ("message",))
-    content = _content(fields)
-    fields.refuse({"tool_calls": NO_TOOLS, "function_call": NO_TOOLS, "audio": TEXT_ONLY, "refusal": TEXT_ONLY})
-    fields.ignore("name", "annotations", "id", "status", "phase", "reasoning", "reasoning_content")
-    fields.done()
-    return Message(ROLES[role], content)  # type: ignore[arg-type]
-
-
-def _content(fields: Fields) -> str:
-    given, path = fields.any("content"), fields.path("content")
-    if isinstance(given, str):
-        return given
-    if not isinstance(given, list) or not given:
-        raise invalid(f"Invalid type for '{path}': expected a string or an array of text parts.", path, "invalid_type")
-    return "\n".join(_part(Fields(part, f"{path}[{i}]")) for i, part in enumerate(given))
-
-
-def _part(fields: Fields) -> str:
-    kind = fields.required_text("type")
-    if kind not in TEXT_PARTS:
-        raise unsupported(fields.path("type"), f"'{fields.path('type')}' is '{kind:.40}'. {TEXT_ONLY}")
-    text = fields.required_text("text")
-    fields.ignore("annotations", "logprobs", "prompt_cache_breakpoint")
-    fields.done()
-    return text
-
-
-def _input(body: Fields) -> tuple[Message, ...]:
-    given = body.any("input")
-    if isinstance(given, str):
-        return (Message("user", given),)
-    return _messages(body, "input")

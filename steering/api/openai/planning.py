@@ -7,9 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from inference.errors import InvalidRequest
-from inference.types import GenerationRequest, Intervention, Message, ModelInfo, Operation, SamplingParams
+from inference.types import (
+    Draft,
+    Ensemble,
+    GenerationRequest,
+    Intervention,
+    Member,
+    Message,
+    ModelInfo,
+    Operation,
+    SamplingParams,
+)
 from steering.access.principal import Principal
-from steering.api.openai.ask import Ask, FeatureAsk, Prompt, SteeringAsk, VectorAsk
+from steering.api.openai.ask import Ask, DraftAsk, EnsembleAsk, FeatureAsk, MemberAsk, Prompt, SteeringAsk, VectorAsk
 from steering.api.openai.behavior_fields import watched_for
 from steering.api.openai.catalog import find_preset, resolve
 from steering.api.openai.errors import invalid
@@ -39,6 +49,7 @@ class Plan:
     preset: str = ""
     strength: float = 1.0
     watched: tuple[Watched, ...] = ()
+    logprobs: bool = False  # whether they were asked for; they may be read without that
 
     @property
     def steered(self) -> bool:
@@ -54,15 +65,27 @@ def plan(who: Principal, ask: Ask, id: str) -> Plan:
     interventions = _interventions(who, model, preset, steering)
     behaviors = watched_for(who.user, ask.behaviors, preset, model)
     watches = tuple(each.watch for each in behaviors)
+    asked = sampling.logprobs
+    if ask.best_of:
+        sampling = dataclasses.replace(sampling, logprobs=True)  # by which the best are chosen
+    beside: dict[str, Any] = {
+        "watches": watches,
+        "constraint": ask.constraint,
+        "tools": ask.tools.offered if ask.tools else (),
+        "draft": _draft(ask.draft, model),
+        "ensemble": _ensemble(who, ask.ensemble, model),
+    }
     requests = tuple(
-        dataclasses.replace(_request(id, model, prompt, _seeded(sampling, i), interventions), watches=watches)
+        dataclasses.replace(_request(id, model, prompt, _seeded(sampling, i), interventions), **beside)
         for prompt in _with_system_prompt(ask, preset)
-        for i in range(ask.n)
+        for i in range(ask.rows)
     )
     name = model.id if preset is None or SEPARATOR not in ask.model else ask.model
-    tokens = sum(_most_tokens(p, model) + ask.n * sampling.max_tokens for p in ask.prompts)
+    offered = sum(len(tool.description) + len(tool.parameters) + len(tool.name) for tool in beside["tools"])
+    prompts = sum(min(_most_tokens(p, model) + 4 * offered, model.context_length or 10**9) for p in ask.prompts)
+    tokens = prompts + len(requests) * sampling.max_tokens
     shown = str(preset) if preset else ""
-    return Plan(ask, model, name, sampling, requests, tokens, shown, steering.strength, behaviors)
+    return Plan(ask, model, name, sampling, requests, tokens, shown, steering.strength, behaviors, asked)
 
 
 def _preset(who: Principal, model: ModelInfo, named: Preset | None, steering: SteeringAsk) -> Preset | None:
@@ -215,6 +238,61 @@ def _scaled(intervention: Intervention, factor: float) -> Intervention:
     return dataclasses.replace(intervention, strength=strength)
 
 
+# ---- drafts and ensembles ----
+
+
+def _draft(asked: DraftAsk | None, model: ModelInfo) -> Draft | None:
+    if asked is None:
+        return None
+    draft = Draft(_companion(asked.model, model, "draft_model"))
+    return dataclasses.replace(draft, tokens=asked.tokens) if asked.tokens else draft
+
+
+def _companion(name: str, model: ModelInfo, param: str) -> str:
+    """The id of another model at hand with the same tokenizer; "" is said by "" and "default"."""
+    if name in ("", "default"):
+        return ""
+    found = next((id for id in model.companions if id.lower() == name.lower()), None)
+    if found is None:
+        there = "None is; whoever runs this server can name some in STEERBOARD_COMPANIONS."
+        if model.companions:
+            there = f"At hand: {', '.join(model.companions)}."
+        raise invalid(f"'{name:.100}' is no model at hand with the tokenizer of {model.id}. {there}", param)
+    return found
+
+
+def _ensemble(who: Principal, asked: EnsembleAsk | None, model: ModelInfo) -> Ensemble | None:
+    if asked is None:
+        return None
+    return Ensemble(tuple(_member(who, member, model) for member in asked.members), asked.combine)
+
+
+def _member(who: Principal, asked: MemberAsk, model: ModelInfo) -> Member:
+    """A member's preset, in the name of its model or in its steering, acts with its vectors alone."""
+    name, _, preset_name = asked.model.partition(SEPARATOR)
+    own = name.lower() in ("", "default", model.id.lower())
+    steering = asked.steering or SteeringAsk()
+    if not own and (preset_name or asked.steering):
+        raise invalid(
+            f"Only members of {model.id} can be steered. Leave the steering of '{name:.100}' out.", asked.param
+        )
+    named = find_preset(who, model, *_name_and_version(preset_name)) if preset_name else None
+    preset = _preset(who, model, named, steering)
+    if preset and (preset.parsed.system_prompt or preset.parsed.behaviors):
+        raise invalid(
+            f"The preset {preset} has a system prompt or behaviors, and all members of an ensemble share one prompt. "
+            "Use a preset of vectors alone, or name them.",
+            asked.param,
+        )
+    companion = "" if own else _companion(name, model, asked.param)
+    return Member(asked.weight, _interventions(who, model, preset, steering), companion)
+
+
+def _name_and_version(text: str) -> tuple[str, str | None]:
+    name, _, version = text.partition("@")
+    return name, version or None
+
+
 # ---- prompts ----
 
 
@@ -251,6 +329,10 @@ def _most_tokens(prompt: Prompt, model: ModelInfo) -> int:
     if isinstance(prompt, str):
         most = len(prompt.encode()) + 2
     else:
-        texts = [each.content for each in prompt if isinstance(each, Message)]
+        texts = [_all_text(each) for each in prompt if isinstance(each, Message)]
         most = sum(len(text.encode()) for text in texts) + TEMPLATE_TOKENS * (len(texts) + 1) if texts else len(prompt)
     return min(most, model.context_length or most)
+
+
+def _all_text(message: Message) -> str:
+    return message.content + "".join(call.name + call.arguments for call in message.tool_calls)

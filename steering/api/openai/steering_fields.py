@@ -11,30 +11,24 @@ from inference.errors import InvalidRequest
 from inference.types import Direction, FeatureRef, Operation, Positions, Schedule, Site, Wire
 from steering.api.openai.ask import FeatureAsk, SteeringAsk, VectorAsk
 from steering.api.openai.body import Fields
-from steering.api.openai.errors import ApiError, invalid, unsupported
+from steering.api.openai.errors import invalid
 from steering.vectors.uses import FEATURE_OPERATIONS, UseCondition
 
 MAX_VECTORS = 8
 MAX_STRENGTH = 10_000
 WORDS = {"all": Positions(), "prompt": Positions(generated=False), "generated": Positions(prompt=False)}
-METHODS = ("greedy", "top-k", "top-p", "min-p")
-LATER = "This server does not do this yet; leave it out."
-FLAT_UNSUPPORTED = dict.fromkeys(
-    ("policy", "policy_id", "ads_subset_size", "ads_beta",
-     "typical_p", "json_schema", "regex_pattern", "grammar", "draft_model", "ensemble_models", "include_trace"),
-    LATER,
-)  # fmt: skip
 
 
 def read_steering(body: Fields) -> SteeringAsk | None:
     """None where the request asks for none. Half a wish is refused, so that no answer is unsteered by mistake."""
-    nested, flat = _nested(body), _flat(body)
+    nested, flat = read_nested_steering(body), _flat(body)
     if nested and flat:
         raise invalid("Give either 'steering' or the flat 'steering_…' fields, not both.", "steering")
     return nested or flat
 
 
-def _nested(body: Fields) -> SteeringAsk | None:
+def read_nested_steering(body: Fields) -> SteeringAsk | None:
+    """The object `steering` alone."""
     fields = body.fields("steering")
     if fields is None:
         return None
@@ -145,7 +139,6 @@ def _strength(fields: Fields, name: str) -> float | None:
 
 
 def _flat(body: Fields) -> SteeringAsk | None:
-    body.refuse(FLAT_UNSUPPORTED)
     strength = _strength(body, "steering_strength")
     vector, preset = _flat_vector(body), body.text("steering_preset") or ""
     if vector is None and not preset:
@@ -202,35 +195,3 @@ def _numbers(values: Any) -> Any:
     if not isinstance(values, list) or not all(type(v) in (int, float) and abs(v) < 3e38 for v in values):
         raise InvalidRequest("invalid_field", "the values must be a list of numbers.")
     return np.array([float(v) for v in values], dtype=np.float32)
-
-
-def sampling_of_method(body: Fields, sampling: dict[str, Any]) -> dict[str, Any]:
-    """`sampling_method`, as Mechanex's clients name it, in OpenAI's terms."""
-    method = body.text("sampling_method")
-    if method is None:
-        return sampling
-    if method not in METHODS:
-        known = ", ".join(METHODS)
-        raise unsupported("sampling_method", f"'sampling_method' may be {known}; '{method:.40}' is not done here.")
-    return _METHODS[method](sampling)
-
-
-def _greedy(sampling: dict[str, Any]) -> dict[str, Any]:
-    return sampling | {"temperature": 0.0}
-
-
-def _top_k(sampling: dict[str, Any]) -> dict[str, Any]:
-    return {"top_k": 50} | sampling
-
-
-def _top_p(sampling: dict[str, Any]) -> dict[str, Any]:
-    return {"top_p": 0.9} | sampling
-
-
-def _min_p(sampling: dict[str, Any]) -> dict[str, Any]:
-    if "min_p" not in sampling:
-        raise ApiError(400, "missing_required_parameter", "'min-p' needs the parameter 'min_p'.", param="min_p")
-    return sampling
-
-
-_METHODS = {"greedy": _greedy, "top-k": _top_k, "top-p": _top_p, "min-p": _min_p}

@@ -14,8 +14,8 @@ from django.views.decorators.csrf import csrf_exempt
 
 from inference.errors import InferenceError
 from steering.access.principal import Principal, principal_of
-from steering.api.openai import catalog, chat, completions, responses
-from steering.api.openai.call import Call
+from steering.api.openai import catalog, chat, completions, policed, responses
+from steering.api.openai.call import Call, read
 from steering.api.openai.errors import ApiError, of_inference
 from steering.api.openai.threads import in_thread
 
@@ -89,7 +89,10 @@ async def create_response(request: HttpRequest) -> HttpResponseBase:
 
 
 async def _answer(request: HttpRequest, form: ModuleType) -> HttpResponseBase:
-    call = await Call.open(request, form)
+    who, ask = await read(request, form)
+    if ask.policy:
+        return await policed.answer(who, ask)
+    call = await Call.open(who, ask, form)
     streaming = False
     try:
         if not call.streamed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field, replace
 
+from inference.calls import Change
 from inference.types import Alternative, Finished, PromptRead, PromptToken, Receipt, Token
 
 
@@ -34,6 +35,7 @@ class Piece:
 
     text: str
     entries: tuple[Entry, ...] = ()
+    calls: tuple[Change, ...] = ()  # news of calls, behind the text
 
 
 @dataclass
@@ -48,6 +50,7 @@ class Written:
     receipt: Receipt | None = None
     tokens: int = 0
     prompt_tokens: int = 0
+    logprob: float = 0.0  # of all its tokens together, where they are known
     _waiting: deque[Entry] = field(default_factory=deque)
     _credit: int = 0  # characters of text given whose tokens were not
 
@@ -58,6 +61,7 @@ class Written:
         self._credit += len(event.text)
         if isinstance(event, Token):
             self.tokens += 1
+            self.logprob += event.logprob or 0.0
             if not self.logprobs:
                 return Piece(event.text)
             self._waiting.append(Entry.of(event))
@@ -84,14 +88,14 @@ class Written:
         self._waiting.clear()
         length = sum(len(entry.text) for entry in entries)
         if length > left:
-            return _cut(entries, left)
+            return cut(entries, left)
         if length < left and entries:
             last = max(i for i, entry in enumerate(entries) if not entry.special or i == 0)
             entries[last] = replace(entries[last], text=entries[last].text + flushed[length - left :])
         return entries
 
 
-def _cut(entries: list[Entry], length: int) -> list[Entry]:
+def cut(entries: list[Entry], length: int) -> list[Entry]:
     """Entries up to `length` characters; parts of a character that is cut away go with it."""
     kept: list[Entry] = []
     for entry in entries:

@@ -17,10 +17,10 @@ from steering.experiments.recipes.judged import Answers
 from steering.experiments.recipes.subject import Subject, steer
 from steering.experiments.recipes.together import all_of, as_they_end
 from steering.experiments.settings import Find
+from steering.vectors.evaluation import SIGNIFICANT
 
 TUNING_BASE = "tuning-base"
 STEERED = "steered"
-SIGNIFICANT = 0.05
 
 
 async def find(bench: Bench, settings: Find, subject: Subject) -> dict[str, Any]:

@@ -34,10 +34,11 @@ class ExperimentCreate(Strict):
     settings = _anything(
         required=False,
         help_text="The recipe's own, by the names that an answer shows. Whole without `vector`. `behaviour.kind` is "
-        "`lexicon_rate`, `lexicon_balance`, `mentions` or `words`, which count words, or one that asks the unsteered "
-        "model about `behaviour.concept`: `naming`, how many nats per token likelier an answer becomes when the "
-        "concept is named, or `judge`, its own rating. Without a word list `vector` fills in `naming`. An evaluation's "
-        "`beside` lists what else is measured: `naming`, `answers`, `letters`, `judge`.",
+        "`lexicon_rate`, `lexicon_balance`, `mentions` or `words`, which count words, `json` or `list_lines`, which "
+        "look at the form, or one that asks the unsteered model about `behaviour.concept`: `naming`, how many nats per "
+        "token likelier an answer becomes when the concept is named, or `judge`, its own rating. Without a word list "
+        "`vector` fills in `naming`. An evaluation's `beside` lists what else is measured: `naming`, `answers`, "
+        "`letters`, `judge`.",
     )
     model = Text(
         required=False, allow_blank=True, max_length=200, help_text="A served model; the default one, if empty."

@@ -25,7 +25,7 @@ class PresetQuery(PageQuery):
 
 
 class PresetCreate(Strict):
-    name = Text(max_length=MAX_NAME, help_text="Lower-case letters, digits and hyphens, such as calm-answers.")
+    name = Text(max_length=MAX_NAME, help_text="Lower-case letters, digits, - and _, such as calm-answers.")
     version = Text(default=FIRST_VERSION, max_length=12, help_text="Two numbers: 1.0. A saved version never changes.")
     description = Text(default="", allow_blank=True, max_length=2000)
     shared = Flag(default=False, help_text="Everyone on this server may use it, with your vectors.")
@@ -67,6 +67,10 @@ class PresetShape(serializers.Serializer):
     model = serializers.CharField()
     model_name = serializers.CharField(help_text="What to send as `model` to the OpenAI endpoints.")
     description = serializers.CharField(allow_blank=True)
+    verdict = serializers.CharField(
+        allow_blank=True,
+        help_text="How one that comes with Steerboard did on its model: works, weak or fails. Empty for all others.",
+    )
     shared = serializers.BooleanField()
     mine = serializers.BooleanField()
     uses = UsedShape(many=True)
@@ -93,6 +97,7 @@ def preset_to_json(preset: Preset, user: Any) -> dict[str, Any]:
         "model": preset.model_id,
         "model_name": preset.model_name if mine else preset.full_model_name,
         "description": preset.description,
+        "verdict": preset.verdict,
         "shared": preset.shared,
         "mine": mine,
         "uses": [use_to_json(use) for use in content.uses],

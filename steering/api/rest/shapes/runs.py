@@ -6,11 +6,13 @@ from typing import Any
 
 from rest_framework import serializers
 
-from steering.api.rest.shapes.fields import Choice, Flag, Id, Page, PageQuery, Strict, Text, Title
+from inference.ways import settle
+from steering.api.rest.shapes.fields import Choice, Flag, Id, Page, PageQuery, Strict, Text, Title, Whole
 from steering.api.rest.shapes.steering import FeatureInUse, NamesField, RunSamplingShape, UseShape, use_to_wire
 from steering.features.uses import MAX_WATCHED
 from steering.playground.models import TITLE_LENGTH, LaneOutput, Run
 from steering.playground.schema import LANE_KEYS, MAX_CHARS, MAX_LANES, MAX_MODEL_NAME, default_sampling
+from steering.playground.ways import MAX_CONSTRAINT, MAX_GUESSES, methods, neutral
 from steering.vectors.uses import MAX_USES
 
 STATES = [state.value for state in Run.State]
@@ -46,6 +48,26 @@ class LaneShape(Strict):
     )
 
 
+class ConstraintShape(Strict):
+    """What every answer must be as a whole."""
+
+    kind = Choice(choices=["json", "json_schema", "regex", "grammar"])
+    text = Text(
+        default="",
+        allow_blank=True,
+        max_length=MAX_CONSTRAINT,
+        help_text="A JSON Schema as JSON, a pattern for the whole answer, or a grammar in Lark's syntax.",
+    )
+
+
+class DraftShape(Strict):
+    """Tokens that are guessed, then judged in one pass: the same answer sooner."""
+
+    model = Text(default="", allow_blank=True, max_length=MAX_MODEL_NAME, help_text="A companion; empty: look-up.")
+    tokens = Whole(default=4, min_value=1, max_value=MAX_GUESSES)
+    ngram = Whole(default=3, min_value=1, max_value=16, help_text="Of look-up: the last tokens to look for, at most.")
+
+
 class RunCreate(Strict):
     mode = Choice(choices=["chat", "completion"], default="chat")
     input = Text(max_length=MAX_CHARS)
@@ -64,6 +86,13 @@ class RunCreate(Strict):
         max_length=MAX_WATCHED,
         help_text="Features that every lane reads at each token, without doing anything.",
     )
+    method = Choice(
+        choices=["", *(method["name"] for method in methods())],
+        default="",
+        help_text="A sampling method, of whose parameters alone `sampling` then speaks. Empty: all of it holds.",
+    )
+    constraint = ConstraintShape(required=False, allow_null=True)
+    draft = DraftShape(required=False, allow_null=True)
     parent = Id(required=False, allow_null=True, help_text="The run that this one continues as a talk.")
     version_of = Id(required=False, allow_null=True, help_text="The run that is done again.")
     only = serializers.ListField(
@@ -85,11 +114,18 @@ class RunStop(Strict):
 
 def run_settings(asked: dict[str, Any], model: str) -> dict[str, Any]:
     """The settings of a run, as the playground's page sends them."""
-    sampling = default_sampling().to_wire() | asked.get("sampling", {})
+    sampling = _sampling(asked["method"]) | asked.get("sampling", {})
     lanes = [_lane(lane, place) for place, lane in enumerate(asked["lanes"])]
     same = {name: asked[name] for name in ("mode", "input", "seed_lock")}
     watched = [dict(feature) for feature in asked.get("watched", ())]
-    return {**same, "sampling": sampling, "lanes": lanes, "model": model, "watched": watched}
+    ways = {name: asked[name] for name in ("method", "constraint", "draft") if asked.get(name)}
+    return {**same, "sampling": sampling, "lanes": lanes, "model": model, "watched": watched, **ways}
+
+
+def _sampling(method: str) -> dict[str, Any]:
+    """The playground's defaults, of which a method has those that it takes, and its own."""
+    default = default_sampling().to_wire()
+    return default | neutral() | settle(method, {}) if method else default
 
 
 def _lane(lane: dict[str, Any], place: int) -> dict[str, Any]:
@@ -169,6 +205,33 @@ class FiringShape(serializers.Serializer):
     dose = serializers.FloatField(help_text="The share of its interventions that acted.")
 
 
+class AppliedConstraintShape(serializers.Serializer):
+    kind = serializers.CharField()
+    complete = serializers.BooleanField(help_text="The text fulfils it.")
+    masked_tokens = serializers.IntegerField(help_text="Chosen under it.")
+    problem = serializers.CharField(allow_blank=True, help_text="Why it is not complete.")
+
+
+class AppliedDraftShape(serializers.Serializer):
+    model = serializers.CharField(allow_blank=True, help_text="Empty: look-up.")
+    proposed = serializers.IntegerField()
+    accepted = serializers.IntegerField()
+    passes = serializers.IntegerField()
+
+
+class AppliedMemberShape(serializers.Serializer):
+    weight = serializers.FloatField()
+    model = serializers.CharField(allow_blank=True)
+    applied = AppliedShape(many=True)
+
+
+class BeamShape(serializers.Serializer):
+    text = serializers.CharField(allow_blank=True)
+    logprob = serializers.FloatField()
+    score = serializers.FloatField()
+    tokens = serializers.IntegerField()
+
+
 class ReceiptShape(serializers.Serializer):
     model = serializers.CharField()
     revision = serializers.CharField(allow_blank=True)
@@ -176,6 +239,10 @@ class ReceiptShape(serializers.Serializer):
     applied = AppliedShape(many=True)
     fired = FiringShape(many=True, required=False, help_text="The first 1,000.")
     fired_total = serializers.IntegerField(required=False)
+    constraint = AppliedConstraintShape(allow_null=True, required=False)
+    draft = AppliedDraftShape(allow_null=True, required=False)
+    members = AppliedMemberShape(many=True, required=False)
+    beams = BeamShape(many=True, required=False, help_text="Best first, the answer among them.")
 
 
 class LaneErrorShape(serializers.Serializer):

@@ -8,9 +8,10 @@ from typing import Any, get_args
 from rest_framework import serializers
 
 from inference.types import Operation
+from inference.ways import MAX_BEAMS, MAX_SUBSET
 from steering.api.rest.shapes.fields import MAX_WHOLE, Choice, Flag, Id, Number, Strict, Text, Whole
 from steering.behaviors.watching import MAX_BEHAVIORS, MAX_FULL_NAME
-from steering.presets.sampling import MAX_STOPS, MAX_TOKENS, TOP_LOGPROBS
+from steering.presets.sampling import MAX_STOPS, MAX_TOKEN_SCHEDULE, MAX_TOKENS, TOP_LOGPROBS
 from steering.vectors.uses import MAX_SCHEDULE, MAX_STRENGTH, MAX_THRESHOLD
 
 LAST_TOKEN = 10_000_000
@@ -114,6 +115,26 @@ class SamplingShape(Strict):
     top_p = Number(required=False, min_value=0, max_value=1, help_text="Above 0; 1 turns it off.")
     top_k = Whole(required=False, max_value=1_000_000, help_text="0 turns it off.")
     min_p = Number(required=False, min_value=0, max_value=1)
+    typical_p = Number(required=False, min_value=0, max_value=1, help_text="Above 0; 1 turns it off.")
+    ads_subset_size = Whole(required=False, max_value=MAX_SUBSET, help_text="0 turns it off; else 2 or more.")
+    ads_beta = Number(required=False, min_value=0, max_value=1, help_text="Weight of being different.")
+    adaptive_temperature = Number(
+        required=False, min_value=0, max_value=10, help_text="Less temperature where the model is sure; 0 turns it off."
+    )
+    temperature_schedule = serializers.ListField(
+        child=Number(min_value=0, max_value=5),
+        required=False,
+        max_length=MAX_TOKEN_SCHEDULE,
+        help_text="Of each token, above 0.",
+    )
+    top_p_schedule = serializers.ListField(
+        child=Number(min_value=0, max_value=1),
+        required=False,
+        max_length=MAX_TOKEN_SCHEDULE,
+        help_text="Of each token, above 0.",
+    )
+    beam_width = Whole(required=False, min_value=1, max_value=MAX_BEAMS, help_text="Above 1 with temperature 0.")
+    length_penalty = Number(required=False, min_value=-10, max_value=10)
     repetition_penalty = Number(required=False, min_value=0.1, max_value=10)
     frequency_penalty = Number(required=False, min_value=-2, max_value=2)
     presence_penalty = Number(required=False, min_value=-2, max_value=2)

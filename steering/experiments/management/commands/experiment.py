@@ -6,7 +6,6 @@ The same command goes on with what one that was killed has left.
 from __future__ import annotations
 
 import dataclasses
-import time
 from argparse import ArgumentParser
 from typing import Any
 
@@ -17,11 +16,11 @@ from steering import gateway
 from steering.accounts.models import User
 from steering.datasets.behaviours import WITHOUT_WORDS
 from steering.experiments import defaults
+from steering.experiments.carried import run_to_end
 from steering.experiments.defaults import says_of
 from steering.experiments.estimate import estimate
-from steering.experiments.models import Experiment
+from steering.experiments.management.commands.presets import served
 from steering.experiments.printing import table_of
-from steering.experiments.runner import experiment_carry, experiment_start
 from steering.experiments.settings import NAMED, Behaviour, Settings
 from steering.vectors.lookup import find_vector
 
@@ -47,11 +46,7 @@ class Command(BaseCommand):
         owner = User.objects.filter(email__iexact=user).first() if user else User.objects.first_account()
         if owner is None:
             raise CommandError(f"There is no account {user}. Name one that exists, or leave --user out.")
-        gateway.inference()
-        while (model := gateway.model_info(timeout=30)).state == "loading":
-            time.sleep(0.3)
-        if model.state == "failed":
-            raise CommandError(model.problem)
+        model = served()
         try:
             for name in vectors:
                 vector = find_vector(owner, name, model)
@@ -60,22 +55,11 @@ class Command(BaseCommand):
                 self.stdout.write(
                     f"{recipe} {vector.name}: {expected.points} points, {expected.tokens:,} tokens at most"
                 )
-                self.stdout.write(table_of(self._run(owner, recipe, vector.name, settings, model)))
+                self.stdout.write(table_of(run_to_end(owner, recipe, vector.name, settings, model)))
         except InferenceError as error:
-            raise CommandError(error.message) from None
+            raise CommandError(f"{error.message} ({error.code})") from None
         finally:
             gateway.close()
-
-    def _run(self, owner: Any, recipe: str, name: str, settings: Settings, model: Any) -> Experiment:
-        left = Experiment.objects.waiting().filter(owner=owner, recipe=recipe, settings=settings.to_wire()).first()
-        experiment = left or experiment_start(
-            owner=owner, recipe=recipe, name=name, settings=settings, model=model, source="command", carry=False
-        )
-        gateway.submit(experiment_carry(experiment.pk)).result()
-        experiment.refresh_from_db()
-        if experiment.state != Experiment.State.SUCCEEDED:
-            raise CommandError(f"{experiment.error_message or experiment.state} ({experiment.error_code})")
-        return experiment
 
 
 def settings_of(recipe: str, vector: Any, model: Any, options: dict[str, Any]) -> Settings:

@@ -1,0 +1,1 @@
+"""On which passages of its prompt an answer rests: measured by taking them out, foretold by attention and gradient."""

@@ -1,0 +1,106 @@
+"""One run of a policy while somebody waits: for /v1, whose callers keep what they asked themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import Any
+
+from django.conf import settings
+
+from inference.errors import InferenceError, Unavailable
+from inference.policies.runner import run_policy
+from inference.policies.trace import Outcome
+from inference.types import Message, ModelInfo
+from steering import draining, gateway
+from steering.access import admission
+from steering.access.principal import Principal
+from steering.policies.asking import Tally, asker_of, check_models, ready
+from steering.policies.chosen import Chosen, choose
+from steering.policies.estimate import estimate
+from steering.policies.threads import in_thread
+
+__all__ = ["LIMIT_SECONDS", "Chosen", "choose", "run_now"]
+
+LIMIT_SECONDS = 55.0  # clients of the API wait for a minute
+MAX_SEED = 2**31
+
+
+async def run_now(
+    who: Principal,
+    chosen: Chosen,
+    prompt: str | tuple[Message, ...],
+    *,
+    model: ModelInfo,
+    max_new_tokens: int = 128,
+    seed: int | None = None,
+    include_trace: bool = False,
+    source: str = "openai",
+    limit_seconds: float = LIMIT_SECONDS,
+) -> Outcome:
+    """Run it and wait; reserved, settled and refunded through admission as any completion. Leaving early stops it.
+
+    From any loop. Raises Denied, InferenceError, Unavailable("policy_too_slow") where the time is not enough.
+    """
+    draining.refuse_new_work()
+    await in_thread(check_models)(who, [chosen.policy], model)
+    expected = estimate([chosen.policy], [prompt], max_new_tokens, model)
+    reserved = await in_thread(admission.reserve)(
+        who,
+        work=f"policy-{secrets.token_hex(12)}",
+        kind="policy",
+        model=model.id,
+        tokens=expected.tokens,
+        source=source,
+    )
+    hold, tally = draining.hold(), Tally()
+    work = gateway.submit(_run(chosen, prompt, model.id, tally, max_new_tokens, seed, include_trace))
+    try:
+        return await asyncio.wait_for(asyncio.wrap_future(work), limit_seconds)
+    except TimeoutError:
+        raise too_slow(limit_seconds) from None
+    finally:
+        work.cancel()
+        gateway.spawn(_settle(reserved.id, tally, hold))
+
+
+async def _run(
+    chosen: Chosen,
+    prompt: str | tuple[Message, ...],
+    model_id: str,
+    tally: Tally,
+    max_new_tokens: int,
+    seed: int | None,
+    include_trace: bool,
+) -> Outcome:
+    client = await gateway.opened()
+    model = await ready(client, model_id)
+    return await run_policy(
+        chosen.policy,
+        prompt,
+        asker_of(client, model, chosen.lender, tally),
+        max_new_tokens=max_new_tokens,
+        seed=secrets.randbelow(MAX_SEED) if seed is None else seed,
+        include_trace=include_trace,
+        allow_unit_tests=settings.STEERBOARD_UNIT_TESTS,
+    )
+
+
+async def _settle(reservation: Any, tally: Tally, hold: draining.Hold) -> None:
+    """What was read and written so far is charged, also of a run that failed or was left."""
+    try:
+        if tally.tokens:
+            used = {"prompt_tokens": tally.prompt_tokens, "completion_tokens": tally.completion_tokens}
+            await in_thread(admission.settle)(reservation, **used)
+        else:
+            await in_thread(admission.refund)(reservation)
+    finally:
+        hold.release()
+
+
+def too_slow(seconds: float) -> InferenceError:
+    return Unavailable(
+        "policy_too_slow",
+        f"The policy was not done after {seconds:g} s. Give it a latency budget, fewer candidates or retries, or fewer "
+        "tokens; or start it as a run on the page Policies or at /api/v1/policies/run, which goes on until it ends.",
+    )
