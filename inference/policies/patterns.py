@@ -62,7 +62,7 @@ def as_pattern(grammar: str) -> tuple[Kind, str]:
 def _compiled(constraint: Constraint) -> Any:
     """A matcher, or the sentence that says why there is none."""
     try:
-        matcher, problem = built(_bytes(), grammar_of(constraint), constraint.kind)
+        matcher, problem = built(_bytes(), grammar_of(constraint))
     except InvalidRequest as refusal:
         return refusal.message
     return problem or matcher

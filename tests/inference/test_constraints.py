@@ -402,7 +402,7 @@ def test_what_is_hostile_is_refused_or_bounded(engine, name):
 def test_what_takes_too_long_to_prepare_is_given_up(compiler, monkeypatch):
     monkeypatch.setattr(compiling, "SECONDS", 0.2)
     hold = threading.Event()
-    monkeypatch.setattr(Compiler, "_built", lambda *_: (hold.wait(30) and None, ""))
+    monkeypatch.setattr(compiling, "built", lambda *_: (hold.wait(30) and None, ""))
     with pytest.raises(InvalidRequest, match="longer than"):
         compiler.row(Constraint("regex", "never known"))
     hold.set()
@@ -447,6 +447,12 @@ def test_masks_allow_text_and_the_end_where_it_may_end(compiler):
     ids = row.mask().nonzero().flatten().tolist()
     assert set(ids) == {1, tiny.tokenizer().convert_tokens_to_ids("a")}
     assert compiler.row(Constraint("regex", "")).mask().nonzero().flatten().tolist() == [1]
+
+
+def test_a_token_that_only_the_model_calls_special_is_no_text_either():
+    a, b = (tiny.tokenizer().convert_tokens_to_ids(c) for c in "ab")
+    row = Compiler(tiny.tokenizer(), tiny.VOCAB, [1], [a]).row(Constraint("regex", "[ab]"))
+    assert row.mask().nonzero().flatten().tolist() == [b]
 
 
 def test_a_model_may_have_more_logits_than_its_tokenizer_has_tokens():
