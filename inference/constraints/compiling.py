@@ -71,46 +71,39 @@ class Compiler:
         return RowConstraint(constraint.kind, matcher, self._vocab_size, self._allowed, self._eos_ids)
 
     def _compiled(self, constraint: Constraint) -> Any:
-        grammar = grammar_of(constraint)
+        grammar = _grammar(constraint)
         tokenizer = self._read_tokenizer()
         if not self._places.acquire(timeout=SECONDS):
             raise Busy("constraints_busy", "Too many constraints are being compiled. Try again shortly.", retry_after=2)
-        matcher, problem = _within(
-            SECONDS, lambda: self._built(tokenizer, grammar, constraint.kind), self._places.release
-        )
+        matcher, problem = _within(SECONDS, lambda: self._built(tokenizer, grammar, constraint.kind), self._places.release)
         if problem:
             raise InvalidRequest("constraint_unsupported", f"The {_named(constraint)} cannot be used: {problem}")
         return matcher
 
     def _built(self, tokenizer: Any, grammar: str, kind: str) -> tuple[Any, str]:
-        return built(tokenizer, grammar, kind)
+        from llguidance import LLMatcher, LLParserLimits
+
+        limits = LLParserLimits(
+            step_lexer_fuel=FUEL,
+            step_max_items=ITEMS,
+            max_items_in_row=ROW_ITEMS if kind == "grammar" else SCHEMA_ROW_ITEMS,
+            max_lexer_states=STATES,
+            verbose_errors=False,
+        )
+        matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=limits)
+        if not matcher.is_error():
+            matcher.compute_bitmask()  # what the first token needs is then known to every row
+        if matcher.is_error():
+            return None, _said(matcher.get_error())
+        if warnings := matcher.get_grammar_warnings():
+            return None, _said(warnings[0])
+        return matcher, ""
 
     def _read_tokenizer(self) -> Any:
         with self._reading:
             if self._tokenizer is None:
                 self._tokenizer = _wrapped(self._hf, self._vocab_size, self._eos_ids)
             return self._tokenizer
-
-
-def built(tokenizer: Any, grammar: str, kind: str) -> tuple[Any, str]:
-    """A matcher over llguidance's view of a tokenizer, within the limits, or the sentence that says why not."""
-    from llguidance import LLMatcher, LLParserLimits
-
-    limits = LLParserLimits(
-        step_lexer_fuel=FUEL,
-        step_max_items=ITEMS,
-        max_items_in_row=ROW_ITEMS if kind == "grammar" else SCHEMA_ROW_ITEMS,
-        max_lexer_states=STATES,
-        verbose_errors=False,
-    )
-    matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=limits)
-    if not matcher.is_error():
-        matcher.compute_bitmask()  # what the first token needs is then known to every row
-    if matcher.is_error():
-        return None, _said(matcher.get_error())
-    if warnings := matcher.get_grammar_warnings():
-        return None, _said(warnings[0])
-    return matcher, ""
 
 
 # What llguidance says of the commonest, and what we say instead.
@@ -148,7 +141,7 @@ def _named(constraint: Constraint) -> str:
     return names.get(constraint.kind, "constraint")
 
 
-def grammar_of(constraint: Constraint) -> str:
+def _grammar(constraint: Constraint) -> str:
     """For llguidance. Raises InvalidRequest."""
     from llguidance import LLMatcher
 

@@ -11,7 +11,7 @@ import functools
 import time
 from typing import Any, Literal
 
-from inference.constraints.compiling import built, grammar_of
+from inference.constraints.compiling import Compiler
 from inference.errors import InvalidRequest
 from inference.types import Constraint
 
@@ -73,14 +73,20 @@ def as_pattern(grammar: str) -> tuple[Kind, str]:
 def _compiled(constraint: Constraint) -> Any:
     """A matcher, or the sentence that says why there is none."""
     try:
-        matcher, problem = built(_bytes(), grammar_of(constraint), constraint.kind)
+        return _by_bytes().row(constraint).matcher
     except InvalidRequest as refusal:
         return refusal.message
-    return problem or matcher
+
+
+class _ByBytes(Compiler):
+    """Compiles as for a model whose tokens are the bytes."""
+
+    def _read_tokenizer(self) -> Any:
+        import llguidance
+
+        return llguidance.LLTokenizer("byte")
 
 
 @functools.cache
-def _bytes() -> Any:
-    import llguidance
-
-    return llguidance.LLTokenizer("byte")
+def _by_bytes() -> Compiler:
+    return _ByBytes(None, 256, (), ())
