@@ -6,6 +6,7 @@ constraint that would take long ends with an error instead; a deadline stands be
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import threading
@@ -33,10 +34,9 @@ JSON_OPTIONS = {
     "lenient": False,
     "coerce_one_of": False,
 }
-# Of a step: some 10 ms at the most. Time grows with the cube of a row's items where a grammar is ambiguous, which
-# those of schemas are not; an object takes four for each property that may be left out.
-FUEL, ITEMS, ROW_ITEMS, STATES = 100_000, 10_000, 600, 50_000
-SCHEMA_ROW_ITEMS = 2_000
+# Of a step: some 10 ms, 30 at the most. Where a grammar is ambiguous, time grows with the cube of a row's items; an
+# object takes four for each property that may be left out.
+FUEL, ITEMS, ROW_ITEMS, STATES = 100_000, 10_000, 1_000, 50_000
 
 
 class Compiler:
@@ -75,18 +75,19 @@ class Compiler:
         tokenizer = self._read_tokenizer()
         if not self._places.acquire(timeout=SECONDS):
             raise Busy("constraints_busy", "Too many constraints are being compiled. Try again shortly.", retry_after=2)
-        matcher, problem = _within(SECONDS, lambda: self._built(tokenizer, grammar, constraint.kind), self._places.release)
+        build = functools.partial(self._built, tokenizer, grammar)
+        matcher, problem = _within(SECONDS, build, self._places.release)
         if problem:
             raise InvalidRequest("constraint_unsupported", f"The {_named(constraint)} cannot be used: {problem}")
         return matcher
 
-    def _built(self, tokenizer: Any, grammar: str, kind: str) -> tuple[Any, str]:
+    def _built(self, tokenizer: Any, grammar: str) -> tuple[Any, str]:
         from llguidance import LLMatcher, LLParserLimits
 
         limits = LLParserLimits(
             step_lexer_fuel=FUEL,
             step_max_items=ITEMS,
-            max_items_in_row=ROW_ITEMS if kind == "grammar" else SCHEMA_ROW_ITEMS,
+            max_items_in_row=ROW_ITEMS,
             max_lexer_states=STATES,
             verbose_errors=False,
         )
