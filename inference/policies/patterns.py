@@ -11,7 +11,7 @@ import functools
 import time
 from typing import Any, Literal
 
-from inference.constraints.compiling import Compiler
+from inference.constraints.building import built, grammar_of
 from inference.errors import InvalidRequest
 from inference.types import Constraint
 
@@ -73,20 +73,15 @@ def as_pattern(grammar: str) -> tuple[Kind, str]:
 def _compiled(constraint: Constraint) -> Any:
     """A matcher, or the sentence that says why there is none."""
     try:
-        return _by_bytes().row(constraint).matcher
+        matcher, problem = built(_bytes(), grammar_of(constraint))
     except InvalidRequest as refusal:
         return refusal.message
-
-
-class _ByBytes(Compiler):
-    """Compiles as for a model whose tokens are the bytes."""
-
-    def _read_tokenizer(self) -> Any:
-        import llguidance
-
-        return llguidance.LLTokenizer("byte")
+    return problem or matcher
 
 
 @functools.cache
-def _by_bytes() -> Compiler:
-    return _ByBytes(None, 256, (), ())
+def _bytes() -> Any:
+    """llguidance's view of a model whose tokens are the bytes."""
+    import llguidance
+
+    return llguidance.LLTokenizer("byte")
