@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from inference.errors import InvalidRequest
+from inference.policies import sandbox
 from inference.policies.trace import Verdict
 from inference.policies.verifiers.case import TIME_UP, Case
 from inference.policies.verifiers.code import code_of, compiles
@@ -16,8 +17,6 @@ LONGEST_REASON = 500
 
 def check_allowed(allowed: bool) -> None:
     """Raises InvalidRequest where answers may not be run here, or cannot be run safely."""
-    from inference.policies import sandbox
-
     if not allowed:
         raise InvalidRequest(
             "unit_tests_not_allowed",
@@ -34,8 +33,6 @@ async def verify(texts: Sequence[str], case: Case) -> list[Verdict]:
 
 
 async def _verdict(text: str, case: Case) -> Verdict:
-    from inference.policies import sandbox
-
     code, wanted = code_of(text), case.policy.verifiers
     if broken := compiles(code):
         return Verdict("unit_tests", False, broken, PENALTY)
