@@ -79,12 +79,17 @@ def _new(request: HttpRequest, what: str) -> HttpResponse:
     context = {
         "form": form,
         "what": what,
-        "groups": newest_first(library.listed(request.user)),
+        "groups": _own_first(request),
         "chosen": {str(pk) for pk in form["policies"].value() or ()},
         "model": model,
     }
     status = 400 if form.is_bound and form.errors else 200
     return render(request, TEMPLATES[what], context, status=status)
+
+
+def _own_first(request: HttpRequest) -> list[list[StoredPolicy]]:
+    groups = newest_first(library.listed(request.user))
+    return sorted(groups, key=lambda group: group[0].owner_id != request.user.pk)
 
 
 def _is_id(text: str) -> bool:
