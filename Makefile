@@ -61,7 +61,7 @@ size: ## lines per folder
 	@$(PYTHON) scripts/size.py
 
 bench: install-dev ## run the benchmarks, half an hour; results go to benchmarks/results and README (QUICK=1: try them)
-	@for name in decode pair policy sweep experiment extract latency watching behaviors overhead stop coldstart memory isolation; do $(VENV_PYTHON) -m benchmarks.$$name $(if $(QUICK),--quick) || exit 1; done
+	@for name in decode pair policy sweep experiment extract latency watching constraints behaviors overhead stop coldstart memory isolation; do $(VENV_PYTHON) -m benchmarks.$$name $(if $(QUICK),--quick) || exit 1; done
 	@$(VENV_PYTHON) -m benchmarks.soak --quick
 	@$(VENV_PYTHON) -m benchmarks.readme
 

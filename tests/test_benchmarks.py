@@ -325,6 +325,13 @@ def test_a_quick_experiment_runs_from_end_to_end(tmp_path):
 
 
 @pytest.mark.timeout(200)
+def test_quick_constraints_run_from_end_to_end(tmp_path):
+    found = quick("constraints", tmp_path)
+    assert (found["benchmark"], found["rows"], found["tokens"]) == ("constraints", 3, 8)
+    assert found["schema_4_times"] > 0 and found["enum_us"] > 0
+
+
+@pytest.mark.timeout(200)
 def test_quick_watching_runs_from_end_to_end(tmp_path):
     found = quick("watching", tmp_path)
     assert (found["benchmark"], found["rows"], found["tokens"]) == ("watching", 2, 8)

@@ -33,7 +33,10 @@ JSON_OPTIONS = {
     "lenient": False,
     "coerce_one_of": False,
 }
-LIMITS = {"step_lexer_fuel": 100_000, "step_max_items": 25_000, "verbose_errors": False}
+# Of a step: some 10 ms at the most. Time grows with the cube of a row's items where a grammar is ambiguous, which
+# those of schemas are not; an object takes four for each property that may be left out.
+FUEL, ITEMS, ROW_ITEMS, STATES = 100_000, 10_000, 600, 50_000
+SCHEMA_ROW_ITEMS = 2_000
 
 
 class Compiler:
@@ -72,28 +75,42 @@ class Compiler:
         tokenizer = self._read_tokenizer()
         if not self._places.acquire(timeout=SECONDS):
             raise Busy("constraints_busy", "Too many constraints are being compiled. Try again shortly.", retry_after=2)
-        matcher, problem = _within(SECONDS, lambda: self._built(tokenizer, grammar), self._places.release)
+        matcher, problem = _within(
+            SECONDS, lambda: self._built(tokenizer, grammar, constraint.kind), self._places.release
+        )
         if problem:
             raise InvalidRequest("constraint_unsupported", f"The {_named(constraint)} cannot be used: {problem}")
         return matcher
 
-    def _built(self, tokenizer: Any, grammar: str) -> tuple[Any, str]:
-        from llguidance import LLMatcher, LLParserLimits
-
-        matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=LLParserLimits(**LIMITS))
-        if not matcher.is_error():
-            matcher.compute_bitmask()  # what the first token needs is then known to every row
-        if matcher.is_error():
-            return None, _said(matcher.get_error())
-        if warnings := matcher.get_grammar_warnings():
-            return None, _said(warnings[0])
-        return matcher, ""
+    def _built(self, tokenizer: Any, grammar: str, kind: str) -> tuple[Any, str]:
+        return built(tokenizer, grammar, kind)
 
     def _read_tokenizer(self) -> Any:
         with self._reading:
             if self._tokenizer is None:
                 self._tokenizer = _wrapped(self._hf, self._vocab_size, self._eos_ids)
             return self._tokenizer
+
+
+def built(tokenizer: Any, grammar: str, kind: str) -> tuple[Any, str]:
+    """A matcher over llguidance's view of a tokenizer, within the limits, or the sentence that says why not."""
+    from llguidance import LLMatcher, LLParserLimits
+
+    limits = LLParserLimits(
+        step_lexer_fuel=FUEL,
+        step_max_items=ITEMS,
+        max_items_in_row=ROW_ITEMS if kind == "grammar" else SCHEMA_ROW_ITEMS,
+        max_lexer_states=STATES,
+        verbose_errors=False,
+    )
+    matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=limits)
+    if not matcher.is_error():
+        matcher.compute_bitmask()  # what the first token needs is then known to every row
+    if matcher.is_error():
+        return None, _said(matcher.get_error())
+    if warnings := matcher.get_grammar_warnings():
+        return None, _said(warnings[0])
+    return matcher, ""
 
 
 # What llguidance says of the commonest, and what we say instead.

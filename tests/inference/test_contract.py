@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,9 +18,11 @@ from inference.client import Inference, connect
 from inference.errors import InferenceError
 from inference.store import dump, load
 from inference.types import (
+    AppliedConstraint,
     CheckPairs,
     CombineVectors,
     CompareVectors,
+    Constraint,
     CreateVector,
     Datapoint,
     Direction,
@@ -337,6 +340,19 @@ async def test_what_is_watched_is_told_alike_through_either_transport(clients: C
         assert end.receipt.fired_total == len(fired) == sum(a > 0 for _, ((a, _),) in scored) > 0
         found.append((tokens_of(events), scored, fired))
     assert found[0] == found[1]
+
+
+async def test_a_constraint_is_kept_wherever_the_engine_is(client: Inference) -> None:
+    await until(lambda: is_ready(client), "the model is loaded")
+    plain = ask("bound", max_tokens=30)
+    wanted = replace(plain, constraint=Constraint("regex", "[0-9]{3}-x"), sampling=SamplingParams(max_tokens=30))
+    events = await collect(client, wanted)
+    end = events[-1]
+    assert isinstance(end, Finished) and end.reason == "stop", end
+    assert re.fullmatch("[0-9]{3}-x", "".join(e.text for e in events if isinstance(e, Token | Finished)))
+    assert end.receipt.constraint == AppliedConstraint("regex", True, len(tokens_of(events)))
+    *_, end = await collect(client, replace(wanted, id="refused", constraint=Constraint("regex", r"(a)\1")))
+    assert isinstance(end, Failed) and end.code == "bad_pattern"
 
 
 async def test_a_watch_stops_a_row_wherever_the_engine_is(client: Inference) -> None:
