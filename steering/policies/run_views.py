@@ -143,7 +143,9 @@ def run_estimate(request: HttpRequest, kind: str) -> JsonResponse:
 @never_cache
 def run_detail(request: HttpRequest, pk: UUID) -> HttpResponse:
     run = _own(request, pk)
-    context = {"run": run, "job": run.job, "read": reading_of(run), "again": _again_url(run)}
+    ids = [entry["policy_id"] for entry in run.policies if entry.get("policy_id")]
+    there = {str(pk) for pk in library.listed(request.user).filter(pk__in=ids).values_list("pk", flat=True)}
+    context = {"run": run, "job": run.job, "read": reading_of(run), "again": _again_url(run), "there": there}
     if run.kind == PolicyRun.Kind.REPLAY:
         context["first"] = PolicyRun.objects.owned_by(request.user).filter(pk=run.asked["of"]).first()
     return render(request, "policies/run.html", context)
