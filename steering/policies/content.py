@@ -70,7 +70,14 @@ def _texts(content: Any) -> list[str]:
 
 
 def as_text(content: dict[str, Any]) -> str:
-    return json.dumps(content, ensure_ascii=False, indent=2)
+    """For people. What no page can carry, half of a pair of surrogates, is written as its escape."""
+    text = json.dumps(content, ensure_ascii=False, indent=2)
+    return text if text == shown_text(text) else json.dumps(content, indent=2)
+
+
+def shown_text(text: str) -> str:
+    """The text with ? where it has what no page can carry."""
+    return text.encode(errors="replace").decode()
 
 
 def problem_of(content: dict[str, Any]) -> InferenceError | None:

@@ -17,7 +17,7 @@ from inference.types import ModelInfo
 from inference.ways import METHODS
 from steering.policies import library
 from steering.policies.chosen import UNIT_TESTS_OFF, refuse_unit_tests
-from steering.policies.content import OUTSIDE, as_text, check_content, parse_text
+from steering.policies.content import OUTSIDE, as_text, check_content, parse_text, shown_text
 from steering.policies.fields import FIELDS, SECTIONS, UNIT_TESTS, Field, broken_json, merged, path_of, shown
 from steering.presets import library as presets
 from steering.presets.names import SEPARATOR
@@ -70,11 +70,11 @@ class Editor:
         try:
             found = parse_text(self.text)
         except InferenceError as error:
-            self.errors["json"] = error.message
+            self.errors["json"] = shown_text(error.message)
             return
         for name in ("name", "description"):
             if isinstance(found.get(name), str) and not self.about[name]:
-                self.about[name] = library.free_name(found[name]) if name == "name" else found[name]
+                self.about[name] = library.free_name(found[name]) if name == "name" else shown_text(found[name])
         self.content = {name: value for name, value in found.items() if name not in OUTSIDE}
 
     def switch(self, view: str) -> None:
@@ -102,11 +102,10 @@ class Editor:
                 self.errors[name] = error.message
 
     def _check_fields(self) -> None:
-        self.errors |= broken_json(self.content)
-        if any(path in FIELDS for path in self.errors):
-            return
+        broken = broken_json(self.content)
+        self.errors |= broken
         try:
-            refuse_unit_tests(check_content(self.content))
+            refuse_unit_tests(check_content(_without(self.content, broken)))
         except InferenceError as error:
             self.refuse(error)
 
@@ -120,7 +119,7 @@ class Editor:
             "policy_version": "version",
         }
         path = places.get(error.code) or path_of(error.message) or _parameter(error.code)
-        self.errors[path] = error.message
+        self.errors[path] = shown_text(error.message)
 
     def policy(self) -> Policy | None:
         try:
@@ -132,7 +131,7 @@ class Editor:
 
     @property
     def base(self) -> str:
-        return json.dumps(self.content, ensure_ascii=False)
+        return json.dumps(self.content)
 
     def sections(self) -> list[dict[str, Any]]:
         return [{"section": one, "rows": [self._row(f) for f in one.fields]} for one in SECTIONS]
@@ -183,6 +182,15 @@ class Editor:
     def lines(self) -> list[tuple[str, str]]:
         """Every error with its path, for the JSON view."""
         return [(path, said) for path, said in self.errors.items() if path]
+
+
+def _without(content: dict[str, Any], paths: Mapping[str, str]) -> dict[str, Any]:
+    """What is known to be wrong left out, so that the next thing is found too."""
+    left = {section: {**part} if isinstance(part, dict) else part for section, part in content.items()}
+    for path in paths:
+        section, _, name = path.partition(".")
+        left[section].pop(name)
+    return left
 
 
 def _titled(vector: Vector) -> str:

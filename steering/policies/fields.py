@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from inference.policies.schema import explain
 from inference.ways import METHODS
+from steering.policies.content import shown_text
 
 Kind = Literal[
     "text",
@@ -180,6 +181,13 @@ def value_at(content: Mapping[str, Any], path: str) -> Any:
 
 def shown(field: Field, content: Mapping[str, Any]) -> Any:
     """What the form shows: a text; a bool for a flag; a list of texts for `many`."""
+    found = _shown(field, content)
+    if isinstance(found, bool):
+        return found
+    return [shown_text(one) for one in found] if isinstance(found, list) else shown_text(found)
+
+
+def _shown(field: Field, content: Mapping[str, Any]) -> Any:
     value = value_at(content, field.path)
     if field.kind == "flag":
         return bool(field.default if value is MISSING or value is None else value)

@@ -79,12 +79,17 @@ def _new(request: HttpRequest, what: str) -> HttpResponse:
     context = {
         "form": form,
         "what": what,
-        "groups": newest_first(library.listed(request.user)),
+        "groups": _own_first(request),
         "chosen": {str(pk) for pk in form["policies"].value() or ()},
         "model": model,
     }
     status = 400 if form.is_bound and form.errors else 200
     return render(request, TEMPLATES[what], context, status=status)
+
+
+def _own_first(request: HttpRequest) -> list[list[StoredPolicy]]:
+    groups = newest_first(library.listed(request.user))
+    return sorted(groups, key=lambda group: group[0].owner_id != request.user.pk)
 
 
 def _is_id(text: str) -> bool:
@@ -138,7 +143,9 @@ def run_estimate(request: HttpRequest, kind: str) -> JsonResponse:
 @never_cache
 def run_detail(request: HttpRequest, pk: UUID) -> HttpResponse:
     run = _own(request, pk)
-    context = {"run": run, "job": run.job, "read": reading_of(run), "again": _again_url(run)}
+    ids = [entry["policy_id"] for entry in run.policies if entry.get("policy_id")]
+    there = {str(pk) for pk in library.listed(request.user).filter(pk__in=ids).values_list("pk", flat=True)}
+    context = {"run": run, "job": run.job, "read": reading_of(run), "again": _again_url(run), "there": there}
     if run.kind == PolicyRun.Kind.REPLAY:
         context["first"] = PolicyRun.objects.owned_by(request.user).filter(pk=run.asked["of"]).first()
     return render(request, "policies/run.html", context)

@@ -229,3 +229,15 @@ def test_html_in_answers_and_policies_stays_text(
         page = browser.get(url).content.decode()
         assert html.escape(text, quote=False).replace("&gt;", "&gt;")[:12] in page or "{{ 7*7 }}" in page
         assert "<script>window" not in page and "<img src=x" not in page
+
+
+def test_half_a_pair_of_surrogates_is_refused_and_shown(
+    person: Any, browser_of: Any, fake_inference: FakeInference
+) -> None:
+    typed = '{"description": "\\ud83d", "constraints": {"forbidden_terms": ["\\ud83d"], "json_schema": "\\ud83d"}}'
+    sent = {"base": "{}", "view": "json", "json": typed, "name": "half"}
+    for more in ({}, {"switch": "form"}, {"view": "form", "base": typed}):
+        answer = browser_of(person).post("/policies/new/", sent | more)
+        assert answer.status_code in (200, 400), more
+    assert "not text" in browser_of(person).post("/policies/new/", sent).content.decode()
+    assert not StoredPolicy.objects.exists()

@@ -18,14 +18,16 @@ from steering.access.denied import Denied
 from steering.access.models import LedgerEntry, Limit
 from steering.access.principal import Principal
 from steering.accounts.models import User
+from steering.jobs.kinds import is_recipe, request_of
 from steering.jobs.models import Job
-from steering.jobs.runner import jobs_fail_interrupted
+from steering.jobs.runner import job_carry, jobs_fail_interrupted
 from steering.policies import library, starting
 from steering.policies.chosen import choose, of_entry, of_stored
 from steering.policies.models import PolicyRun, StoredPolicy
 from steering.policies.reading import reading_of, timeline_of
 from steering.policies.running import run_now
 from steering.policies.starters import load_starter_policies
+from steering.policies.work import PolicyWork
 from tests.fake_inference import MODEL, FakeInference
 from tests.steering.play import keep_vector
 from tests.steering.policies import CHECKED, PLAIN, SERVED, a_run, keep_policy
@@ -215,6 +217,27 @@ def test_a_policy_that_cannot_be_honoured_fails_with_its_sentence(person: User, 
     failed = ended(run, "failed")
     assert "elsewhere" in failed.error["message"]
     assert LedgerEntry.objects.get(work=f"job:{run.job_id}").state == LedgerEntry.State.REFUNDED
+
+
+def test_another_process_can_carry_a_run_from_its_row(person: User, model: Any) -> None:
+    model("one")
+    run = a_run(person, keep_policy(person), result=None, succeeded=False)
+    work = PolicyWork("", str(run.pk), MODEL)
+    assert request_of(Job(work=work.to_wire())) == work and is_recipe(work)
+    run.job = Job.objects.create(owner=person, kind="run_policy", title="Run", work=work.to_wire())
+    run.save()
+    gateway.call(job_carry(run.job.pk), timeout=30)
+    assert ended(run).result["results"][0]["output"] == "one"
+
+
+def test_a_run_outlives_its_policy(person: User, browser_of: Any, fake_inference: FakeInference) -> None:
+    policy = keep_policy(person)
+    run, url = a_run(person, policy), policy.get_absolute_url()
+    browser: Client = browser_of(person)
+    assert url in browser.get(run.get_absolute_url()).content.decode()
+    policy.delete()
+    page = browser.get(run.get_absolute_url()).content.decode()
+    assert "plain@1.0" in page and url not in page
 
 
 def test_limits_hold(person: User, model: Any) -> None:
