@@ -7,6 +7,7 @@ index would be neither smaller nor surer.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -53,12 +54,10 @@ class Index:
     @classmethod
     def of(cls, texts: Sequence[str]) -> Index:
         """Raises Unavailable where the vectors are not installed."""
-        import bm25s
-
         tokens = _tokens(texts)
         words = None
         if any(tokens):
-            words = bm25s.BM25()
+            words = _bm25s().BM25()
             words.index(tokens, show_progress=False)
         return cls(embedding.embed(texts), words)
 
@@ -118,18 +117,23 @@ class Index:
             vectors = np.load(folder / "vectors.npy", allow_pickle=False)
             words = None
             if (folder / "words").is_dir():
-                import bm25s
-
-                words = bm25s.BM25.load(str(folder / "words"), show_progress=False)
+                words = _bm25s().BM25.load(str(folder / "words"), show_progress=False)
         except (OSError, EOFError, ValueError, KeyError):
             return None
         return cls(vectors, words) if len(vectors) == about["chunks"] else None
 
 
-def _tokens(texts: Sequence[str]) -> list[list[str]]:
-    """Words in lower case without the commonest English ones; where a text has no others, with them."""
+def _bm25s() -> Any:
+    """Loaded when first searched with, and told to keep its steps to itself."""
     import bm25s
 
+    logging.getLogger("bm25s").setLevel(logging.WARNING)
+    return bm25s
+
+
+def _tokens(texts: Sequence[str]) -> list[list[str]]:
+    """Words in lower case without the commonest English ones; where a text has no others, with them."""
+    bm25s = _bm25s()
     found: list[list[str]] = bm25s.tokenize(list(texts), stopwords="en", show_progress=False, return_ids=False)
     if all(found):
         return found

@@ -107,7 +107,8 @@ def question(request: HttpRequest, pk: UUID) -> HttpResponse:
     asked = own(request, pk)
     context: dict[str, Any] = {"question": asked, "settings": asked.settings}
     context["way"] = WAYS_SAID.get(asked.settings["way"])
-    context["collection"] = Collection.objects.visible_to(request.user).filter(pk=asked.collection_id).first()
+    seen = Collection.objects.visible_to(request.user)
+    context["collection"] = seen.filter(pk=asked.collection_id).first() if asked.collection_id else None
     if asked.findings is not None:
         context["data"] = asked.findings
         context["measures"] = measures(asked.findings)

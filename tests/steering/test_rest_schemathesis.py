@@ -39,9 +39,11 @@ from steering.playground.models import LaneOutput, Run  # noqa: E402
 from steering.policies import library as policies  # noqa: E402
 from steering.policies.models import PolicyPreset, PolicyRun, StoredPolicy  # noqa: E402
 from steering.presets.models import Preset  # noqa: E402
+from steering.retrieval.models import Collection, Document  # noqa: E402
 from tests.fake_inference import MODEL, FakeInference  # noqa: E402
 from tests.steering.attributions import PAYLOADS, kept  # noqa: E402
 from tests.steering.behaviors import a_fit, a_reading, keep_behavior  # noqa: E402
+from tests.steering.documents import a_collection, an_answer  # noqa: E402
 from tests.steering.features import SOURCE, a_source, description, reading  # noqa: E402
 from tests.steering.play import a_run, keep_vector  # noqa: E402
 from tests.steering.policies import a_run as a_policy_run  # noqa: E402
@@ -77,6 +79,7 @@ class World:
             return {"id": "fake", "command": "drain"}
         named = {"id": MODEL if noun == "models" else str(getattr(self, noun)().pk)}
         named |= {"kind": "attribute"} if "{kind}" in path else {}
+        named |= {"document": str(Document.objects.first().pk)} if "{document}" in path else {}
         return named | ({"job": str(self.read_with(named["id"]).pk)} if "{job}" in path else {})
 
     def datasets(self) -> Any:
@@ -149,6 +152,13 @@ class World:
     def attributions(self) -> Any:
         model = gateway.call(self.inference.describe())
         return self.owner.attributions.first() or kept(self.owner, "attribute", "logit_lens", model=model)  # type: ignore[attr-defined]
+
+    def collections(self) -> Any:
+        filled = Collection.objects.filter(owner=self.owner, documents__isnull=False).first()
+        return filled or a_collection(self.owner, f"Kessin {time.monotonic_ns()}")
+
+    def raag(self) -> Any:
+        return self.owner.questions.first() or an_answer(self.owner)  # type: ignore[attr-defined]
 
     def keys(self) -> Any:
         return create_key(owner=self.owner, name=f"key {time.monotonic_ns()}", scopes=["jobs"])[0]
