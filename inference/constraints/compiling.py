@@ -83,16 +83,7 @@ class Compiler:
         return matcher
 
     def _built(self, tokenizer: Any, grammar: str, kind: str) -> tuple[Any, str]:
-        from llguidance import LLMatcher
-
-        matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=limits_of(kind))
-        if not matcher.is_error():
-            matcher.compute_bitmask()  # what the first token needs is then known to every row
-        if matcher.is_error():
-            return None, _said(matcher.get_error())
-        if warnings := matcher.get_grammar_warnings():
-            return None, _said(warnings[0])
-        return matcher, ""
+        return built(tokenizer, grammar, kind)
 
     def _read_tokenizer(self) -> Any:
         with self._reading:
@@ -101,17 +92,25 @@ class Compiler:
             return self._tokenizer
 
 
-def limits_of(kind: str) -> Any:
-    """llguidance's bounds for a constraint of this kind."""
-    from llguidance import LLParserLimits
+def built(tokenizer: Any, grammar: str, kind: str) -> tuple[Any, str]:
+    """A matcher over llguidance's view of a tokenizer, within the limits, or the sentence that says why not."""
+    from llguidance import LLMatcher, LLParserLimits
 
-    return LLParserLimits(
+    limits = LLParserLimits(
         step_lexer_fuel=FUEL,
         step_max_items=ITEMS,
         max_items_in_row=ROW_ITEMS if kind == "grammar" else SCHEMA_ROW_ITEMS,
         max_lexer_states=STATES,
         verbose_errors=False,
     )
+    matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=limits)
+    if not matcher.is_error():
+        matcher.compute_bitmask()  # what the first token needs is then known to every row
+    if matcher.is_error():
+        return None, _said(matcher.get_error())
+    if warnings := matcher.get_grammar_warnings():
+        return None, _said(warnings[0])
+    return matcher, ""
 
 
 # What llguidance says of the commonest, and what we say instead.

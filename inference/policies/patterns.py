@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from typing import Any, Literal
 
-from inference.constraints.compiling import grammar_of, limits_of
+from inference.constraints.compiling import built, grammar_of
 from inference.errors import InvalidRequest
 from inference.types import Constraint
 
@@ -61,20 +61,11 @@ def as_pattern(grammar: str) -> tuple[Kind, str]:
 @functools.lru_cache(maxsize=128)
 def _compiled(constraint: Constraint) -> Any:
     """A matcher, or the sentence that says why there is none."""
-    import llguidance
-
     try:
-        grammar = grammar_of(constraint)
+        matcher, problem = built(_bytes(), grammar_of(constraint), constraint.kind)
     except InvalidRequest as refusal:
         return refusal.message
-    limits = limits_of(constraint.kind)
-    matcher = llguidance.LLMatcher(_bytes(), grammar, log_level=0, limits=limits)
-    if not matcher.is_error():
-        matcher.compute_bitmask()
-    problems = [matcher.get_error()] if matcher.is_error() else matcher.get_grammar_warnings()
-    if problems:
-        return f"{' '.join(problems[0].split())[:200].rstrip('.')}."
-    return matcher
+    return problem or matcher
 
 
 @functools.cache

@@ -349,7 +349,6 @@ class Run:
 
     def _outcome(self) -> Outcome:
         best, ms = self._best(), self._ms()
-        self._ended()
         return Outcome(
             best.output, best.accepted, self.policy.id, best.score, ms, best.tokens, best.constraints_ok,
             best.verifier_ok, self._trace(best, ms), best.reason, self.kit.about.model, best.sampling_method,

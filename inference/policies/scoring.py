@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+from inference.errors import InvalidRequest
 from inference.policies import verifiers, voting
 from inference.policies.guiding import checks
 from inference.policies.trace import Candidate, Verdict
@@ -27,7 +28,7 @@ async def scored(candidates: Sequence[Candidate], case: Case, enforced: tuple[st
     texts = [c.output for c in candidates]
     verdicts: list[list[Verdict]] = [[] for _ in texts]
     for name in dict.fromkeys(case.policy.verifiers.enabled):
-        for mine, verdict in zip(verdicts, await verifiers.ALL[name](texts, case), strict=True):
+        for mine, verdict in zip(verdicts, await _looked(name, texts, case), strict=True):
             mine.append(verdict)
     looked = [await asyncio.to_thread(checks, case.policy.constraints, text, enforced) for text in texts]
     ms = round(1000 * (time.monotonic() - begun))
@@ -35,6 +36,14 @@ async def scored(candidates: Sequence[Candidate], case: Case, enforced: tuple[st
         judged(replace(c, checks=found, verdicts=tuple(said), verify_ms=ms))
         for c, found, said in zip(candidates, looked, verdicts, strict=True)
     ]
+
+
+async def _looked(name: str, texts: Sequence[str], case: Case) -> list[Verdict]:
+    """What cannot look, such as a judge for whom the answer is too long, lets nothing pass, and ends no run."""
+    try:
+        return await verifiers.ALL[name](texts, case)
+    except InvalidRequest as refusal:
+        return [Verdict(name, False, f"it could not look: {refusal.message}") for _ in texts]
 
 
 def judged(c: Candidate) -> Candidate:

@@ -17,6 +17,8 @@ from steering.behaviors.monitoring import sums_of
 from steering.behaviors.words import action_in_words
 from steering.datasets.models import Dataset
 from steering.experiments.models import Experiment
+from steering.policies.library import share as share_policy
+from steering.policies.models import PolicyPreset, StoredPolicy
 from steering.presets.models import Preset
 from steering.vectors.models import Vector
 
@@ -114,3 +116,29 @@ class ExperimentAdmin(ContentAdmin):
     list_display = ("name", "owner", "recipe", "state", "done", "total", "created_at")
     list_filter = ("recipe", "state")
     empty = ("There are none yet", "People start them on the page Experiments.")
+
+
+@admin.register(StoredPolicy)
+class PolicyAdmin(ContentAdmin):
+    """Policies by name; what people run with them is not shown."""
+
+    fields = ("name", "version", "owner", "shared", "model_id", "description", "created_at")
+    list_display = ("__str__", "owner", "shared", "model_id", "created_at")
+    list_filter = ("shared", ("owner", admin.EmptyFieldListFilter))
+    actions = ("unshare",)
+    empty = ("There are none yet", "People write them on the page Policies.")
+
+    @admin.action(description="End sharing", permissions=["view"])
+    def unshare(self, request: HttpRequest, queryset: QuerySet[StoredPolicy]) -> None:
+        shared = list(queryset.filter(shared=True).select_related("owner"))
+        for policy in shared:
+            share_policy(policy, False)
+        messages.success(request, f"{len(shared)} not shared any more. Their owners still have them.")
+
+
+@admin.register(PolicyPreset)
+class PolicyPresetAdmin(ContentAdmin):
+    fields = ("name", "owner", "visibility", "tags", "description", "created_at")
+    list_display = ("name", "owner", "visibility", "created_at")
+    list_filter = ("visibility",)
+    empty = ("There are none yet", "People publish them on the page of a policy.")

@@ -43,6 +43,8 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
                 _item("Presets", "admin:presets_preset_changelist", "bookmark"),
                 _item("Behaviors", "admin:behaviors_behavior_changelist", "shield"),
                 _item("Behavior alerts", "admin:behaviors_alert_changelist", "notification_important"),
+                _item("Policies", "admin:policies_storedpolicy_changelist", "policy"),
+                _item("Presets of policies", "admin:policies_policypreset_changelist", "bookmarks"),
                 _item("Vectors", "admin:vectors_vector_changelist", "arrow_outward"),
                 _item("Datasets", "admin:datasets_dataset_changelist", "database"),
                 _item("Experiments", "admin:experiments_experiment_changelist", "experiment"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
@@ -32,7 +33,7 @@ class Row:
     field: Field
     value: Any
     error: str = ""
-    choices: list[tuple[str, str]] = field(default_factory=list)
+    choices: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     disabled: bool = False
 
 
@@ -101,11 +102,10 @@ class Editor:
                 self.errors[name] = error.message
 
     def _check_fields(self) -> None:
-        self.errors |= broken_json(self.content)
-        if any(path in FIELDS for path in self.errors):
-            return
+        broken = broken_json(self.content)
+        self.errors |= broken
         try:
-            refuse_unit_tests(check_content(self.content))
+            refuse_unit_tests(check_content(_without(self.content, broken)))
         except InferenceError as error:
             self.refuse(error)
 
@@ -182,6 +182,15 @@ class Editor:
     def lines(self) -> list[tuple[str, str]]:
         """Every error with its path, for the JSON view."""
         return [(path, said) for path, said in self.errors.items() if path]
+
+
+def _without(content: dict[str, Any], paths: Mapping[str, str]) -> dict[str, Any]:
+    """What is known to be wrong left out, so that the next thing is found too."""
+    left = {section: {**part} if isinstance(part, dict) else part for section, part in content.items()}
+    for path in paths:
+        section, _, name = path.partition(".")
+        left[section].pop(name)
+    return left
 
 
 def _titled(vector: Vector) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
@@ -21,7 +22,9 @@ from steering.policies.words import facts_of, sentence_of
 @require_GET
 def preset_list(request: HttpRequest) -> HttpResponse:
     tag = request.GET.get("tag", "")[: library.MAX_TAG]
-    lines = [{"preset": one, "says": sentence_of(Policy.parse(one.content))} for one in library.presets(request.user)]
+    lines: list[dict[str, Any]] = [
+        {"preset": one, "says": sentence_of(Policy.parse(one.content))} for one in library.presets(request.user)
+    ]
     if tag:
         lines = [line for line in lines if tag in line["preset"].tags]
     context = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import cast
 from uuid import UUID
 
 from django.contrib import messages
@@ -16,6 +17,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from inference.errors import InferenceError
 from inference.types import ModelInfo
 from steering.access.principal import Principal
+from steering.accounts.models import User
 from steering.policies import exporting, library, starting
 from steering.policies.chosen import of_entry, of_stored
 from steering.policies.forms import AskForm, EvaluateForm, RunForm, TuneForm
@@ -77,12 +79,17 @@ def _new(request: HttpRequest, what: str) -> HttpResponse:
     context = {
         "form": form,
         "what": what,
-        "groups": newest_first(library.listed(request.user)),
+        "groups": _own_first(request),
         "chosen": {str(pk) for pk in form["policies"].value() or ()},
         "model": model,
     }
     status = 400 if form.is_bound and form.errors else 200
     return render(request, TEMPLATES[what], context, status=status)
+
+
+def _own_first(request: HttpRequest) -> list[list[StoredPolicy]]:
+    groups = newest_first(library.listed(request.user))
+    return sorted(groups, key=lambda group: group[0].owner_id != request.user.pk)
 
 
 def _is_id(text: str) -> bool:
@@ -98,7 +105,7 @@ def _begin(request: HttpRequest, form: AskForm, model: ModelInfo) -> PolicyRun |
         chosen = [of_stored(request.user, policy) for policy in _in_order(request, form)]
         if space := form.asked.get("space"):
             starting.refuse_lent_space(request.user, chosen[0], space)
-        return starting.start(Principal(request.user), form.kind, chosen, form.asked, model)
+        return starting.start(_who(request), form.kind, chosen, form.asked, model)
     except InferenceError as error:
         form.add_error(None, error.message)
         return None
@@ -143,7 +150,7 @@ def run_detail(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 
 def _again_url(run: PolicyRun) -> str:
-    names = {PolicyRun.Kind.EVALUATE: "policies:evaluate_new", PolicyRun.Kind.TUNE: "policies:tune_new"}
+    names: dict[str, str] = {PolicyRun.Kind.EVALUATE: "policies:evaluate_new", PolicyRun.Kind.TUNE: "policies:tune_new"}
     ids = "&".join(f"policy={entry['policy_id']}" for entry in run.policies if entry.get("policy_id"))
     return f"{reverse(names.get(run.kind, 'policies:run_new'))}?{ids}"
 
@@ -166,7 +173,7 @@ def run_replay(request: HttpRequest, pk: UUID) -> HttpResponse:
     index = request.POST.get("index", "0")
     try:
         number = int(index) if index.isdecimal() and len(index) < 3 else 0
-        return redirect(starting.replay_start(Principal(request.user), run, number))
+        return redirect(starting.replay_start(_who(request), run, number))
     except InferenceError as error:
         messages.error(request, error.message)
         return redirect(run)
@@ -179,7 +186,7 @@ def run_again(request: HttpRequest, pk: UUID) -> HttpResponse:
     try:
         chosen = [of_entry(request.user, entry) for entry in run.policies]
         model = ModelInfo("ready", run.model_id)
-        return redirect(starting.start(Principal(request.user), run.kind, chosen, run.asked, model))
+        return redirect(starting.start(_who(request), run.kind, chosen, run.asked, model))
     except InferenceError as error:
         messages.error(request, error.message)
         return redirect(run)
@@ -225,6 +232,10 @@ def _own(request: HttpRequest, pk: UUID) -> PolicyRun:
     mine = PolicyRun.objects.owned_by(request.user).select_related("job", "owner")
     found: PolicyRun = get_object_or_404(mine, pk=pk)
     return found
+
+
+def _who(request: HttpRequest) -> Principal:
+    return Principal(cast(User, request.user))
 
 
 def _file(run: PolicyRun) -> str:

@@ -58,7 +58,7 @@ def start(
         run.save()
         run.job = job_start(
             owner=who.user,
-            kind=KINDS[run.kind],
+            kind=KINDS[PolicyRun.Kind(run.kind)],
             title=run.title,
             request=PolicyWork("", str(run.pk), model.id),
             about={"policies": [one.name for one in chosen]},

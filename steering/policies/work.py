@@ -73,7 +73,7 @@ async def policy_work(client: Inference, request: PolicyWork) -> AsyncIterator[P
     run, chosen = await in_thread(_load)(request.run)
     model = await ready(client, run.model_id)
     tally, standing, seq = Tally(), Standing(total=_steps(run)), 0
-    work = asyncio.ensure_future(_DO[run.kind](run, chosen, client, model, tally, standing))
+    work = asyncio.ensure_future(_DO[PolicyRun.Kind(run.kind)](run, chosen, client, model, tally, standing))
     try:
         yield standing.progress(request.id, seq, tally)
         while not (await asyncio.wait({work}, timeout=TICK_SECONDS))[0]:

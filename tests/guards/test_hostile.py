@@ -26,6 +26,7 @@ pytestmark = pytest.mark.e2e
 # Each string is sent to every field, and lists show them all; pages about one thing are opened for these.
 OPENED = ("closing", "handler", "attribute", "link", "frame", "template", "json")
 PARTS = ("patch_exactly", "attribute_features", "logit_lens", "direct_logits")
+POLICIES = ("policy", "policy_run", "policy_preset")
 LAB = ("asking", "experiment", "study", "combination", "build", "attribution")
 SHOWN = {name: CORPUS[name] for name in (*OPENED, "controls", "rtl")}
 
@@ -156,6 +157,13 @@ def pushed(browser: Any, server: Server) -> dict[str, Any]:
         lanes = [{"key": key, "name": label, "system_prompt": text} for key, label in (("A", text[:40]), ("B", "B"))]
         led = person.run({"input": text, "lanes": lanes, "sampling": {"stop": [text[:20]], "max_tokens": 40}})
         keep("run", name, led if led.startswith("/") else "")
+        led = person.send("/policies/new/", policy_of(name, text))
+        keep("policy", name, led)
+        if led:
+            asked = {"policies": led.split("/")[2], "prompt": text, "max_new_tokens": "24", "chat": "on", "seed": "1"}
+            keep("policy_run", name, person.send("/policies/run/", asked))
+            published = {"name": text, "tags": text[:39], "description": text, "visibility": "public"}
+            keep("policy_preset", name, person.send(f"{led}publish/", published))
         use = {"vector": vectors[0], "strength": 0.5, "layer": 2}
         preset = {"name": f"p-{name}", "version": "1.0", "description": text[:400]}
         content = {"uses": [use], "system_prompt": text, "sampling": {}}
@@ -205,6 +213,18 @@ def lab(text: str, vectors: list[str], dataset: str) -> dict[str, tuple[str, dic
     }
 
 
+def policy_of(name: str, text: str) -> dict[str, Any]:
+    """As the JSON view sends it; the string wherever a policy takes a text that is checked by nothing."""
+    content = {
+        "task_profile": {"name": text, "category": text, "description": text},
+        "objective": {"name": text},
+        "constraints": {"forbidden_terms": [text[:1000]], "required_fields": [text[:1000]]},
+        "metadata": {text: text},
+    }
+    about = {"name": f"p-{name}", "description": text, "version": "1.0"}
+    return about | {"base": json.dumps(content), "view": "json", "json": json.dumps(content)}
+
+
 def question_of(text: str) -> dict[str, Any]:
     token = text.replace("\r", " ").replace("\n", " ")[:90]
     prompts = {"clean_prompt": f"x{text[:9000]}", "corrupted_prompt": f"y{text[:9000]}"}
@@ -228,6 +248,9 @@ def programs(text: str) -> dict[str, Any]:
         "/api/v1/datasets/": {"name": text, "description": text, "pairs": [{"positive": text, "negative": "n"}]},
         "/api/v1/runs/": {"input": text, "lanes": [{"name": text, "system_prompt": text}]},
         "/api/v1/presets/": {"name": text, "description": text, "system_prompt": text, "uses": []},
+        "/api/v1/policies/": {"name": text, "description": text, "policy": {"sampling": {"method": text}}},
+        "/api/v1/policies/run/": {"policy": {"constraints": {"regex_pattern": text}}, "prompt": text, "wait": 0},
+        "/api/v1/policies/presets/publish/": {"name": text, "policy": {"metadata": {"x": text}}, "tags": [text[:40]]},
         "/api/v1/keys/": {"name": text, "scopes": [text]},
         "/api/v1/vectors/build/": {"dataset": text, "name": text, "model": text},
         "/api/v1/vectors/forecast/": {"dataset": text, "model": text},
@@ -270,7 +293,7 @@ def visit(browser: Any, server: Server) -> Iterator[Visit]:
 def test_no_field_breaks_the_server(pushed: dict[str, Any]) -> None:
     assert not pushed["broken"], "\n".join(pushed["broken"][:20])
     assert {what: len(paths) > 3 for what, paths in pushed["shown"].items()} == dict.fromkeys(
-        ("dataset", "draft", "vector", "run", *LAB), True
+        ("dataset", "draft", "vector", "run", *LAB, *POLICIES), True
     )
 
 
@@ -279,7 +302,8 @@ LISTS = [
     "/accounts/profile/", "/accounts/sessions/", "/accounts/invitations/", "/accounts/email/", "/models/",
     "/vectors/build/", "/keys/new/", "/experiments/", "/experiments/new/sweep/", "/experiments/new/find/", "/rating/",
     "/rating/new/", "/vectors/compare/", "/datasets/describe/", "/attribution/", "/attribution/new/",
-    "/attribution/model/",
+    "/attribution/model/", "/policies/", "/policies/new/", "/policies/run/", "/policies/tune/", "/policies/runs/",
+    "/policies/presets/",
 ]  # fmt: skip
 
 
@@ -290,7 +314,7 @@ def test_a_list_shows_them_as_text(pushed: dict[str, Any], visit: Visit, path: s
     judge(page, visit.complaints)
 
 
-@pytest.mark.parametrize("what", ["dataset", "draft", "vector", "run", *LAB])
+@pytest.mark.parametrize("what", ["dataset", "draft", "vector", "run", *LAB, *POLICIES])
 def test_a_page_about_one_shows_it_as_text(pushed: dict[str, Any], visit: Visit, what: str) -> None:
     for path in pushed["shown"][what]:
         page = visit.goto(path)

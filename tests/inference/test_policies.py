@@ -463,6 +463,22 @@ async def test_a_verifier_that_would_begin_late_does_not_look():
     assert (again.output, again.accepted, again.reason) == ("some", False, outcome.reason)
 
 
+async def test_a_budget_that_nothing_was_cut_by_is_not_named():
+    asker = Scripted(["fine"], seconds=0.2)
+    outcome = await run(policy(objective={"latency_budget_ms": 60_000, "token_budget": 1}), asker)
+    assert (outcome.accepted, outcome.trace.spent.over, outcome.trace.candidates[0].cut) == (True, "", "")
+
+
+async def test_a_judge_that_cannot_look_lets_nothing_pass():
+    def too_long(question, answer):
+        raise InvalidRequest("prompt_too_long", "The answer is too long to judge.")
+
+    wanted = policy(verifiers={"enabled": ["factuality"]}, optimization={"retry_on_failure": 0})
+    outcome = await run(wanted, Scripted(chances=too_long))
+    assert (outcome.accepted, outcome.score) == (False, 1.0)
+    assert outcome.reason == "verifier factuality: it could not look: The answer is too long to judge."
+
+
 # ---- trace and replay ----
 
 

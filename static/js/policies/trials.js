@@ -38,7 +38,19 @@ document.addEventListener('steerboard:job', event => {
   if (!found || found.length === trials.length) return;
   trials = withBest(found.map((trial, i) => ({ ...trial, number: i + 1 })));
   draw();
+  drawTable();
 });
+
+/** The table as the server draws it now. */
+async function drawTable() {
+  try {
+    const page = new DOMParser().parseFromString(await (await fetch(location.href)).text(), 'text/html');
+    const fresh = page.querySelector('[data-trial-table]');
+    if (fresh) document.querySelector('[data-trial-table]').replaceWith(fresh);
+  } catch {
+    // the next trial tries again
+  }
+}
 
 function withBest(found) {
   const order = (a, b) => b.success_rate - a.success_rate || b.avg_score - a.avg_score || a.avg_latency_ms - b.avg_latency_ms;

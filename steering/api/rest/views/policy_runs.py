@@ -27,7 +27,6 @@ from steering.policies.models import PolicyRun
 
 SCOPE = "generate"
 LOOK_SECONDS = 0.1
-ASKED = ("max_new_tokens", "seed")
 
 
 class _Asking(Endpoint):
@@ -39,7 +38,7 @@ class _Asking(Endpoint):
         self, kind: str, chosen: Sequence[Chosen], prompts: Sequence[Prompt], asked: dict[str, Any], **more: Any
     ) -> Response:
         model = self.model(asked)
-        said = starting.asking_of(kind, prompts, **{name: asked.get(name) for name in ASKED}, **more)
+        said = starting.asking_of(kind, prompts, max_new_tokens=asked["max_new_tokens"], seed=asked.get("seed"), **more)
         starting.check_kind(kind, chosen)
         if space := said.get("space"):
             starting.refuse_lent_space(self.request.user, chosen[0], space)
