@@ -21,7 +21,7 @@ from inference.errors import InvalidRequest
 MAX_LENGTH = 256 * 1024  # characters of a schema
 MAX_DEPTH = 64  # of lists and objects within one another
 MAX_SCHEMAS = 10_000  # schemas in a schema
-MAX_OPTIONAL = 400  # properties of one object that may be left out
+MAX_OPTIONAL = 200  # properties of one object that may be left out
 MAX_STRING, MAX_ITEMS = 100_000, 10_000
 MAX_MULTIPLE = 10_000  # of multipleOf, without its decimal point
 MAX_NUMBER = 2**53  # beyond, JSON's readers differ

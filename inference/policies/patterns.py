@@ -8,14 +8,17 @@ grammars are Lark's.
 from __future__ import annotations
 
 import functools
+import time
 from typing import Any, Literal
 
-from inference.constraints.compiling import built, grammar_of
+from inference.constraints.building import built, grammar_of
 from inference.errors import InvalidRequest
 from inference.types import Constraint
 
 Kind = Literal["regex", "grammar"]
 REGEX_PREFIX = "regex:"
+SECONDS, AT_ONCE = 2.0, 16  # for one text, since a step of an ambiguous grammar can take 10 ms; bytes between looks
+UNDECIDED = "it could not be decided within the limits"
 _CURES = {
     "regex": "Look-arounds and references back are not offered: say it without them.",
     "grammar": 'Write it in Lark\'s syntax with a rule named start, such as start: "yes" | "no".',
@@ -39,16 +42,24 @@ def mismatch(kind: Kind, pattern: str, text: str) -> str:
     found = _compiled(Constraint(kind, pattern))
     if isinstance(found, str):
         return found
-    matcher, data = found.deep_copy(), list(text.encode(errors="replace"))
-    good = matcher.validate_tokens(data)
-    if good < len(data):
-        read = bytes(data[:good]).decode(errors="ignore")
-        rest = text[len(read) :][:20]
-        return f"it goes wrong at character {len(read) + 1}, at {rest!r}" if read else f"it begins with {rest!r}"
-    matcher.consume_tokens(data)
-    if matcher.is_error():
-        return "it could not be decided within the limits"
+    matcher, data = found.deep_copy(), text.encode(errors="replace")
+    deadline = time.monotonic() + SECONDS
+    for at in range(0, len(data), AT_ONCE):
+        if time.monotonic() > deadline:
+            return UNDECIDED
+        piece = list(data[at : at + AT_ONCE])
+        good = matcher.try_consume_tokens(piece)
+        if matcher.is_error():
+            return UNDECIDED
+        if good < len(piece):
+            return _wrong_at(text, data[: at + good])
     return "" if matcher.is_accepting() else "it ends too early"
+
+
+def _wrong_at(text: str, good: bytes) -> str:
+    read = good.decode(errors="ignore")
+    rest = text[len(read) :][:20]
+    return f"it goes wrong at character {len(read) + 1}, at {rest!r}" if read else f"it begins with {rest!r}"
 
 
 def as_pattern(grammar: str) -> tuple[Kind, str]:
@@ -62,7 +73,7 @@ def as_pattern(grammar: str) -> tuple[Kind, str]:
 def _compiled(constraint: Constraint) -> Any:
     """A matcher, or the sentence that says why there is none."""
     try:
-        matcher, problem = built(_bytes(), grammar_of(constraint), constraint.kind)
+        matcher, problem = built(_bytes(), grammar_of(constraint))
     except InvalidRequest as refusal:
         return refusal.message
     return problem or matcher
@@ -70,6 +81,7 @@ def _compiled(constraint: Constraint) -> Any:
 
 @functools.cache
 def _bytes() -> Any:
+    """llguidance's view of a model whose tokens are the bytes."""
     import llguidance
 
     return llguidance.LLTokenizer("byte")

@@ -13,7 +13,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from inference.constraints import compiling, patterns
+from inference.constraints import compiling, patterns, schemas
 from inference.constraints.compiling import Compiler
 from inference.engine import Engine, Limits
 from inference.errors import InferenceError, InvalidRequest
@@ -72,7 +72,7 @@ def valid(schema, text):
     kind(schema, format_checker=kind.FORMAT_CHECKER).validate(json.loads(text))
 
 
-def in_batches(engine, requests, size=96):
+def in_batches(engine, requests, size=250):
     for at in range(0, len(requests), size):
         listeners = [start(engine, one) for one in requests[at : at + size]]
         yield from (listener.wait(120) for listener in listeners)
@@ -82,13 +82,13 @@ def in_batches(engine, requests, size=96):
 
 
 def test_what_ends_under_a_schema_validates(engine):
-    schemas = suite()
-    assert len(schemas) == 500 and len({kind for kind, _ in schemas}) == 7
-    requests = [ask("json_schema", schema, seed=i) for i, (_, schema) in enumerate(schemas)]
+    every = suite()
+    assert len(every) == 500 and len({kind for kind, _ in every}) == 7
+    requests = [ask("json_schema", schema, seed=i) for i, (_, schema) in enumerate(every)]
     ended = 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of older drafts
-        for (_, schema), told in zip(schemas, in_batches(engine, requests), strict=True):
+        for (_, schema), told in zip(every, in_batches(engine, requests), strict=True):
             end = told.finished
             assert end.receipt.constraint.complete == (end.reason == "stop")
             if end.reason == "stop":
@@ -128,7 +128,7 @@ def test_what_ends_under_a_pattern_matches_as_a_whole(engine):
     ],
 )  # fmt: skip
 def test_corners_of_schemas(engine, schema):
-    for told in in_batches(engine, [ask("json_schema", schema, seed=seed, top_k=40) for seed in range(24)]):
+    for told in in_batches(engine, [ask("json_schema", schema, seed=seed, max_tokens=120) for seed in range(24)]):
         if told.finished.reason == "stop":
             valid(schema, told.text)
 
@@ -447,6 +447,28 @@ def test_masks_allow_text_and_the_end_where_it_may_end(compiler):
     ids = row.mask().nonzero().flatten().tolist()
     assert set(ids) == {1, tiny.tokenizer().convert_tokens_to_ids("a")}
     assert compiler.row(Constraint("regex", "")).mask().nonzero().flatten().tolist() == [1]
+
+
+def test_a_token_that_only_the_model_calls_special_is_no_text_either():
+    a, b = (tiny.tokenizer().convert_tokens_to_ids(c) for c in "ab")
+    row = Compiler(tiny.tokenizer(), tiny.VOCAB, [1], [a]).row(Constraint("regex", "[ab]"))
+    assert row.mask().nonzero().flatten().tolist() == [b]
+
+
+def test_a_model_may_have_more_logits_than_its_tokenizer_has_tokens():
+    padded = Compiler(tiny.tokenizer(), tiny.VOCAB + 21, [1], range(5)).row(Constraint("regex", "(?s:.){3}"))
+    mask = padded.mask()
+    assert len(mask) == tiny.VOCAB + 21 and mask.any() and not mask[tiny.VOCAB :].any()
+
+
+def test_an_object_may_have_as_many_optional_properties_as_is_said(compiler):
+    rng = np.random.default_rng(0)
+    schema = {"type": "object", "properties": {f"p{i}": {"type": "null"} for i in range(schemas.MAX_OPTIONAL)}}
+    row = compiler.row(Constraint("json_schema", json.dumps({**schema, "additionalProperties": False})))
+    while not row.ended:
+        row.accept(int(rng.choice(row.mask().nonzero().flatten().numpy())))
+        assert not row.problem
+    assert row.complete
 
 
 def test_few_compiled_constraints_are_kept(compiler):

@@ -180,12 +180,34 @@ def test_a_schema_that_doubles_at_every_step_is_given_up():
     assert "at a.b" in violation({"a": {"b": 1}}, tree)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "text", "says"),
+    [
+        ("[a-c]+", "abcd", "it goes wrong at character 4, at 'd'"),
+        ("[a-c]{40}", "abc" * 20, "it goes wrong at character 41, at 'bcabc"),
+        ("ä+", "ääb", "it goes wrong at character 3, at 'b'"),
+        ("[a-c]+", "xyz", "it begins with 'xyz'"),
+        ("[a-c]+", "", "it ends too early"),
+        ("[a-c]+", "abc", ""),
+    ],
+)
+def test_a_mismatch_says_where(pattern, text, says):
+    found = mismatch("regex", pattern, text)
+    assert found.startswith(says) and bool(found) == bool(says)
+
+
 @pytest.mark.parametrize("pattern", ["(a+)+b", "(a|aa)+b", "(.*)*b", "(a?){60}b{60}"])
 def test_no_pattern_hangs(pattern):
     begun = time.monotonic()
     assert mismatch("regex", pattern, "a" * 20_000)
     assert violation("a" * 20_000, {"pattern": f"^{pattern}$"})
     assert time.monotonic() - begun < 10
+
+
+def test_a_grammar_that_can_be_read_in_too_many_ways_is_given_up():
+    begun = time.monotonic()
+    assert mismatch("grammar", 'start: x x x x x x\nx: x x | x x x | "a" | ', "a" * 20_000)
+    assert time.monotonic() - begun < 30
 
 
 def test_references_of_a_tools_parameters_hold_inside_of_the_call():

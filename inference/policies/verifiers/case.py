@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,9 +33,9 @@ class Case:
         return left is not None and left <= 0
 
 
-def each(name: str, penalty: float, look: Callable[[str], str], texts: Sequence[str]) -> list[Verdict]:
-    """A verdict on each text. `look` gives the reason why it fails, or nothing."""
-    return [_verdict(name, penalty, look, text) for text in texts]
+async def each(name: str, penalty: float, look: Callable[[str], str], texts: Sequence[str]) -> list[Verdict]:
+    """A verdict on each text, found on a thread. `look` gives the reason why it fails, or nothing."""
+    return [await asyncio.to_thread(_verdict, name, penalty, look, text) for text in texts]
 
 
 def _verdict(name: str, penalty: float, look: Callable[[str], str], text: str) -> Verdict:

@@ -12,4 +12,4 @@ PENALTY = 0.8
 
 
 async def verify(texts: Sequence[str], case: Case) -> list[Verdict]:
-    return each("code_compile", PENALTY, lambda text: compiles(code_of(text)), texts)
+    return await each("code_compile", PENALTY, lambda text: compiles(code_of(text)), texts)

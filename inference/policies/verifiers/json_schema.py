@@ -22,4 +22,4 @@ async def verify(texts: Sequence[str], case: Case) -> list[Verdict]:
         wrong = "" if schema is None else violation(value, schema)
         return f"the answer does not fit the schema: {wrong}" if wrong else ""
 
-    return each("json_schema", PENALTY, look, texts)
+    return await each("json_schema", PENALTY, look, texts)

@@ -18,4 +18,4 @@ async def verify(texts: Sequence[str], case: Case) -> list[Verdict]:
         wrong = mismatch("regex", pattern, text)
         return f"the whole answer must match {pattern[:200]!r}; {wrong}" if wrong else ""
 
-    return each("regex", PENALTY, look, texts)
+    return await each("regex", PENALTY, look, texts)

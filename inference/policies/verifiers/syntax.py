@@ -16,7 +16,7 @@ _FENCE = re.compile(r"```(json|python|py)[^\S\n]*\n(.*?)(?:```|\Z)", re.DOTALL |
 
 
 async def verify(texts: Sequence[str], case: Case) -> list[Verdict]:
-    return each("syntax", PENALTY, _json if wants_json(case.policy.constraints) else _fences, texts)
+    return await each("syntax", PENALTY, _json if wants_json(case.policy.constraints) else _fences, texts)
 
 
 def _json(text: str) -> str:

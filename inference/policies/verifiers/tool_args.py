@@ -33,4 +33,4 @@ async def verify(texts: Sequence[str], case: Case) -> list[Verdict]:
             wrong = violation(call["arguments"], tools[name])
         return f"the arguments of {name[:60]!r} do not fit: {wrong}" if wrong else ""
 
-    return each("tool_args", PENALTY, look, texts)
+    return await each("tool_args", PENALTY, look, texts)
