@@ -191,7 +191,7 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("not a site", {"steering_vector": {"blocks.1.nonsense": [1.0] * 32}, "steering_strength": 1.0}),
     ("behavior_names", {"auto_correct": True}),
     ("policy_id", {"policy_id": "p1", "policy": {}}),
-    ("sampling_method", {"sampling_method": "adz"}),
+    ("Did you mean ads", {"sampling_method": "adz"}),
     ("another|Name one", {"model": CALM, "steering": {"preset": "polite"}}),
     ("becomes", {"steering": {"vectors": [{**VECTOR, "strength": 9000}], "strength": 9}}),
 ]
