@@ -17,11 +17,12 @@ from tests.openai.test_javascript import NODE, PACKAGE, needs_node
 SECTION = (ROOT / "docs" / "api.md").read_text().split("## OpenAI's API", 1)[1]
 
 
-def example(language: str, server: Server) -> str:
-    (text,) = re.findall(rf"```{language}\n(.*?)```", SECTION, re.DOTALL)
+def example(language: str, server: Server, heading: str = "") -> str:
+    """The first one below a heading."""
+    text = re.findall(rf"```{language}\n(.*?)```", SECTION.split(heading, 1)[1] if heading else SECTION, re.DOTALL)[0]
     names = {"http://127.0.0.1:8000": server.url, "smollm2-135m-instruct": "tiny-llama", "tabby-cats": "calm"}
     for written, here in names.items():
-        assert written in text
+        assert written in text or heading
         text = text.replace(written, here)
     return str(text)
 
@@ -42,6 +43,11 @@ def test_the_python_example(server: Server, tmp_path: Path) -> None:
     assert "'hook_name': 'blocks.2.hook_resid_post'" in run(
         [sys.executable, "-c", example("python", server)], server, tmp_path
     )
+
+
+def test_the_example_of_tools(server: Server, tmp_path: Path) -> None:
+    said = run([sys.executable, "-c", example("python", server, "### Tools")], server, tmp_path)
+    assert re.match(r"weather \{('city': '(Rome|Oslo)')\}", said), said
 
 
 @needs_node

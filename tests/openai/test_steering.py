@@ -160,6 +160,10 @@ def test_sampling_methods_are_understood(client: openai.OpenAI) -> None:
         return client.completions.create(model=MODEL, prompt="A", max_tokens=8, seed=1, extra_body=body).choices[0].text
 
     assert text(sampling_method="greedy") == text(temperature=0)
+    polite = {"model": "tiny-llama::polite", "messages": [{"role": "user", "content": "A"}], "seed": 1}
+    warm = client.chat.completions.create(**polite, extra_body={"sampling_method": "top-k", "ignore_eos": True})
+    cold = client.chat.completions.create(**polite, extra_body={"ignore_eos": True})
+    assert warm.usage.completion_tokens == 7 and warm.choices[0].message.content != cold.choices[0].message.content
     assert text(sampling_method="top-k") == text(top_k=50, temperature=0.7)
     assert text(sampling_method="top-p", top_p=0.5) == text(top_p=0.5, temperature=0.7)
 
@@ -187,7 +191,7 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("not a site", {"steering_vector": {"blocks.1.nonsense": [1.0] * 32}, "steering_strength": 1.0}),
     ("behavior_names", {"auto_correct": True}),
     ("policy_id", {"policy_id": "p1", "policy": {}}),
-    ("sampling_method", {"sampling_method": "adz"}),
+    ("Did you mean ads", {"sampling_method": "adz"}),
     ("another|Name one", {"model": CALM, "steering": {"preset": "polite"}}),
     ("becomes", {"steering": {"vectors": [{**VECTOR, "strength": 9000}], "strength": 9}}),
 ]

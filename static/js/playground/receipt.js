@@ -60,7 +60,8 @@ function chosen({ constraint, draft, members = [], beams = [] }) {
   const share = draft?.proposed ? `, ${figure((100 * draft.accepted) / draft.proposed, 0)} %` : '';
   return [
     ...(constraint ? row('Constraint', el('b', {}, constraint.complete ? 'complete' : 'not complete'), `: ${constraint.complete ? 'the text is what ' : ''}${KINDS[constraint.kind] ?? constraint.kind}${constraint.complete ? ' says' : ''}; ${count(constraint.masked_tokens)} tokens chosen under it${constraint.problem ? `. ${constraint.problem}` : ''}`) : []),
-    ...(draft ? row('Draft', `${count(draft.accepted)} of ${count(draft.proposed)} guessed tokens stood${share}, in ${count(draft.passes)} passes; guessed by `, draft.model || 'look-up in the text') : []),
+    ...(draft && !draft.proposed ? row('Draft', 'no token was guessed') : []),
+    ...(draft?.proposed ? row('Draft', `${count(draft.accepted)} of ${count(draft.proposed)} guessed tokens stood${share}, in ${count(draft.passes)} passes; guessed by `, draft.model || 'look-up in the text') : []),
     ...(members.length ? row('Members', members.map(m => `${m.model || 'this model'} ${figure(100 * m.weight, 0)} %`).join(', ')) : []),
     ...(best ? row('Score', num(figure(best.score, 3)), ', log-probability per length') : []),
     ...others.flatMap((beam, i) => row(i ? '' : 'Other beams', num(figure(beam.score, 3)), ` “${beam.text.trim().slice(0, 120)}”`)),

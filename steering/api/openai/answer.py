@@ -79,7 +79,12 @@ class Answer:
         return piece
 
     def _check_steered(self, row: int, event: Finished) -> None:
-        if len(event.receipt.applied) < len(self.plan.requests[row].interventions):
+        request, receipt = self.plan.requests[row], event.receipt
+        unsteered = len(receipt.applied) < len(request.interventions)
+        if request.ensemble:
+            pairs = zip(request.ensemble.members, receipt.members, strict=True)
+            unsteered |= any(len(said.applied) < len(asked.interventions) for asked, said in pairs)
+        if unsteered:
             raise ApiError(500, "not_steered", "The model did not steer this answer as asked, so it is withheld.")
 
     @property

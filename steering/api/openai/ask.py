@@ -120,6 +120,7 @@ class Ask:
     draft: DraftAsk | None = None
     ensemble: EnsembleAsk | None = None
     best_of: int = 0
+    method: str = ""  # that `sampling` was settled by
     policy: PolicyAsk | None = None
 
     @property

@@ -210,18 +210,17 @@ def _ways(
     method, sampling = settled(body, sampling)
     draft, ensemble = read_draft(body, method), read_ensemble(body)
     check_needs(method, format or tools, draft, ensemble)
-    best = _best_of(body, best_of or ("best_of_n",), n, prompts, stream)
-    found = {
+    if tools:
+        tools.constraint(format)  # refused here where both cannot be had
+    return {
+        "method": method,
         "sampling": sampling,
         "format": format,
         "tools": tools,
         "draft": draft,
         "ensemble": ensemble,
-        "best_of": best,
+        "best_of": _best_of(body, best_of or ("best_of_n",), n, prompts, stream),
     }
-    if tools:
-        tools.constraint(format)  # refused here where both cannot be had
-    return found
 
 
 def _best_of(body: Fields, names: tuple[str, ...], n: int, prompts: int, stream: bool) -> int:

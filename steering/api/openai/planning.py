@@ -18,6 +18,7 @@ from inference.types import (
     Operation,
     SamplingParams,
 )
+from inference.ways import PENALTIES, RANGES
 from steering.access.principal import Principal
 from steering.api.openai.ask import Ask, DraftAsk, EnsembleAsk, FeatureAsk, MemberAsk, Prompt, SteeringAsk, VectorAsk
 from steering.api.openai.behavior_fields import watched_for
@@ -107,6 +108,8 @@ def _preset(who: Principal, model: ModelInfo, named: Preset | None, steering: St
 
 def _sampling(ask: Ask, preset: Preset | None, model: ModelInfo) -> SamplingParams:
     defaults = dict(preset.parsed.sampling) if preset else {}
+    if ask.method:  # which means the same, whatever the preset chose by
+        defaults = {name: value for name, value in defaults.items() if name not in RANGES or name in PENALTIES}
     own = dict(ask.sampling)
     if "max_tokens" not in own:
         own["fit"] = True
