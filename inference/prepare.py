@@ -40,7 +40,7 @@ def prepare(request: GenerationRequest, model: LoadedModel, find: Find) -> Prepa
     watching.check(request)
     watches = [compile_watch(watch, find, model) for watch in checked_watches(request.watches)]
     seed = secrets.randbits(32) if params.seed is None else params.seed
-    state = sampling.row_state(params, ids, seed, model.vocab_size)
+    state = sampling.row_state(params, ids, seed, model.vocab_size, model.embed)
     pieces = _prompt_pieces(request, ids, model) if params.prompt_logprobs else []
     return Prepared(
         request, Row(ids, state, edits, watches), TextStream(model.tokenizer, params.stop, ids), seed, pieces

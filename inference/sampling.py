@@ -8,20 +8,24 @@ are exact in any order. A token less likely than one unit is never drawn.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from inference import thinning
 from inference.errors import InvalidRequest
 from inference.types import SamplingParams
+from inference.ways import MAX_BEAMS, MAX_SCHEDULE
 
 NO_TOKEN = -1  # what a row gets whose logits hold NaN, +inf or nothing but -inf
 LOWEST_LOGPROB = -9999.0  # stands for impossible, since JSON has no infinity
 MAX_STOPS, MAX_STOP_LENGTH, MAX_SEED = 8, 128, 2**63 - 1
 MAX_BIASES, MAX_BIAS = 1024, 100.0
+MAX_SUBSET = 64  # of determinantal sampling
+COOLING = 0.8  # N of 2403.14541
 
 _WINDOWS = (64, 1024)  # how many of the likeliest tokens to try before the whole vocabulary is sorted
 _SPARE = 32  # how many more of the likeliest are looked at, for those that are as likely as the last one wanted
@@ -44,6 +48,7 @@ def validate(params: SamplingParams, *, vocab_size: int) -> None:
     _check("repetition_penalty", repetition, 0 < repetition <= 10, "above 0 and at most 10. Use 1 to turn it off")
     _check("frequency_penalty", params.frequency_penalty, -2 <= params.frequency_penalty <= 2, wide)
     _check("presence_penalty", params.presence_penalty, -2 <= params.presence_penalty <= 2, wide)
+    _validate_ways(params)
     seed_fits = params.seed is None or 0 <= params.seed <= MAX_SEED
     _check("seed", params.seed, seed_fits, f"from 0 to {MAX_SEED}. Leave it out to have one drawn")
     top = params.top_logprobs
@@ -51,6 +56,25 @@ def validate(params: SamplingParams, *, vocab_size: int) -> None:
     _check("top_logprobs", top, params.logprobs or top == 0, "0 unless logprobs is true. Set logprobs to true")
     _validate_bias(params.logit_bias, vocab_size)
     _validate_stops(params.stop)
+
+
+def _validate_ways(params: SamplingParams) -> None:
+    _check("typical_p", params.typical_p, 0 < params.typical_p <= 1, "above 0 and at most 1. Use 1 to turn it off")
+    size = params.ads_subset_size
+    _check("ads_subset_size", size, size == 0 or 2 <= size <= MAX_SUBSET, f"from 2 to {MAX_SUBSET}, or 0 for off")
+    _check("ads_beta", params.ads_beta, 0 <= params.ads_beta <= 1, "from 0 to 1. 0.3 is usual")
+    theta = params.adaptive_temperature
+    _check("adaptive_temperature", theta, 0 <= theta <= 10, "from 0 to 10. Use 0 to turn it off")
+    for name, highest in (("temperature_schedule", 10), ("top_p_schedule", 1)):
+        values = getattr(params, name)
+        fits = len(values) <= MAX_SCHEDULE and all(0 < value <= highest for value in values)
+        many = f"at most {MAX_SCHEDULE} numbers above 0 and at most {highest}. Leave it out to keep one value"
+        _check(name, f"{len(values)} numbers", fits, many)
+    _check("beam_width", params.beam_width, 1 <= params.beam_width <= MAX_BEAMS, f"from 1 to {MAX_BEAMS}")
+    _check("length_penalty", params.length_penalty, -10 <= params.length_penalty <= 10, "from -10 to 10. 1 is usual")
+    if params.beam_width > 1:
+        _check("beam_width", params.beam_width, params.temperature == 0 and not params.temperature_schedule,
+               "1 where tokens are drawn. Set temperature to 0 for beam search")  # fmt: skip
 
 
 def _validate_stops(stops: tuple[str, ...]) -> None:
@@ -77,11 +101,19 @@ def _check(field: str, value: object, holds: bool, must_be: str) -> None:
 
 
 class RowState:
-    """What one row carries from token to token: its generator, and the tokens it has seen where a penalty asks."""
+    """What one row carries from token to token: its generator, and the tokens it has seen where a penalty asks.
 
-    def __init__(self, params: SamplingParams, prompt_ids: Sequence[int], seed: int):
+    `embed` gives the embeddings of tokens, which determinantal sampling compares.
+    """
+
+    def __init__(
+        self, params: SamplingParams, prompt_ids: Sequence[int], seed: int, embed: thinning.Embed | None = None
+    ):
         self.params = params
-        self.greedy = params.temperature == 0
+        self.embed = embed
+        self.written = 0  # tokens generated, which schedules go by
+        self.greedy = params.temperature == 0 and not params.temperature_schedule
+        self.thinned = not self.greedy and (params.typical_p < 1 or params.ads_subset_size > 0)
         self.generator = torch.Generator().manual_seed(seed)
         self.penalised = params.repetition_penalty != 1 or params.frequency_penalty != 0 or params.presence_penalty != 0
         self.ids = array("q")  # distinct tokens of prompt and completion, and how often each was generated
@@ -92,14 +124,15 @@ class RowState:
         self.recount(prompt_ids, ())
 
     def recount(self, prompt_ids: Sequence[int], generated: Sequence[int]) -> None:
-        """Let penalties know of these tokens and of no others."""
+        """Let penalties and schedules know of these tokens and of no others."""
+        self.written = len(generated)
         if not self.penalised:
             return
         self.ids, self.counts, self._slots = array("q"), array("q"), {}
         for token in prompt_ids:
             self._slot(token)
         for token in generated:
-            self.emitted(token)
+            self.counts[self._slot(token)] += 1
 
     def _slot(self, token: int) -> int:
         slot = self._slots.setdefault(token, len(self.ids))
@@ -109,19 +142,48 @@ class RowState:
         return slot
 
     def emitted(self, token: int) -> None:
+        self.written += 1
         if self.penalised and token != NO_TOKEN:
             self.counts[self._slot(token)] += 1
+
+    def temperature(self, scores: Tensor) -> float:
+        """Of the next token, whose scores are float[vocab]; above 0."""
+        base = _scheduled(self.params.temperature_schedule, self.written, self.params.temperature)
+        if self.params.adaptive_temperature:
+            doubt = entropy(scores.double().numpy(force=True))
+            base *= COOLING ** (self.params.adaptive_temperature / doubt) if doubt > 0 else 0.0
+        return max(base, torch.finfo(_float_of(scores)).tiny)  # a colder one would divide 0 by 0
+
+    def top_p(self) -> float:
+        return _scheduled(self.params.top_p_schedule, self.written, self.params.top_p)
 
     def uniform(self) -> float:
         """The row's next number in [0, 1)."""
         return torch.rand((), generator=self.generator, dtype=torch.float64).item()
 
 
-def row_state(params: SamplingParams, prompt_ids: Sequence[int], seed: int, vocab_size: int) -> RowState:
+def _scheduled(schedule: tuple[float, ...], written: int, otherwise: float) -> float:
+    return schedule[min(written, len(schedule) - 1)] if schedule else otherwise
+
+
+def entropy(scores: np.ndarray) -> float:
+    """Of softmax(scores), in nats; float64[vocab]."""
+    weights = np.exp(scores - scores.max())
+    some = weights[weights > 0] / weights.sum()
+    return float(-(some * np.log(some)).sum())
+
+
+def row_state(
+    params: SamplingParams,
+    prompt_ids: Sequence[int],
+    seed: int,
+    vocab_size: int,
+    embed: thinning.Embed | None = None,
+) -> RowState:
     """Start a row of valid `params`. Raises InvalidRequest("unknown_token") for an id outside the vocabulary."""
     if len(prompt_ids) and not (min(prompt_ids) >= 0 and max(prompt_ids) < vocab_size):
         raise InvalidRequest("unknown_token", f"A token id is outside this model's vocabulary, 0 to {vocab_size - 1}.")
-    return RowState(params, prompt_ids, seed)
+    return RowState(params, prompt_ids, seed, embed)
 
 
 def sample(logits: Tensor, rows: Sequence[RowState]) -> Tensor:
@@ -131,19 +193,19 @@ def sample(logits: Tensor, rows: Sequence[RowState]) -> Tensor:
     logits are broken; its neighbours are not touched by that. A greedy row takes the likeliest token, the lowest id
     among equals. Other rows apply, in Hugging Face's order and meaning, repetition penalty, temperature, top-k, top-p
     and min-p, with OpenAI's frequency and presence penalties and logit bias after the first; then one number of the
-    row's generator picks from the cumulative distribution, likeliest token first, lowest id first among equals.
+    row's generator picks from the cumulative distribution, likeliest token first, lowest id first among equals. Typical
+    and determinantal sampling thin out what these leave.
     """
     scores = _bias(_penalise(logits, rows), logits, rows)
-    greedy = [i for i, row in enumerate(rows) if row.greedy]
-    drawn = [i for i, row in enumerate(rows) if not row.greedy]
-    if not drawn:
-        return _argmax(scores)
-    if not greedy:
-        return _draw(scores, rows)
+    ways: dict[Callable[[Tensor, Sequence[RowState]], Tensor], list[int]] = {}
+    for i, row in enumerate(rows):
+        ways.setdefault(_argmax if row.greedy else _thin if row.thinned else _draw, []).append(i)
+    if len(ways) == 1:
+        return next(iter(ways))(scores, rows)
     tokens = torch.empty(len(rows), dtype=torch.int64, device=logits.device)
-    for chosen, choose in ((greedy, _argmax), (drawn, lambda part: _draw(part, [rows[i] for i in drawn]))):
+    for choose, chosen in ways.items():
         index = torch.tensor(chosen, device=logits.device)
-        tokens[index] = choose(scores[index])
+        tokens[index] = choose(scores[index], [rows[i] for i in chosen])
     return tokens
 
 
@@ -182,8 +244,12 @@ def _speakable(logp: Tensor) -> Tensor:
     return logp.nan_to_num(nan=LOWEST_LOGPROB).clamp(min=LOWEST_LOGPROB)
 
 
+def _float_of(logits: Tensor) -> torch.dtype:
+    return torch.float64 if logits.dtype == torch.float64 else torch.float32
+
+
 def _widen(logits: Tensor) -> Tensor:
-    return logits if logits.dtype == torch.float64 else logits.float()
+    return logits.to(_float_of(logits))
 
 
 def _penalise(logits: Tensor, rows: Sequence[RowState]) -> Tensor:
@@ -229,7 +295,19 @@ def _bias(scores: Tensor, logits: Tensor, rows: Sequence[RowState]) -> Tensor:
     return scores
 
 
-def _argmax(scores: Tensor) -> Tensor:
+def _thin(scores: Tensor, rows: Sequence[RowState]) -> Tensor:
+    chosen = [
+        thinning.choose(
+            one.double().numpy(force=True), row.params, row.temperature(one), row.top_p(), row.uniform, row.embed
+        )
+        if one.amax().isfinite()
+        else NO_TOKEN
+        for one, row in zip(scores, rows, strict=True)
+    ]
+    return torch.tensor(chosen, dtype=torch.int64, device=scores.device)
+
+
+def _argmax(scores: Tensor, rows: Sequence[RowState]) -> Tensor:
     best = scores.max(-1)  # the first of equals; NaN wins over everything
     return best.indices.where(best.values.isfinite(), NO_TOKEN)
 
@@ -246,11 +324,10 @@ class _Knobs(NamedTuple):
     @classmethod
     def of(cls, rows: Sequence[RowState], scores: Tensor) -> _Knobs:
         params, vocab = [row.params for row in rows], scores.shape[-1]
-        coldest = torch.finfo(scores.dtype).tiny  # a colder one would divide 0 by 0
         columns = (
-            (scores.dtype, [max(p.temperature, coldest) for p in params]),
+            (scores.dtype, [row.temperature(one) for row, one in zip(rows, scores, strict=True)]),
             (torch.int64, [p.top_k if p.top_k < vocab else 0 for p in params]),
-            (torch.float64, [p.top_p for p in params]),
+            (torch.float64, [row.top_p() for row in rows]),
             (scores.dtype, [p.min_p for p in params]),
             (torch.float64, [row.uniform() for row in rows]),
         )

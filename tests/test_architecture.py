@@ -48,6 +48,7 @@ LIGHT = {
     "inference.retrieval.ranking",
     "inference.saes.training.chats",
     "inference.statistics",
+    "inference.ways",
 }
 FOR_PRODUCT = {"inference.client", "inference.types", "inference.errors", *LIGHT}
 HEAVY = {"torch", "transformers", "safetensors", "gguf", "tokenizers", "sae_lens", "transformer_lens"}

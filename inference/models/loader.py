@@ -13,6 +13,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -77,6 +78,11 @@ class LoadedModel:
         ids = self.tokenizer(text)["input_ids"]
         fallback = self.tokenizer.bos_token_id if self.tokenizer.bos_token_id is not None else min(self.eos_ids)
         return ids or [fallback]
+
+    def embed(self, ids: np.ndarray) -> np.ndarray:
+        """The token embeddings of ids int64[n], float64[n, d_model]."""
+        weight = self.hf.get_input_embeddings().weight
+        return weight[torch.from_numpy(ids).to(weight.device)].double().numpy(force=True)
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         """The ids of `chat_text`."""

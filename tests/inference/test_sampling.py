@@ -17,6 +17,7 @@ from transformers import (
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
+    TypicalLogitsWarper,
 )
 
 from inference import sampling
@@ -47,6 +48,8 @@ def huggingface_probabilities(logits: Tensor, params: SamplingParams, ids: tuple
         scores = TopPLogitsWarper(params.top_p)(seen, scores)
     if params.min_p:
         scores = MinPLogitsWarper(params.min_p)(seen, scores)
+    if params.typical_p < 1:
+        scores = TypicalLogitsWarper(params.typical_p)(seen, scores)
     return scores.softmax(-1)[0]
 
 
@@ -95,6 +98,10 @@ VARIANTS = [
     SamplingParams(repetition_penalty=0.6, temperature=1.3),
     SamplingParams(temperature=1.5, top_k=40, top_p=0.8, min_p=0.02, repetition_penalty=1.2),
     SamplingParams(temperature=3.0, top_p=0.999, min_p=0.001),
+    SamplingParams(typical_p=0.92),
+    SamplingParams(typical_p=0.2, temperature=0.7),
+    SamplingParams(typical_p=0.01, temperature=2.0),
+    SamplingParams(typical_p=0.8, temperature=1.5, top_k=40, top_p=0.9, min_p=0.01, repetition_penalty=1.2),
 ]
 
 
