@@ -93,7 +93,7 @@ def read_draft(body: Fields, method: str) -> DraftAsk | None:
                 "'speculative_steps' needs a draft. Send 'draft_model', such as \"default\".", "speculative_steps"
             )
         return None
-    return DraftAsk("" if model in (None, "", "default") else model, steps or 0)  # type: ignore[arg-type]
+    return DraftAsk("" if model in (None, "", "default") else model, steps or 0)
 
 
 # ---- ensembles ----

@@ -108,6 +108,7 @@ def _choice(body: Fields, choice: Any, tools: tuple[Tool, ...], nested: bool) ->
     if not tools:
         raise _needs_tools()
     kind = fields.choice("type", ("function", "allowed_tools"))
+    found: tuple[bool, tuple[Tool, ...]]
     if kind == "function":
         found = True, (_named(fields, nested, tools),)
     elif kind == "allowed_tools":
