@@ -72,7 +72,10 @@ class Bench(Protocol):
     async def complete(self, asks: Sequence[Ask]) -> list[Written]: ...
 
     async def read(self, items: Sequence[ScoreItem], *, counted: bool = False) -> list[Likelihood]:
-        """How likely the model finds each continuation. `counted` items are points of the experiment's progress."""
+        """How likely the model finds each continuation; an empty one has no tokens and is not asked about.
+
+        `counted` items are points of the experiment's progress.
+        """
         ...
 
     async def diverge(self, texts: Sequence[str], interventions: tuple[Intervention, ...]) -> list[dict[str, Any]]:

@@ -36,6 +36,8 @@ SHARE_AT_ONCE = 0.75  # of the model's rows: people who write meanwhile find a p
 BUSY_DATABASE = (OperationalError, InterfaceError)
 DATABASE_PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
 
+NOTHING = Likelihood((0.0,), (0,))  # an answer may be empty
+
 _writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="experiment-writes")
 
 
@@ -78,13 +80,13 @@ class LiveBench:
         return [Written(a["text"], a["tokens"], a["stopped"], tuple(a["applied"])) for a in answers]
 
     async def read(self, items: Sequence[ScoreItem], *, counted: bool = False) -> list[Likelihood]:
-        wanted = [digests.of_reading(item, self._model) for item in items]
-        known = await self._known(wanted)
-        missing = {d: item for d, item in zip(wanted, items, strict=True) if d not in known}
+        wanted = {i: digests.of_reading(item, self._model) for i, item in enumerate(items) if all(item.continuations)}
+        known = await self._known(list(wanted.values()))
+        missing = {digest: items[i] for i, digest in wanted.items() if digest not in known}
         await self._in_jobs(missing, lambda some: self._asking.score(tuple(some)), "score")
-        found = known | await self._known([digest for digest in wanted if digest not in known])
+        found = known | await self._known(list(missing))
         self._count(len(items) if counted else 0)
-        return [Likelihood(tuple(found[d][1]["logprobs"]), tuple(found[d][1]["tokens"])) for d in wanted]
+        return [_likelihood(found[wanted[i]][1]) if i in wanted else NOTHING for i in range(len(items))]
 
     async def diverge(self, texts: Sequence[str], interventions: tuple[Intervention, ...]) -> list[dict[str, Any]]:
         wanted = [digests.of_divergence(text, interventions, self._model) for text in texts]
@@ -258,3 +260,7 @@ def _read_tokens(kind: str, answer: dict[str, Any]) -> int:
     """Tokens that the model read for an answer; of what it judged, those that were foretold."""
     found = answer["prompt_tokens"] if kind == "complete" else answer["tokens"]
     return sum(found) if isinstance(found, list) else int(found)
+
+
+def _likelihood(result: dict[str, Any]) -> Likelihood:
+    return Likelihood(tuple(result["logprobs"]), tuple(result["tokens"]))

@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from inference.errors import Busy, InvalidRequest, NotFound
-from inference.types import Event, Failed, GenerationRequest
+from inference.types import Event, Failed, GenerationRequest, Score
 from steering import gateway
 from steering.access.models import LedgerEntry
 from steering.datasets.behaviours import BEHAVIOURS, WITHOUT_WORDS, WORTH
@@ -54,6 +54,23 @@ def test_a_sweep_keeps_every_point_with_its_text_and_scores(person: Any, vector:
     assert experiment.points.exclude(scores__behaviour=None).count() == experiment.done
     entry = LedgerEntry.objects.get(work=f"experiment:{experiment.pk}")
     assert (entry.state, entry.completion_tokens) == ("settled", experiment.completion_tokens)
+
+
+def test_an_answer_without_a_word_is_measured_and_not_read(
+    person: Any, vector: Vector, fake: FakeInference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complete = asking.Asking.complete
+
+    async def silent(self: asking.Asking, ask: Any) -> dict[str, Any]:
+        return await complete(self, ask) | ({"text": "", "tokens": 0} if ask.place == 1 else {})
+
+    monkeypatch.setattr(asking.Asking, "complete", silent)
+    experiment = carried(begin(person, a_sweep(vector), fake))
+    assert (experiment.state, experiment.error_message) == ("succeeded", "")
+    assert experiment.points.filter(place=1).exclude(scores__behaviour=None).count() == 5
+    items = [item for job in fake.jobs if isinstance(job, Score) for item in job.items]
+    assert items
+    assert all(all(item.continuations) for item in items)  # the engine refuses an empty one
 
 
 def test_what_was_asked_before_is_not_asked_again(person: Any, vector: Vector, fake: FakeInference) -> None:
