@@ -75,7 +75,7 @@ def _one(kit: Kit, plan: Plan, prompt: Prompt, voices: Voices, slot: int, most: 
     params, unused = settings_for(
         kit.policy, plan.method, place, max_tokens=max(1, most), seed=seed, foreign=plan.foreign
     )
-    draft = _draft(kit, plan.method)
+    draft = _draft(kit, plan)
     voter = voices.voters[slot % len(voices.voters)] if voices.voters else ""
     wanted = Wanted(
         params,
@@ -136,9 +136,9 @@ def candidates_of(kit: Kit, method: str) -> int:
         return kit.policy.candidates
 
 
-def _draft(kit: Kit, method: str) -> Draft | None:
+def _draft(kit: Kit, plan: Plan) -> Draft | None:
     s = kit.policy.sampling
-    if way_of(method).name != "speculative-decoding" and s.draft_model is None:
+    if way_of(plan.method).name != "speculative-decoding" and (s.draft_model is None or plan.foreign):
         return None
     name = s.draft_model or ""
     if name == "default":

@@ -364,16 +364,29 @@ def test_companions_vote_each_for_itself(studio: Studio) -> None:
     assert outcome.output == one.output
 
 
-def test_a_draft_beside_a_constraint_gives_way_to_the_fallback(studio: Studio) -> None:
+def _routed(studio: Studio, **sampling: object) -> Outcome:
     from inference.policies.builders import fast_tool_router
 
     policy = fast_tool_router().to_wire()
     policy["objective"]["latency_budget_ms"] = None
+    policy["sampling"] |= sampling
     at = {"type": "object", "properties": {"at": {"enum": ["sky"]}}, "required": ["at"], "additionalProperties": False}
     policy["constraints"]["tool_schema"] = {"name": "look", "parameters": at}
     outcome = studio.run_policy(policy, PROMPT, max_new_tokens=200, seed=1)
-    first, second = outcome.trace.rounds[0], outcome.trace.rounds[-1]
-    assert "draft" in first.refused.lower()
-    assert (second.kind, outcome.sampling_method) == ("fallback", "top-k")
     assert outcome.accepted, outcome.reason
     assert json.loads(outcome.output)["tool_name"] == "look"
+    return outcome
+
+
+def test_a_call_is_drafted_within_its_constraint(studio: Studio) -> None:
+    outcome = _routed(studio)
+    assert [r.kind for r in outcome.trace.rounds] == ["first"]
+    assert outcome.sampling_method == "speculative-decoding"
+    assert outcome.trace.candidates[0].draft.passes > 0
+
+
+def test_a_draft_model_that_is_not_at_hand_gives_way_to_the_fallback(studio: Studio) -> None:
+    outcome = _routed(studio, draft_model="nowhere")
+    first, second = outcome.trace.rounds[0], outcome.trace.rounds[-1]
+    assert "nowhere" in first.refused
+    assert (second.kind, outcome.sampling_method) == ("fallback", "top-k")
