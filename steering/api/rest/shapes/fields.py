@@ -45,6 +45,8 @@ class Title(Text):
         super().__init__(**({"trim_whitespace": True, "max_length": 120} | options))
 
     def to_internal_value(self, data: Any) -> str:
+        if isinstance(data, str) and len(data) > self.max_length:  # as it was sent, which is what the document bounds
+            self.fail("max_length", max_length=self.max_length)
         return " ".join(super().to_internal_value(data).split())
 
 
