@@ -43,8 +43,9 @@ from inference.types import (
 FILES = Path(__file__).resolve().parent / "data"
 RATE = 0.1  # of texts without the behaviour that may fire
 TOKENS = 40
-TRIED = (-0.45, -0.6, -0.75, -0.9)  # times an ordinary token, at the detector's layer
-STRENGTHS = {"anger": -0.75, "flattery": -0.6}
+TRIED = (-0.35, -0.4, -0.45, -0.5, -0.55, -0.6)  # times an ordinary token, at the detector's layer
+STRENGTHS = {"anger": -0.45, "flattery": -0.55}  # the weakest that leave under 45 % of the words there
+TIMES = 3  # each prompt that evokes the behaviour is answered
 PARTS = ("detected", "corrected", "benign")
 CONCEPTS = {"anger": "angry words and insults", "flattery": "compliments and flattery"}
 LIMITS = {"auroc": 0.9, "left": 0.5, "coherence": 0.9}
@@ -121,19 +122,18 @@ def watch(made: Behaviour, strength: float) -> Watch:
     vector = made.detector["vector"]["id"]
     steer = Intervention(strength=strength, unit="relative", vector_id=vector, layers=(made.probe.layer,))
     found = made.detector["token_threshold"], made.detector["scale"]
-    return Watch(
-        made.name, made.probe, found[0], "steer", (steer,), dose="proportional", scale=found[1], positions=ANSWER
-    )
+    return Watch(made.name, made.probe, found[0], "steer", (steer,), scale=found[1], positions=ANSWER)
 
 
-def write(studio: Studio, prompts: Sequence[str], watches: tuple[Watch, ...], tokens: int) -> list[Completion]:
+def write(
+    studio: Studio, prompts: Sequence[str], watches: tuple[Watch, ...], tokens: int, *, alone: bool = False
+) -> list[Completion]:
     sampling = SamplingParams(max_tokens=tokens, temperature=0.8, top_p=0.95)
-    return studio.generate_many(
-        [
-            GenerationRequest(f"{i}", prompt=p, sampling=replace(sampling, seed=100 + i), watches=watches)
-            for i, p in enumerate(prompts)
-        ]
-    )
+    requests = [
+        GenerationRequest(f"{i}", prompt=p, sampling=replace(sampling, seed=100 + i), watches=watches)
+        for i, p in enumerate(prompts)
+    ]
+    return [studio.generate_many([one])[0] for one in requests] if alone else studio.generate_many(requests)
 
 
 def measured(studio: Studio, made: Behaviour, written: Sequence[Completion]) -> dict[str, float]:
@@ -176,7 +176,7 @@ def tune(studio: Studio, made: Behaviour) -> None:
 
 
 def _prompts(name: str, use: str) -> list[str]:
-    return [r["prompt"] for r in rows(f"{name}-prompts") if r["use"] == use]
+    return [r["prompt"] for r in rows(f"{name}-prompts") if r["use"] == use] * TIMES
 
 
 def corrected(studio: Studio, made: Behaviour, strength: float, prompts: Sequence[str], tokens: int) -> dict[str, Any]:
@@ -188,8 +188,12 @@ def corrected(studio: Studio, made: Behaviour, strength: float, prompts: Sequenc
 
 
 def benign(studio: Studio, made: Behaviour, strength: float, prompts: Sequence[str], tokens: int) -> dict[str, Any]:
-    """Where nothing fires every byte is the same; where something does is for the calibrated rate to say."""
-    base, found = write(studio, prompts, (), tokens), write(studio, prompts, (watch(made, strength),), tokens)
+    """Where nothing fires every byte is the same; where something does is for the calibrated rate to say.
+
+    One at a time: in bfloat16 a row in other company, which ends sooner or later, may round otherwise.
+    """
+    base = write(studio, prompts, (), tokens, alone=True)
+    found = write(studio, prompts, (watch(made, strength),), tokens, alone=True)
     pairs = list(zip(base, found, strict=True))
     changed = sum(a.text != b.text for a, b in pairs)
     fired = sum(bool(b.receipt.fired_total) for _, b in pairs)
@@ -255,7 +259,7 @@ def report(name: str, facts: dict[str, Any]) -> bool:
             ("of plain, of hard texts", f"{texts['auroc_plain']:.3f}, {texts['auroc_hard']:.3f}"),
             ("by exclamation marks alone", f"{texts['auroc_exclamation_marks']:.3f}"),
             ("false alarms, plain and hard", f"{rates['plain']:.0%}, {rates['hard']:.0%}   (calibrated to {RATE:.0%})"),
-            ("correction", f"{writing['strength']:+.2f} times an ordinary token, by score"),
+            ("correction", f"{writing['strength']:+.2f} times an ordinary token, where it fires"),
             (
                 "words of the behaviour, per 100",
                 f"{base['words']:.2f} to {found['words']:.2f}: {writing['left']['words']:.0%} left   "
