@@ -1,4 +1,4 @@
-"""Names and versions of what people save and call by name: presets, behaviors."""
+"""Names and versions of what people save and call by name: presets, behaviors, policies."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from typing import Any, Protocol, TypeVar
 
 from django.utils.text import slugify
+
+from steering.refusals import need
 
 SHOWN = 12  # names in a sentence
 MAX_NAME = 40
@@ -21,6 +23,25 @@ def version_order(version: str) -> tuple[int, int]:
     """1.10 comes after 1.9."""
     major, _, minor = version.partition(".")
     return int(major), int(minor)
+
+
+def check_name(name: str, *, noun: str, such_as: str) -> None:
+    """Raises InvalidRequest("<noun>_name")."""
+    need(
+        len(name) <= MAX_NAME and NAME.fullmatch(name) is not None,
+        f"{noun}_name",
+        f"“{name:.60}” cannot name a {noun}. Use 1 to {MAX_NAME} lower-case letters and digits, with single hyphens "
+        f"or underscores between words, such as {such_as}.",
+    )
+
+
+def check_version(version: str, *, noun: str) -> None:
+    """Raises InvalidRequest("<noun>_version")."""
+    need(
+        VERSION.fullmatch(version) is not None,
+        f"{noun}_version",
+        f"“{version:.20}” is not a version. Write two numbers with a point between them, such as {FIRST_VERSION}.",
+    )
 
 
 def next_version(versions: list[str]) -> str:

@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from steering.accounts.ownership import OwnedQuerySet
-from steering.jobs.models import Job
+from steering.jobs.models import Job, Outcome
 
 
 class AttributionQuerySet(OwnedQuerySet):
@@ -69,7 +69,7 @@ class Attribution(models.Model):
         return {part.kind: part for part in self.parts.filter(succeeded=True).order_by("created_at")}
 
 
-class Part(models.Model):
+class Part(Outcome):
     """One job of an attribution, and what it found, which stays when the job's row goes.
 
     `kind` is that of the job's request, `settings` what it adds to the attribution's own. `findings` are the job's
@@ -82,6 +82,8 @@ class Part(models.Model):
         FEATURES = "attribute_features", "Features"
         LENS = "logit_lens", "Logit lens"
         DIRECT = "direct_logits", "Direct logit attribution"
+
+    again = "Start this part again."
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     attribution = models.ForeignKey(Attribution, on_delete=models.CASCADE, related_name="parts")
@@ -97,25 +99,6 @@ class Part(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()} of {self.attribution}"
-
-    @property
-    def state(self) -> str:
-        if self.succeeded:
-            return str(Job.State.SUCCEEDED)
-        return self.job.state if self.job else str(Job.State.FAILED)
-
-    @property
-    def is_active(self) -> bool:
-        return self.state in Job.ACTIVE
-
-    @property
-    def error(self) -> dict[str, str] | None:
-        """Why there is nothing, where there will be nothing."""
-        if self.state != Job.State.FAILED:
-            return None
-        if self.job is None:
-            return {"code": "job_deleted", "message": "The job was deleted before it ended. Start this part again."}
-        return {"code": self.job.error_code, "message": self.job.error_message}
 
 
 class ModelMap(models.Model):

@@ -7,6 +7,7 @@ or downloads them through it.
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -15,12 +16,12 @@ from django.db.models import QuerySet
 
 from inference.errors import InvalidRequest, NotFound
 from inference.types import ModelInfo
-from steering import gateway
+from steering import gateway, naming
 from steering.audit.models import AuditEntry
 from steering.audit.trail import record
 from steering.behaviors.corrector import Corrector, check_corrector
 from steering.behaviors.models import AlertRule, Behavior, BehaviorVector
-from steering.naming import MAX_NAME, NAME, VERSION, meant_by, nearest, some_of
+from steering.naming import meant_by, nearest, some_of
 from steering.naming import next_version as next_version
 from steering.refusals import need, storable
 from steering.vectors.models import Vector
@@ -85,23 +86,8 @@ def versions_of(user: Any, behavior: Behavior) -> list[Behavior]:
 # ---- saving ----
 
 
-def check_name(name: str) -> None:
-    """Raises InvalidRequest("behavior_name")."""
-    need(
-        len(name) <= MAX_NAME and NAME.fullmatch(name) is not None,
-        "behavior_name",
-        f"“{name:.60}” cannot name a behavior. Use 1 to {MAX_NAME} lower-case letters and digits, with single hyphens "
-        "or underscores between words, such as anger or long-answers.",
-    )
-
-
-def check_version(version: str) -> None:
-    """Raises InvalidRequest("behavior_version")."""
-    need(
-        VERSION.fullmatch(version) is not None,
-        "behavior_version",
-        f"“{version:.20}” is not a version. Write two numbers with a point between them, such as 1.0.",
-    )
+check_name = partial(naming.check_name, noun="behavior", such_as="anger or long-answers")
+check_version = partial(naming.check_version, noun="behavior")
 
 
 def save(behavior: Behavior, corrector: Corrector) -> Behavior:

@@ -12,7 +12,8 @@ from steering.experiments.exporting import conditions_of
 from steering.experiments.models import Experiment
 from steering.experiments.runner import settings_of
 from steering.experiments.settings import unit_of, vectors_of
-from steering.presets import library, names
+from steering.naming import MAX_NAME, next_version
+from steering.presets import library
 from steering.presets.content import PresetContent
 from steering.presets.models import Preset
 from steering.vectors.models import Vector
@@ -35,12 +36,12 @@ def preset_of_cell(user: Any, experiment: Experiment, group: str) -> Preset:
     )  # fmt: skip
     writing = settings.writing
     sampling = {"temperature": writing.temperature, "repetition_penalty": writing.repetition_penalty}
-    name = slugify(vector.slug or vector.name)[: names.MAX_NAME] or "found"
+    name = slugify(vector.slug or vector.name)[:MAX_NAME] or "found"
     known = Preset.objects.owned_by(user).for_model(experiment.model_id).filter(name=name)
     return library.save(
         user,
         name=name,
-        version=names.next_version([preset.version for preset in known]) if known else "1.0",
+        version=next_version([preset.version for preset in known]) if known else "1.0",
         model=ModelInfo("ready", experiment.model_id),
         content=PresetContent(uses=(use,), sampling=sampling),
         description=f"From the experiment “{experiment.name}”, L{cell['layer']} at {cell['strength']:g}×.",

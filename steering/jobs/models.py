@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.db import models
@@ -129,3 +129,36 @@ class Job(models.Model):
             "error_message": self.error_message,
             "result_url": self.result_url,
         }
+
+
+class Outcome(models.Model):
+    """What a job found, for models that have `job`, null once its row is gone, and `succeeded`, which outlives it.
+
+    `again` is what to do where the job was deleted before it ended.
+    """
+
+    job: Job | None
+    succeeded: bool
+    again: ClassVar[str]
+
+    class Meta:
+        abstract = True
+
+    @property
+    def state(self) -> str:
+        if self.succeeded:
+            return str(Job.State.SUCCEEDED)
+        return self.job.state if self.job else str(Job.State.FAILED)
+
+    @property
+    def is_active(self) -> bool:
+        return self.state in Job.ACTIVE
+
+    @property
+    def error(self) -> dict[str, str] | None:
+        """Why there is nothing, where there will be nothing."""
+        if self.state != Job.State.FAILED:
+            return None
+        if self.job is None:
+            return {"code": "job_deleted", "message": f"The job was deleted before it ended. {self.again}"}
+        return {"code": self.job.error_code, "message": self.job.error_message}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,7 +92,10 @@ class Editor:
         return not self.errors
 
     def _check_about(self) -> None:
-        checks = {"name": library.check_name, "description": library.check_description}
+        checks: dict[str, Callable[[str], None]] = {
+            "name": library.check_name,
+            "description": library.check_description,
+        }
         if self.about["version"]:
             checks["version"] = library.check_version
         for name, check in checks.items():

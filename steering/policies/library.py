@@ -7,6 +7,7 @@ else can open or download them, and nobody can clone the policy while it rests o
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -17,9 +18,10 @@ from django.utils.text import slugify
 from inference.errors import InvalidRequest, NotFound
 from inference.policies.schema import Policy
 from inference.types import ModelInfo
+from steering import naming
 from steering.audit.models import AuditEntry
 from steering.audit.trail import record
-from steering.naming import FIRST_VERSION, MAX_NAME, NAME, VERSION, meant_by, nearest, next_version, some_of
+from steering.naming import MAX_NAME, meant_by, nearest, next_version, some_of
 from steering.policies.content import OUTSIDE, check_content
 from steering.policies.models import PolicyPreset, PolicyVector, StoredPolicy
 from steering.refusals import need, storable
@@ -95,23 +97,8 @@ def name_for(user: Any, policy: StoredPolicy) -> str:
 # ---- saving ----
 
 
-def check_name(name: str) -> None:
-    """Raises InvalidRequest("policy_name")."""
-    need(
-        len(name) <= MAX_NAME and NAME.fullmatch(name) is not None,
-        "policy_name",
-        f"“{name:.60}” cannot name a policy. Use 1 to {MAX_NAME} lower-case letters and digits, with single hyphens "
-        "between words, such as strict-orders.",
-    )
-
-
-def check_version(version: str) -> None:
-    """Raises InvalidRequest("policy_version")."""
-    need(
-        VERSION.fullmatch(version) is not None,
-        "policy_version",
-        f"“{version:.20}” is not a version. Write two numbers with a point between them, such as {FIRST_VERSION}.",
-    )
+check_name = partial(naming.check_name, noun="policy", such_as="strict-orders")
+check_version = partial(naming.check_version, noun="policy")
 
 
 def check_description(text: str) -> None:

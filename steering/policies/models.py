@@ -15,7 +15,7 @@ from django.utils import timezone
 from inference.policies.schema import Policy
 from steering.accounts.ownership import OwnedQuerySet
 from steering.accounts.versions import Version, VersionQuerySet
-from steering.jobs.models import Job
+from steering.jobs.models import Job, Outcome
 from steering.naming import MAX_NAME, handle_of
 from steering.vectors.models import Vector
 
@@ -124,7 +124,7 @@ class PolicyPreset(models.Model):
         return self.visibility == self.Visibility.PUBLIC
 
 
-class PolicyRun(models.Model):
+class PolicyRun(Outcome):
     """Something done with policies: run on a prompt, compared, evaluated over prompts, tuned, replayed.
 
     `policies` are those that take part, each {"name", "policy_id", "policy"}, as they were then. `asked` is the rest
@@ -137,6 +137,8 @@ class PolicyRun(models.Model):
         EVALUATE = "evaluate", "Evaluation"
         TUNE = "tune", "Auto-tune"
         REPLAY = "replay", "Replay"
+
+    again = "Run it again."
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="policy_runs")
@@ -160,25 +162,6 @@ class PolicyRun(models.Model):
 
     def get_absolute_url(self) -> str:
         return reverse("policies:run", args=[self.pk])
-
-    @property
-    def state(self) -> str:
-        if self.succeeded:
-            return str(Job.State.SUCCEEDED)
-        return self.job.state if self.job else str(Job.State.FAILED)
-
-    @property
-    def is_active(self) -> bool:
-        return self.state in Job.ACTIVE
-
-    @property
-    def error(self) -> dict[str, str] | None:
-        """Why there is no result, where there will be none."""
-        if self.state != Job.State.FAILED:
-            return None
-        if self.job is None:
-            return {"code": "job_deleted", "message": "The job was deleted before it ended. Run it again."}
-        return {"code": self.job.error_code, "message": self.job.error_message}
 
     @property
     def found(self) -> dict[str, Any]:

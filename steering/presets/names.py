@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from steering.naming import FIRST_VERSION, MAX_NAME, NAME, VERSION
+from functools import partial
+
+from steering import naming
 from steering.naming import next_version as next_version
 from steering.naming import version_order as version_order
-from steering.refusals import need
 
 SEPARATOR = "::"
 
@@ -26,20 +27,5 @@ def join_model_name(model_id: str, name: str, version: str) -> str:
     return f"{model_id.lower()}{SEPARATOR}{name}@{version}"
 
 
-def check_name(name: str) -> None:
-    """Raises InvalidRequest("preset_name")."""
-    need(
-        len(name) <= MAX_NAME and NAME.fullmatch(name) is not None,
-        "preset_name",
-        f"“{name:.60}” cannot name a preset. Use 1 to {MAX_NAME} lower-case letters and digits, with single hyphens "
-        "or underscores between words, such as calm-answers.",
-    )
-
-
-def check_version(version: str) -> None:
-    """Raises InvalidRequest("preset_version")."""
-    need(
-        VERSION.fullmatch(version) is not None,
-        "preset_version",
-        f"“{version:.20}” is not a version. Write two numbers with a point between them, such as {FIRST_VERSION}.",
-    )
+check_name = partial(naming.check_name, noun="preset", such_as="calm-answers")
+check_version = partial(naming.check_version, noun="preset")

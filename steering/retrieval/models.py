@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from steering.accounts.ownership import OwnedQuerySet
-from steering.jobs.models import Job
+from steering.jobs.models import Job, Outcome
 
 LONGEST_NAME = 120
 LONGEST_TITLE = 200
@@ -70,9 +70,11 @@ class QuestionQuerySet(OwnedQuerySet):
         return self.owned_by(user)
 
 
-class Question(models.Model):
+class Question(Outcome):
     """`settings` is the request of `inference.raag.AnswerFromPassages` without id, kind and model, and what it was made
     of: "collection" (name), "way", "k", "steered_by". `findings` are the job's payload, None until it `succeeded`."""
+
+    again = "Ask again."
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="questions")
@@ -96,22 +98,3 @@ class Question(models.Model):
 
     def get_absolute_url(self) -> str:
         return reverse("retrieval:question", args=[self.pk])
-
-    @property
-    def state(self) -> str:
-        if self.succeeded:
-            return str(Job.State.SUCCEEDED)
-        return self.job.state if self.job else str(Job.State.FAILED)
-
-    @property
-    def is_active(self) -> bool:
-        return self.state in Job.ACTIVE
-
-    @property
-    def error(self) -> dict[str, str] | None:
-        """Why there is nothing, where there will be nothing."""
-        if self.state != Job.State.FAILED:
-            return None
-        if self.job is None:
-            return {"code": "job_deleted", "message": "The job was deleted before it ended. Ask again."}
-        return {"code": self.job.error_code, "message": self.job.error_message}

@@ -8,9 +8,9 @@ from rest_framework import serializers
 
 from steering.api.rest.shapes.fields import Flag, Page, PageQuery, Strict, Text
 from steering.api.rest.shapes.steering import NamesField, SamplingShape, UseShape, use_to_json, use_to_wire
+from steering.naming import FIRST_VERSION, MAX_NAME
 from steering.presets.content import MAX_SYSTEM_PROMPT
 from steering.presets.models import Preset
-from steering.presets.names import FIRST_VERSION, MAX_NAME
 from steering.vectors.uses import MAX_USES
 
 
