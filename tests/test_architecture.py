@@ -153,6 +153,12 @@ def test_wherever_pickled_data_could_enter_it_is_not_read() -> None:
     assert [f for p in ("inference", "steering", "webapp") for f in found(p, lambda n: top(n) in unsafe)] == []
 
 
+def test_no_cancel_is_lost_to_wait_for() -> None:
+    """Python 3.11's gives a result that came in the same instant instead; `asyncio.timeout` does not."""
+    files = [f for part in ("inference", "steering", "webapp") for f in (ROOT / part).rglob("*.py")]
+    assert [str(f) for f in files if "asyncio.wait_for(" in f.read_text()] == []
+
+
 @pytest.mark.parametrize("url", ["inprocess://default", "elsewhere://nowhere"])
 def test_a_web_process_does_not_load_torch_before_it_connects(url: str, tmp_path: Path) -> None:
     code = f"import webapp.asgi, sys; sys.exit(' '.join({HEAVY | SHARED} & sys.modules.keys()) or 0)"

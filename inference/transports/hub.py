@@ -110,7 +110,8 @@ class Hub:
     async def workers(self) -> tuple[WorkerInfo, ...]:
         """Raises Unavailable("redis_unreachable") within two seconds."""
         try:
-            workers = await asyncio.wait_for(read_workers(self._redis), 1.8)
+            async with asyncio.timeout(1.8):
+                workers = await read_workers(self._redis)
         except link.ERRORS as error:
             raise link.unreachable(self._url, error) from error
         now = time.monotonic()

@@ -125,7 +125,8 @@ def _with_seed(settings: RunSettings) -> RunSettings:
 
 async def _describe(client: Inference, model: str) -> ModelInfo:
     try:
-        return await asyncio.wait_for(client.describe(model), 5)
+        async with asyncio.timeout(5):
+            return await client.describe(model)
     except (TimeoutError, InferenceError):
         return ModelInfo("loading", id="")  # the lanes will say what is wrong, each in its place
 

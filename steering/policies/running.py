@@ -56,7 +56,8 @@ async def run_now(
     hold, tally = draining.hold(), Tally()
     work = gateway.submit(_run(chosen, prompt, model.id, tally, max_new_tokens, seed, include_trace))
     try:
-        return await asyncio.wait_for(asyncio.wrap_future(work), limit_seconds)
+        async with asyncio.timeout(limit_seconds):
+            return await asyncio.wrap_future(work)
     except TimeoutError:
         raise too_slow(limit_seconds) from None
     finally:

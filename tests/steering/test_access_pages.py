@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from steering.access.snippets import Example, chat_snippets, example_on, list_sn
 from steering.access.usage import last_days, today
 from steering.accounts.models import User
 from steering.datasets.starter_catalog import load_starter_datasets
+from steering.vectors import starters
 from steering.vectors.starters import load_starter_vectors
 from tests.fake_inference import MODEL, FakeInference
 
@@ -195,5 +197,7 @@ def test_the_programs_steer_where_a_starter_was_measured_to_work(mira: Client, p
     load_starter_datasets()
     vectors = {vector.slug: vector for vector in load_starter_vectors()}
     chosen = example_on(ModelInfo("ready", id=vectors["brevity"].model_id))
-    assert chosen.steering["vectors"] == [{"vector": "brevity", "layer": 8, "strength": 0.3, "unit": "relative"}]
+    measured = json.loads((Path(starters.__file__).parent / "starters" / "brevity.evaluation.json").read_text())
+    dose = {key: measured[key] for key in ("layer", "strength")}
+    assert chosen.steering["vectors"] == [{"vector": "brevity", **dose, "unit": "relative"}]
     assert example_on(ModelInfo("ready", id="org/unknown")) == Example()

@@ -23,7 +23,8 @@ async def verify(texts: Sequence[str], case: Case) -> list[Verdict]:
     if case.late:
         return late
     try:
-        chances = await asyncio.wait_for(case.asker.judge(case.question, texts), case.left())
+        async with asyncio.timeout(case.left()):
+            chances = await case.asker.judge(case.question, texts)
     except TimeoutError:
         return late
     return [_verdict(chance) for chance in chances]

@@ -61,7 +61,8 @@ class Rows:
             await asyncio.sleep(0)  # a reader that lags behind must not keep the loop to itself
             return self._inbox.get_nowait()
         try:
-            return await asyncio.wait_for(self._inbox.get(), patience)
+            async with asyncio.timeout(patience):
+                return await self._inbox.get()
         except TimeoutError:
             return None
 
