@@ -1,15 +1,15 @@
-"""How much slower streams without a constraint are beside streams with one, and what a mask costs.
+"""How much longer a step of the batch takes where some of its streams are constrained, and what a mask costs.
 
-Eight streams write the same number of tokens, greedy; in each case half of them, or all but one, are constrained by
-what does not end before. Only the free streams are timed. The cases take turns, over and over, and each is compared
-with the plain case of its own turn, in which the same streams have no constraint; medians. Masks are timed one by one,
-on the model's tokenizer, along texts that a writer of noise writes: until the mask is there, the token chosen from it
-accepted.
+All streams of a batch take their step together, so what a constraint costs the others is what it adds to the step.
+Eight streams write greedily; in each case half of them, or all but one, are constrained by what does not end before.
+Every case has a twin without a constraint. All batches are open at once and take their steps in turn, case and twin
+next to each other, now the one first and now the other, so that a machine that slows down slows both; medians of the
+ratios. Masks are timed one by one, on the model's tokenizer, along texts that a writer of noise writes: until the
+mask is there, the token chosen from it accepted.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections import defaultdict
@@ -24,24 +24,22 @@ from benchmarks.common import (
     DATA,
     MESSAGES,
     Options,
-    Rate,
     chat,
-    open_model,
     options,
     percentile,
-    rate,
     record,
     say,
     table,
 )
+from inference.batch import Batch
 from inference.constraints.compiling import Compiler
-from inference.models.loader import resolve
-from inference.transports.inprocess import InProcess
-from inference.types import Constraint, GenerationRequest, Token
+from inference.models.loader import LoadedModel, load, resolve
+from inference.prepare import prepare
+from inference.types import Constraint
 
 ROWS = 8
 TOKENS = 48
-REPEATS = 7
+REPEATS = 3
 LIMIT = 1.05
 PEOPLE = {
     "type": "array",
@@ -73,22 +71,47 @@ MASKED = {
 }
 
 
-async def ask(inference: InProcess, request: GenerationRequest) -> list[float]:
-    """When each token came."""
-    return [time.perf_counter() async for event in inference.generate(request) if isinstance(event, Token)]
+def batch(model: LoadedModel, case: str, free: int, rows: int, tokens: int) -> Batch:
+    """One that has read its prompts. The first `free` rows are never constrained; the others are, but for plain."""
+    made, prepared = Batch(model), []
+    for row in range(rows):
+        request = chat(f"{case}-{row}", MESSAGES[row], max_tokens=tokens)
+        if case in CASES and row >= free:
+            settings = replace(request.sampling, ignore_eos=False)
+            request = replace(request, constraint=CASES[case][0], sampling=settings)
+        prepared.append(prepare(request, model, nothing, nothing))
+    made.join([each.row for each in prepared])
+    while made.prefilling:
+        made.prefill(1024)
+    return made
 
 
-async def turn(inference: InProcess, case: str, free: int, rows: int, tokens: int) -> Rate:
-    """The rate of the first `free` streams; the others are constrained, but for the plain case."""
-    requests = [chat(f"{case}-{row}-{time.monotonic_ns()}", MESSAGES[row], max_tokens=tokens) for row in range(rows)]
-    if case in CASES:
-        for row in range(free, rows):
-            settings = replace(requests[row].sampling, ignore_eos=False)
-            requests[row] = replace(requests[row], constraint=CASES[case][0], sampling=settings)
-    sent = time.perf_counter()
-    arrivals = await asyncio.gather(*(ask(inference, request) for request in requests))
-    assert all(len(stream) == tokens for stream in arrivals), case
-    return rate(sent, arrivals[:free])
+def nothing(id: str) -> Any:
+    raise LookupError(id)
+
+
+def step(batch: Batch) -> float:
+    """Seconds of one."""
+    began = time.perf_counter()
+    batch.step()
+    return time.perf_counter() - began
+
+
+def turns(model: LoadedModel, rows: int, tokens: int) -> tuple[dict[str, list[float]], list[float]]:
+    """Ratios of steps by case, and seconds of plain ones, of `tokens` steps each."""
+    pairs = {
+        case: [batch(model, name, max(rows - bound, 1), rows, 2 * tokens) for name in (case, "plain")]
+        for case, (_, bound) in CASES.items()
+    }
+    longer: dict[str, list[float]] = defaultdict(list)
+    plain: list[float] = []
+    for turn in range(tokens):
+        for case, pair in pairs.items():
+            seconds = {each: step(each) for each in (pair if turn % 2 else pair[::-1])}
+            constrained, free = (seconds[each] for each in pair)
+            longer[case].append(constrained / free)
+            plain.append(free)
+    return longer, plain
 
 
 def masks(model: str, steps: int) -> dict[str, float]:
@@ -118,40 +141,34 @@ def masks(model: str, steps: int) -> dict[str, float]:
     return found
 
 
-async def measure(chosen: Options) -> None:
+def measure(chosen: Options) -> None:
     rows, tokens = (3, 8) if chosen.quick else (ROWS, TOKENS)
-    slower: dict[str, list[float]] = defaultdict(list)
+    model = load(chosen.model, cache_dir=DATA / "models", dtype=chosen.dtype)
+    ratios: dict[str, list[float]] = defaultdict(list)
     plain: list[float] = []
-    inference = await open_model(chosen.model, chosen.dtype)
-    try:
-        for case in CASES:
-            await turn(inference, case, 1, rows, 4)
-        for _ in range(chosen.repeats):
-            for case, (_, bound) in CASES.items():
-                free = max(rows - bound, 1)
-                alone = await turn(inference, "plain", free, rows, tokens)
-                beside = await turn(inference, case, free, rows, tokens)
-                slower[case].append(alone.decode / beside.decode)
-                plain.append(alone.decode / free)
-                say(f"{case} {slower[case][-1]:.3f}")
-    finally:
-        await inference.close()
-    report(chosen, rows, tokens, slower, plain, masks(chosen.model, 100 if chosen.quick else 2000))
+    for _ in range(chosen.repeats):
+        longer, spent = turns(model, rows, tokens)
+        plain += spent
+        for case, found in longer.items():
+            ratios[case] += found
+            say(f"{case} {median(found):.3f}")
+    report(chosen, rows, tokens, ratios, plain, masks(chosen.model, 100 if chosen.quick else 2000))
 
 
 def report(
-    chosen: Options, rows: int, tokens: int, slower: dict[str, list[float]], plain: list[float], costs: dict[str, float]
+    chosen: Options, rows: int, tokens: int, longer: dict[str, list[float]], plain: list[float], costs: dict[str, float]
 ) -> None:
-    times = {f"{case}_times": round(median(found), 3) for case, found in slower.items()}
+    times = {f"{case}_times": round(median(found), 3) for case, found in longer.items()}
     worst = max(times.values())
     table(
-        f"{rows} streams of {tokens} tokens, {chosen.dtype}: times slower that the free ones are",
+        f"{rows} streams, {chosen.repeats} x {tokens} steps, {chosen.dtype}: times longer that a step takes",
         [
             *(
                 (f"{CASES[case][1]} under a {case.rpartition('_')[0]}", f"{times[f'{case}_times']:.3f}")
-                for case in slower
+                for case in longer
             ),
             ("at most", f"{worst:.3f}   (limit {LIMIT})"),
+            ("a plain step", f"{1000 * median(plain):.1f} ms"),
             *(
                 (f"mask, {name}", f"{costs[f'{name}_us']:.0f} us, 99 %: {costs[f'{name}_us_p99']:.0f} us")
                 for name in MASKED
@@ -159,9 +176,9 @@ def report(
         ],
     )
     facts: dict[str, Any] = {"rows": rows, "tokens": tokens, "dtype": chosen.dtype, "repeats": chosen.repeats}
-    facts |= {"plain_per_second": round(median(plain), 1), **times, **costs}
+    facts |= {"plain_ms": round(1000 * median(plain), 2), **times, **costs}
     record("constraints", {**facts, "times": worst, "limit": LIMIT, "holds": worst <= LIMIT}, keep=not chosen.quick)
 
 
 if __name__ == "__main__":
-    asyncio.run(measure(options(__doc__, dtype="bfloat16", repeats=REPEATS)))
+    measure(options(__doc__, dtype="bfloat16", repeats=REPEATS))

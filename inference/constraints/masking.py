@@ -1,24 +1,26 @@
-"""The masks of a step: those of all constrained rows are computed together and laid over their logits alone."""
+"""The masks of a step, laid over the logits of the constrained rows alone.
+
+They are computed one after another: threads of llguidance's would wait for those of the matrix products, which spin.
+"""
 
 from __future__ import annotations
 
-import functools
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from inference.constraints.row import RowConstraint, forbidden, words
+from inference.constraints.row import RowConstraint, words
 
 if TYPE_CHECKING:
     from inference.batch import Row
     from inference.drafts import Line
 
-_ALONE = 4  # so few masks are not worth waking threads for
+_BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
+_BYTES = np.where(_BITS, np.float32(np.inf), np.float32(-np.inf))  # the ceilings of eight tokens, by their byte
 
 
 @contextmanager
@@ -32,30 +34,18 @@ def masked(rows: Sequence[Row | Line], logits: Tensor) -> Iterator[None]:
         yield
         return
     own = [(i, logits[i].clone()) for i, _ in bound if rows[i].state.params.logprobs]
-    hidden = torch.from_numpy(_forbidden([constraint for _, constraint in bound], logits.shape[-1])).to(logits.device)
-    for (i, _), hide in zip(bound, hidden, strict=True):
-        logits[i].masked_fill_(hide, -torch.inf)
+    ceilings = torch.from_numpy(_ceilings([constraint for _, constraint in bound], logits.shape[-1])).to(logits.device)
+    for (i, _), ceiling in zip(bound, ceilings, strict=True):
+        torch.minimum(logits[i], ceiling, out=logits[i])  # a masked_fill stumbles over every bit of a ragged mask
     yield
     for i, values in own:
         logits[i] = values
 
 
-def _forbidden(constraints: Sequence[RowConstraint], vocab_size: int) -> np.ndarray:
-    """bool[constraints, vocab]"""
+def _ceilings(constraints: Sequence[RowConstraint], vocab_size: int) -> np.ndarray:
+    """float32[constraints, vocab]: infinity where a token is allowed, -infinity where not."""
     bits = np.zeros((len(constraints), words(vocab_size)), dtype=np.int32)
-    if len(constraints) <= _ALONE:
-        for constraint, row in zip(constraints, bits, strict=True):
-            constraint.matcher.unsafe_compute_mask_ptr(row.ctypes.data, row.nbytes)
-    else:
-        matchers = [(constraint.matcher, i) for i, constraint in enumerate(constraints)]
-        _executor().unsafe_compute_mask_ptr(matchers, bits.ctypes.data, bits.shape[1] * 4, len(bits))
     for constraint, row in zip(constraints, bits, strict=True):
+        constraint.matcher.unsafe_compute_mask_ptr(row.ctypes.data, row.nbytes)
         constraint.settle(row)
-    return forbidden(bits, vocab_size)
-
-
-@functools.cache
-def _executor() -> Any:
-    from llguidance import LLExecutor
-
-    return LLExecutor(num_threads=min(os.cpu_count() or 1, 8))
+    return np.take(_BYTES, bits.view(np.uint8), axis=0).reshape(len(bits), -1)[:, :vocab_size]

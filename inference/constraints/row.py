@@ -57,7 +57,9 @@ class RowConstraint:
         bits = np.zeros(words(self._vocab_size), dtype=np.int32)
         self.matcher.unsafe_compute_mask_ptr(bits.ctypes.data, bits.nbytes)
         self.settle(bits)
-        return ~torch.from_numpy(forbidden(bits, self._vocab_size))
+        return torch.from_numpy(
+            np.unpackbits(bits.view(np.uint8), bitorder="little")[: self._vocab_size].view(np.bool_)
+        )
 
     def allows(self, token: int) -> bool:
         """Whether `token` may come next, the end of the text aside."""
@@ -105,8 +107,3 @@ class RowConstraint:
     def _fail(self, error: str) -> None:
         first = (error.strip().splitlines() or [""])[0].rstrip(".")
         self.problem = f"The constraint became too complex to follow ({first}). Make it simpler." if first else _STUCK
-
-
-def forbidden(bits: np.ndarray, vocab_size: int) -> np.ndarray:
-    """bool[..., vocab] of int32 words [..., n] of what is allowed."""
-    return np.unpackbits((~bits).view(np.uint8), axis=-1, bitorder="little")[..., :vocab_size].view(np.bool_)
