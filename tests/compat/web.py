@@ -1,6 +1,6 @@
 """The server of these tests: `python -m tests.compat.web PORT`. What `tests.openai.web` has, and what is said here.
 
-Lines, besides: "age SECONDS" makes every log-in and refresh token older. Others may add theirs to `web.ORDERS`.
+Lines, besides: "age SECONDS" makes every log-in and refresh token older, "mails ADDRESS" prints what it was sent.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
+from django.core import mail as django_mail
 from django.db.models import F
 
 from tests.openai import web
@@ -24,6 +25,8 @@ from webapp.webserver import serve
 PASSWORD = "plain words for mira"
 
 
+settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"  # the console is where orders are answered
+settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # argon2 is slow by design
 # All tests come from one address.
 settings.ACCOUNT_RATE_LIMITS = settings.ACCOUNT_RATE_LIMITS | {"signup": "1000/m/ip", "login": "1000/m/ip"}
 
@@ -46,7 +49,12 @@ def age(seconds: str) -> str:
     return "done"
 
 
-web.ORDERS["age"] = age
+def mails(to: str) -> list[str]:
+    """What was mailed to an address, subjects first."""
+    return [f"{mail.subject}\n{mail.body}" for mail in getattr(django_mail, "outbox", ()) if to in mail.to]
+
+
+web.ORDERS |= {"age": age, "mails": mails}
 
 
 if __name__ == "__main__":
