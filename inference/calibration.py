@@ -37,9 +37,9 @@ def texts_needed(rate: float) -> int:
 
 
 def figures(pos: np.ndarray, neg: np.ndarray, threshold: float) -> dict[str, Any]:
-    """ "auroc" with "auroc_interval" (DeLong), and precision, recall and false positive rate as [estimate, low, high]
-    (Wilson). Of one pair there is no interval of "auroc". Precision is that among as many texts with the behaviour as without as there were, and null where nothing
-    fired."""
+    """ "auroc" with "auroc_interval" (DeLong; null of one pair), and precision, recall and false positive rate as
+    [estimate, low, high] (Wilson). Precision is that among as many texts with the behaviour as without as there were,
+    and null where nothing fired."""
     hits, alarms = int((pos > threshold).sum()), int((neg > threshold).sum())
     area = auroc_interval(pos, neg) if min(len(pos), len(neg)) > 1 else None
     return {

@@ -124,9 +124,11 @@ def _best_layer(
 def _middle(
     tokens: Sequence[Sequence[np.ndarray]], layers: Sequence[int], pooling: str
 ) -> tuple[int, list[list[float]]]:
-    """The middle layer's place, since too few pairs say which is best; and [layer, AUROC] of the pairs themselves."""
-    sides = [[[_pooled(text[i][0], pooling) for text in tokens[side::2]] for side in (0, 1)] for i in range(len(layers))]
-    areas = [[layer, stats.auc(np.array(p), np.array(n))] for layer, (p, n) in zip(layers, sides, strict=True)]
+    """The middle layer's place, since so few pairs cannot say which is best; and [layer, AUROC] of those pairs."""
+    areas = []
+    for index, layer in enumerate(layers):
+        shown, absent = (np.array([_pooled(text[index][0], pooling) for text in tokens[side::2]]) for side in (0, 1))
+        areas.append([layer, stats.auc(shown, absent)])
     return len(layers) // 2, areas
 
 
