@@ -1,4 +1,4 @@
-"""/generate, /steering/run, /sampling/generate and /sae/generate: completions. Bodies become those of /v1/completions."""
+"""Completions: generate, steering/run, sampling/generate, sae/generate. Bodies become those of /v1/completions."""
 
 from __future__ import annotations
 
