@@ -70,7 +70,8 @@ async def work_now(
     model: ModelInfo,
     tokens: int,
     source: str,
-    limit_seconds: float | None,
+    kind: str = "policy",
+    limit_seconds: float | None = None,
 ) -> T:
     """What `work` returns, done on the gateway's loop; reserved, settled and refunded through admission as any
     completion. `tokens` is the most that it may read and write. Leaving early stops it.
@@ -81,8 +82,8 @@ async def work_now(
     await in_thread(check_models)(who, policies, model)
     reserved = await in_thread(admission.reserve)(
         who,
-        work=f"policy-{secrets.token_hex(12)}",
-        kind="policy",
+        work=f"{kind}-{secrets.token_hex(12)}",
+        kind=kind,
         model=model.id,
         tokens=tokens,
         source=source,
@@ -99,9 +100,7 @@ async def work_now(
         gateway.spawn(_settle(reserved.id, tally, hold))
 
 
-async def _work(
-    work: Callable[[Inference, ModelInfo, Tally], Awaitable[T]], model_id: str, tally: Tally
-) -> T:
+async def _work(work: Callable[[Inference, ModelInfo, Tally], Awaitable[T]], model_id: str, tally: Tally) -> T:
     client = await gateway.opened()
     return await work(client, await ready(client, model_id), tally)
 

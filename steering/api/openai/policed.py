@@ -97,6 +97,8 @@ async def _watched(who: Principal, ask: Ask, chosen: Chosen, model: ModelInfo) -
             source="openai",
         ),
     )
+
+
 def _reason(outcome: Outcome) -> str:
     return ENDS.get(outcome.finish_reason, outcome.finish_reason) or "stop"
 
