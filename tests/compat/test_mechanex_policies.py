@@ -82,7 +82,9 @@ def test_settings_are_searched(raw: httpx2.Client) -> None:
     for trial in (*found["trials"], found["best_trial"]):
         assert {"policy", "success_rate", "avg_score", "avg_latency_ms", "pass_count", "fail_count"} <= {*trial}
     assert found["best_policy"] == found["best_trial"]["policy"]
-    base = post(raw, "/policies/autotune", prompts=["Tabby cats"], base_policy=POLICY, search_space={}, max_new_tokens=3)
+    base = post(
+        raw, "/policies/autotune", prompts=["Tabby cats"], base_policy=POLICY, search_space={}, max_new_tokens=3
+    )
     assert len(base["trials"]) == 1 and base["best_policy"]["optimization"]["best_of_n"] == 2
 
 
@@ -157,13 +159,17 @@ def test_scores_by_hook_and_by_module_are_those_of_the_same_place(raw: httpx2.Cl
     assert found["metric"] == "kl" and found["clean"]["metric"] == 0 < found["corrupted"]["metric"]
     for path in asked:
         row = found["positions"][path]
-        assert len(row) == len(found["corrupted"]["tokens"]) and sum(filter(None, row)) == pytest.approx(scores[path])
-    assert sum(found["heads"]["blocks.1.attn.hook_z"]) == pytest.approx(scores["blocks.1.attn.hook_z"])
+        assert len(row) == len(found["corrupted"]["tokens"]) and sum(filter(None, row)) == pytest.approx(
+            scores[path], rel=1e-4, abs=1e-5
+        )
+    assert sum(found["heads"]["blocks.1.attn.hook_z"]) == pytest.approx(
+        scores["blocks.1.attn.hook_z"], rel=1e-4, abs=1e-5
+    )
 
 
 def test_without_paths_all_layers_are_scored_and_targets_choose_the_metric(raw: httpx2.Client) -> None:
     found = post(raw, "/attribution-patching/scores", clean_prompt=CLEAN, corrupted_prompt=CORRUPTED,
-                 target_module_paths=[], targets=[" the"], against=[" a"])  # fmt: skip
+                 target_module_paths=[], targets=["a"], against=["b"])  # fmt: skip
     layers = len(raw.get("/graph").json()["graph"])
     assert found["metric"] == "logit_difference" and len(found["scores"]) == 4 * layers
     assert {f"blocks.{n}.hook_resid_pre" for n in range(layers)} <= {*found["scores"]}

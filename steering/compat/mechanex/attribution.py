@@ -80,11 +80,11 @@ def shape(job: Attribute, places: tuple[Place, ...], payload: dict[str, Any]) ->
     for place in places:
         row = rows[place.layer]
         cells = payload["sites"][place.site][row]
-        totals[place.path] = sign * payload["sums"][place.site][row]
+        totals[place.path] = sign * payload["sums"][place.site][row] + 0.0
         positions[place.path] = [_summed(cell, sign) for cell in cells]
         if place.site in HEAD_SITES:
             known = [cell for cell in cells if cell[0] is not None]
-            heads[place.path] = [sign * sum(cell[head] for cell in known) for head in range(len(cells[0]))]
+            heads[place.path] = [sign * sum(cell[head] for cell in known) + 0.0 for head in range(len(cells[0]))]
     return {
         "scores": totals,
         "positions": positions,
@@ -102,7 +102,7 @@ def shape(job: Attribute, places: tuple[Place, ...], payload: dict[str, Any]) ->
 def _summed(cell: Any, sign: float) -> float | None:
     """Of one position: its score, or that of all its heads; null where nothing is aligned with it."""
     values = cell if isinstance(cell, list) else [cell]
-    return None if values[0] is None else sign * sum(values)
+    return None if values[0] is None else sign * sum(values) + 0.0
 
 
 def _side(side: dict[str, Any]) -> dict[str, Any]:
