@@ -1,8 +1,9 @@
 """The sampling methods by name, what each takes, and what it means in `SamplingParams`. Needs no model.
 
-The names, defaults and ranges are those of the Mechanex client, whose policies and `sampling_method` they come from. A
-parameter that a method does not take is refused, except where it holds the value that such a client sends for want of
-another (`UNSAID`), or one that leaves every token in (`OFF`). What a method needs beside numbers (a constraint, a draft, an ensemble) is for the request to say.
+The names, defaults and ranges are those of the Mechanex client, whose policies and `sampling_method` they come from.
+A parameter that a method does not take is refused, except where it holds the value that such a client sends for want
+of another (`UNSAID`), or one that leaves every token in (`OFF`). What a method needs beside numbers (a constraint, a
+draft, an ensemble) is for the request to say.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ Lines, besides: "age SECONDS" makes every log-in and refresh token older. Others
 
 from __future__ import annotations
 
+import dataclasses
+import gc
 import json
 import sys
 import threading
@@ -14,6 +16,7 @@ from typing import Any
 from django.conf import settings
 from django.db.models import F
 
+from inference.engine import Engine
 from tests.openai import web
 
 from steering.access.keys import create_key  # isort: skip  web has made Django ready
@@ -46,7 +49,14 @@ def age(seconds: str) -> str:
     return "done"
 
 
-web.ORDERS["age"] = age
+def waiting(most: str) -> str:
+    """So many requests may wait for the model: with 0 it is as full as it can be."""
+    for engine in [each for each in gc.get_objects() if isinstance(each, Engine)]:
+        engine.limits = dataclasses.replace(engine.limits, max_waiting=int(most))
+    return "done"
+
+
+web.ORDERS |= {"age": age, "waiting": waiting}
 
 
 if __name__ == "__main__":
