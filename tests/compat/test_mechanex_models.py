@@ -9,7 +9,13 @@ from tests.openai.server import Server
 
 def test_the_graph_names_the_layers(raw: httpx2.Client) -> None:
     nodes = raw.get("/graph").json()["graph"]
-    assert [node["layer"] for node in nodes] == list(range(len(nodes))) and nodes
+    assert [node["name"] for node in nodes[:4]] == [
+        "blocks.0.hook_resid_pre",
+        "blocks.0.hook_attn_out",
+        "blocks.0.hook_mlp_out",
+        "blocks.0.hook_resid_post",
+    ]
+    assert {node["layer"] for node in nodes} == set(range(len(nodes) // 4))
 
 
 def test_a_wrong_key_is_401(server: Server) -> None:
