@@ -171,6 +171,9 @@ RULES: dict[str, Rule] = {
     "accounts:end_session": Rule(
         {"POST": None}, SIGN_IN, SIGN_IN, GONE, GONE, DONE, {"pk": lambda world: world.session_of_owner().pk}
     ),
+    "accounts:end_program": Rule(
+        {"POST": None}, SIGN_IN, SIGN_IN, GONE, GONE, DONE, {"pk": lambda world: world.login_of_owner().pk}
+    ),
     "accounts:invitations": for_staff("GET", "POST", outside=NO_SCOPE),
     "accounts:take_back": for_staff("POST", outside=NO_SCOPE, pk=lambda world: world.invitation.pk),
     "accounts:invitation": for_all(token="x" * 43, statuses=any_of(410)),
