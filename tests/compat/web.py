@@ -41,6 +41,8 @@ def prepare() -> dict[str, Any]:
     owner.save()
     scopes = [scope for scope in SCOPES if scope != "admin"]
     about["keys"]["all"] = create_key(owner=owner, name="all", scopes=scopes)[1]
+    stranger = User.objects.get(email="charlie@example.org")
+    about["keys"]["stranger"] = create_key(owner=stranger, name="stranger", scopes=scopes)[1]
     return {**about, "email": owner.email, "password": PASSWORD}
 
 
