@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from django.contrib.auth.decorators import login_not_required
-from django.urls import path
+from django.urls import include, path
 from django.views.generic import RedirectView
 
 from steering.compat.mechanex import account, behaviors, dashboard, evaluating, keys, models, money, vectors, writing
@@ -9,27 +9,28 @@ from steering.compat.mechanex.wire import by_method, or_page
 
 app_name = "mechanex"
 urlpatterns = [
-    path("auth/signup", account.signup),
-    path("auth/login", account.login),
-    path("auth/refresh", account.refresh),
-    path("auth/logout", account.logout),
-    path("auth/whoami", account.whoami),
-    path("auth/dashboard", dashboard.dashboard),
-    path("auth/change-password", account.change_password),
-    path("auth/change-email", account.change_email),
-    path("auth/forgot-password", account.forgot_password),
-    path("auth/delete-account", account.delete),
-    path("auth/api-keys", keys.addresses),
-    path("auth/api-keys/balance", keys.balance),
-    path("auth/api-keys/set-model", keys.set_model),
-    path("auth/api-keys/<str:id>", keys.revoke),
-    path("models", or_page(models.listed)),
-    path("graph", models.graph),
-    path("paths", models.paths),
-    path("payments/subscriptions", money.subscriptions),
-    path("payments/checkout", money.checkout),
-    path("waitlist/check", money.waitlist),
-    path("docs", login_not_required(RedirectView.as_view(pattern_name="api-docs"))),
+    path("", include("steering.compat.mechanex.policy_urls")),
+    path("auth/signup", account.signup, name="signup"),
+    path("auth/login", account.login, name="login"),
+    path("auth/refresh", account.refresh, name="refresh"),
+    path("auth/logout", account.logout, name="logout"),
+    path("auth/whoami", account.whoami, name="whoami"),
+    path("auth/dashboard", dashboard.dashboard, name="dashboard"),
+    path("auth/change-password", account.change_password, name="change-password"),
+    path("auth/change-email", account.change_email, name="change-email"),
+    path("auth/forgot-password", account.forgot_password, name="forgot-password"),
+    path("auth/delete-account", account.delete, name="delete-account"),
+    path("auth/api-keys", keys.addresses, name="keys"),
+    path("auth/api-keys/balance", keys.balance, name="balance"),
+    path("auth/api-keys/set-model", keys.set_model, name="set-model"),
+    path("auth/api-keys/<str:id>", keys.revoke, name="key"),
+    path("models", or_page(models.listed), name="models"),
+    path("graph", models.graph, name="graph"),
+    path("paths", models.paths, name="paths"),
+    path("payments/subscriptions", money.subscriptions, name="subscriptions"),
+    path("payments/checkout", money.checkout, name="checkout"),
+    path("waitlist/check", money.waitlist, name="waitlist"),
+    path("docs", login_not_required(RedirectView.as_view(pattern_name="api-docs")), name="docs"),
     path("generate", writing.generate),
     path("sampling/generate", writing.sample),
     path("sae/generate", writing.correct),
