@@ -36,6 +36,7 @@ APPS = [
 ]
 # Numbers, questions and files: no model.
 LIGHT = {
+    "inference.alignment",
     "inference.attribution.align",
     "inference.calls",
     "inference.choices",
@@ -44,6 +45,7 @@ LIGHT = {
     "inference.constraints.schemas",
     "inference.interchange",
     "inference.judging",
+    "inference.layered",
     "inference.naming",
     "inference.persona",
     "inference.policies.asking",

@@ -5,6 +5,8 @@ Lines, besides: "age SECONDS" makes every log-in and refresh token older, "mails
 
 from __future__ import annotations
 
+import dataclasses
+import gc
 import json
 import sys
 import threading
@@ -15,6 +17,7 @@ from django.conf import settings
 from django.core import mail as django_mail
 from django.db.models import F
 
+from inference.engine import Engine
 from tests.openai import web
 
 from steering.access.keys import create_key  # isort: skip  web has made Django ready
@@ -38,6 +41,8 @@ def prepare() -> dict[str, Any]:
     owner.save()
     scopes = [scope for scope in SCOPES if scope != "admin"]
     about["keys"]["all"] = create_key(owner=owner, name="all", scopes=scopes)[1]
+    stranger = User.objects.get(email="charlie@example.org")
+    about["keys"]["stranger"] = create_key(owner=stranger, name="stranger", scopes=scopes)[1]
     return {**about, "email": owner.email, "password": PASSWORD}
 
 
@@ -49,12 +54,19 @@ def age(seconds: str) -> str:
     return "done"
 
 
+def waiting(most: str) -> str:
+    """So many requests may wait for the model: with 0 it is as full as it can be."""
+    for engine in [each for each in gc.get_objects() if isinstance(each, Engine)]:
+        engine.limits = dataclasses.replace(engine.limits, max_waiting=int(most))
+    return "done"
+
+
 def mails(to: str) -> list[str]:
     """What was mailed to an address, subjects first."""
     return [f"{mail.subject}\n{mail.body}" for mail in getattr(django_mail, "outbox", ()) if to in mail.to]
 
 
-web.ORDERS |= {"age": age, "mails": mails}
+web.ORDERS |= {"age": age, "mails": mails, "waiting": waiting}
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 from django.contrib.auth.decorators import login_not_required
-from django.urls import path
+from django.urls import include, path
 from django.views.generic import RedirectView
 
-from steering.compat.mechanex import account, dashboard, keys, models, money
-from steering.compat.mechanex.wire import or_page
+from steering.compat.mechanex import account, behaviors, dashboard, evaluating, keys, models, money, vectors, writing
+from steering.compat.mechanex.wire import by_method, or_page
 
 app_name = "mechanex"
 urlpatterns = [
+    path("", include("steering.compat.mechanex.policy_urls")),
     path("auth/signup", account.signup, name="signup"),
     path("auth/login", account.login, name="login"),
     path("auth/refresh", account.refresh, name="refresh"),
@@ -30,4 +31,18 @@ urlpatterns = [
     path("payments/checkout", money.checkout, name="checkout"),
     path("waitlist/check", money.waitlist, name="waitlist"),
     path("docs", login_not_required(RedirectView.as_view(pattern_name="api-docs")), name="docs"),
+    path("generate", writing.generate),
+    path("sampling/generate", writing.sample),
+    path("sae/generate", writing.correct),
+    path("steering/generate", vectors.generate),
+    path("steering/run", writing.run_steered),
+    path("steering/generate-pairs", evaluating.generate_pairs),
+    path("steering/evaluate", evaluating.evaluate),
+    path("steering/vectors/<str:vector_id>/download", vectors.download),
+    path("auth/steering-vectors", vectors.listed),
+    path("auth/steering-vectors/bulk-delete", vectors.delete_several),
+    path("auth/steering-vectors/<str:vector_id>", by_method(PATCH=vectors.relabel, DELETE=vectors.delete)),
+    path("behaviors", or_page(behaviors.listed)),
+    path("behaviors/create", behaviors.create),
+    path("behaviors/<str:behavior_id>/rename", behaviors.rename),
 ]
