@@ -32,7 +32,7 @@ Ask = TypeVar("Ask")
 View = Callable[..., Awaitable[dict[str, Any] | HttpResponseBase]]
 HEADER = "X-SECRET-KEY"
 STATUS = {"invalid_request": 400, "not_found": 404, "busy": 503, "unavailable": 503, "engine_fault": 500}
-BAD_KEY = "Invalid or missing X-SECRET-KEY header. Send an API key of this server there: they are made on the page Keys & usage."
+BAD_KEY = "Invalid or missing X-SECRET-KEY header. Send an API key there; they are made on the page Keys & usage."
 _HUMP = re.compile(r"(?<=[a-z0-9])([A-Z])")
 
 
