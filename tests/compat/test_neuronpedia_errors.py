@@ -114,8 +114,15 @@ def test_too_many_requests_are_429(server: Server, model: str) -> None:
     assert caught.value.status == 429 and int(caught.value.headers["Retry-After"]) > 0
 
 
-@pytest.mark.skipif(True, reason="placeholder")
-def test_an_overloaded_server_is_503() -> None: ...
+def test_a_server_that_takes_nothing_new_is_503(server: Server, api: DefaultApi, model: str) -> None:
+    server.ask("drain")
+    try:
+        with pytest.raises(ServiceException) as caught:
+            api.tokenize_post(TokenizePostRequest(model=model, text="cats"))
+    finally:
+        server.ask("resume")
+    assert caught.value.status == 503 and caught.value.headers["Retry-After"] == "3"
+    assert "Try again" in said(caught.value)
 
 
 # ---- every wrong body is a 4xx with a sentence ----

@@ -246,7 +246,9 @@ def test_top_features_of_each_token(ignore_bos: bool, api: DefaultApi, model: st
 
 def test_top_features_of_each_token_in_a_batch(api: DefaultApi, model: str) -> None:
     settings: dict[str, Any] = {"model": model, "source": "2-top", "ignore_bos": True, "top_k": 9}
-    together = api.activation_topk_by_token_batch_post(ActivationTopkByTokenBatchPostRequest(prompts=PROMPTS, **settings))
+    together = api.activation_topk_by_token_batch_post(
+        ActivationTopkByTokenBatchPostRequest(prompts=PROMPTS, **settings)
+    )
     for prompt, one in zip(PROMPTS, together.results, strict=True):
         alone = api.activation_topk_by_token_post(ActivationTopkByTokenPostRequest(prompt=prompt, **settings))
         assert one.tokens == alone.tokens
@@ -310,7 +312,9 @@ def test_neighbours_of_a_vector_and_in_another_source(api: DefaultApi, model: st
     for found in (by_feature, by_vector):
         near = found.topk_decoder_cossim_features or []
         assert [n.feature.index for n in near] == np.argsort(-expected)[:4].tolist()
-        np.testing.assert_allclose([n.cosine_similarity for n in near], np.sort(expected)[::-1][:4], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            [n.cosine_similarity for n in near], np.sort(expected)[::-1][:4], rtol=1e-5, atol=1e-6
+        )
     assert by_vector.feature is None
 
 
