@@ -1,4 +1,4 @@
-"""The options of Neuronpedia's inference server as the environment of ours. Knows names and settings; starts nothing."""
+"""The options of Neuronpedia's inference server as the environment of ours: names and settings, nothing started."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ from webapp.management.commands import neuronpedia as command
 from webapp.neuronpedia import Options, check, environment_of, with_environment
 
 ROOT = Path(__file__).resolve().parents[2]
-SECRET = "open the pod bay doors"  # noqa: S105
+SECRET = "open the pod bay doors"
 RES_JB = {f"gpt2-small-res-jb:blocks.{layer}.hook_resid_pre" for layer in range(12)}
 
 
@@ -71,7 +71,7 @@ def test_another_model_is_served_with_the_saes_of_the_first(tmp_path: Path) -> N
 
 def test_a_set_stands_for_its_saes_in_the_directory(tmp_path: Path) -> None:
     found = environment(tmp_path, model_id="gpt2-small", sae_sets=("res-jb",))
-    assert RES_JB <= set(found["STEERBOARD_SAES"].split(","))
+    assert set(found["STEERBOARD_SAES"].split(",")) >= RES_JB
     assert found["STEERBOARD_SAES_INCLUDE"].split(",") == [f"{layer}-res-jb" for layer in range(13)]
 
 
@@ -114,14 +114,14 @@ def test_what_finds_nothing_is_refused_at_the_start(words: str, options: dict[st
         ("at least 1", {"token_limit": 0}),
         ("at least 1", {"max_loaded_saes": 0}),
         ("soon guessed", {"host": "192.0.2.1", "secret": "public"}),
-        ("ALLOWED_HOSTS", {"host": "0.0.0.0"}),  # noqa: S104
+        ("ALLOWED_HOSTS", {"host": "0.0.0.0"}),
     ],
 )
 def test_what_cannot_be_served_is_refused_at_the_start(words: str, options: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest) as caught:
         check(Options(**options), {})
     assert words in caught.value.message
-    check(Options(secret="public"), {})  # only this machine can ask  # noqa: S106
+    check(Options(secret="public"), {})  # only this machine can ask
 
 
 def test_the_environment_comes_before_options() -> None:
@@ -160,7 +160,7 @@ def test_a_secret_of_ones_own_is_a_key_that_keeps_only_its_digest() -> None:
     assert find_key(SECRET) == key == keep_chosen(owner=owner, name="secret", secret=SECRET, scopes=["generate"])
     assert SECRET not in str(ApiKey.objects.filter(pk=key.pk).values()) and "own" in key.shown
     assert find_key(SECRET + "!") is None
-    other = keep_chosen(owner=owner, name="secret", secret="another one, longer", scopes=["generate"])  # noqa: S106
+    other = keep_chosen(owner=owner, name="secret", secret="another one, longer", scopes=["generate"])
     key.refresh_from_db()
     assert key.revoked_at is not None and find_key("another one, longer") == other
 

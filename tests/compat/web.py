@@ -1,7 +1,7 @@
 """The server of these tests: `python -m tests.compat.web PORT`. What `tests.openai.web` has, and what is said here.
 
-Lines, besides: "age SECONDS" makes every log-in and refresh token older; "drain" has it refuse work until "resume".
-Others may add theirs to `web.ORDERS`.
+Lines, besides: "age SECONDS" makes every log-in and refresh token older, "mails ADDRESS" prints what it was sent, "drain"
+has the server refuse work until "resume".
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
+from django.core import mail as django_mail
 from django.db.models import F
 
 from tests.openai import web
@@ -26,6 +27,8 @@ from webapp.webserver import serve
 PASSWORD = "plain words for mira"
 
 
+settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"  # the console is where orders are answered
+settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # argon2 is slow by design
 # All tests come from one address.
 settings.ACCOUNT_RATE_LIMITS = settings.ACCOUNT_RATE_LIMITS | {"signup": "1000/m/ip", "login": "1000/m/ip"}
 
@@ -59,7 +62,12 @@ def resume(_: str) -> str:
     return "done"
 
 
-web.ORDERS |= {"age": age, "drain": drain, "resume": resume}
+def mails(to: str) -> list[str]:
+    """What was mailed to an address, subjects first."""
+    return [f"{mail.subject}\n{mail.body}" for mail in getattr(django_mail, "outbox", ()) if to in mail.to]
+
+
+web.ORDERS |= {"age": age, "mails": mails, "drain": drain, "resume": resume}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Start this server with the options of Neuronpedia's, for its client: `manage.py neuronpedia --model_id gpt2-small`."""
+"""Start this server with the options of Neuronpedia's, for its client: `manage.py neuronpedia --list_models`."""
 
 from __future__ import annotations
 
