@@ -24,6 +24,7 @@ from inference.types import SourceInfo
 
 if TYPE_CHECKING:
     from inference.models.loader import LoadedModel
+    from inference.saes.places import Place
     from inference.saes.sae import Sae
 
 log = logging.getLogger(__name__)
@@ -49,13 +50,17 @@ class Sources:
         exclude: Sequence[str] = (),
         releases: Sequence[str] = (),
         store: Path | None = None,
+        most: int = 0,
+        fitting: Sequence[str] = (),
     ):
         """`folders` are SAEs or hold some; `releases` are "release" or "release:id" of SAELens's directory, the id a
         shell pattern. `include` and `exclude` are shell patterns over ids (`<layer>-<set>`) and origins. `store` is
-        where indexes of SAEs go that lie where nothing should be written. `dtype` as of `precision`.
+        where indexes of SAEs go that lie where nothing should be written. `dtype` as of `precision`. `most` is how
+        many may be loaded, 0 being any number. SAEs that were trained on a model in `fitting` fit the served one.
         """
         self.folders, self.budget_bytes, self._dtype = tuple(folders), budget_bytes, dtype
         self._include, self._exclude, self._store = tuple(include), tuple(exclude), store
+        self._most, self._fitting = most, tuple(fitting)
         self._releases = [found for name in releases for found in directory.listed(name)]
         self._lock = threading.RLock()  # guards what follows
         self._loading = threading.Lock()
@@ -67,6 +72,7 @@ class Sources:
         self._stale: weakref.WeakSet[Sae] = weakref.WeakSet()  # likewise, and no longer what the files say
         self._problems: dict[str, InferenceError] = {}  # that loading met, until the files change
         self._indexes: dict[str, tuple[tuple[int, ...], CorpusIndex]] = {}
+        self._places: dict[str, Place] = {}  # of what was fetched and loaded
 
     @property
     def store(self) -> Path | None:
@@ -100,10 +106,16 @@ class Sources:
             )
         return found[id]
 
+    def place(self, id: str) -> Place | None:
+        """Where it reads; None for what has to be fetched and loaded to know. Raises NotFound("source_not_found")."""
+        found = self.found(id)
+        with self._lock:
+            return self._places.get(id) if found.folder is None else found.place
+
     def _info(self, found: Found, model: LoadedModel) -> SourceInfo:
         with self._lock:
             loaded, met = self._loaded.get(found.id), self._problems.get(found.id)
-        problem = met.message if met else fits(found, model_id=model.id, d_model=model.d_model, n_layers=model.n_layers)
+        problem = met.message if met else self._fits(found, model)
         size = loaded.bytes if loaded else found.bytes(self._precision(model))
         return SourceInfo(
             id=found.id,
@@ -178,7 +190,7 @@ class Sources:
         with self._loading:
             if sae := self._ready(id):
                 return sae
-            if problem := fits(found, model_id=model.id, d_model=model.d_model, n_layers=model.n_layers):
+            if problem := self._fits(found, model):
                 raise InvalidRequest("broken_source" if found.problem else "wrong_source", problem)
             if id in self._problems:
                 raise self._problems[id]
@@ -243,13 +255,21 @@ class Sources:
             sae.max_activations, sae.residual_norm = index.maxima(sae.W_dec.device), index.residual_norm
         with self._lock:
             self._loaded[found.id] = sae
+            self._places[found.id] = sae.place
         log.info("%s was loaded in %.1f s: %.0f MB", found.id, time.monotonic() - started, sae.bytes / 1e6)
         return sae
+
+    def _fits(self, found: Found, model: LoadedModel) -> str:
+        names = (model.id, *self._fitting)
+        problems = [fits(found, model_id=id, d_model=model.d_model, n_layers=model.n_layers) for id in names]
+        return min(problems, key=bool)
 
     def _make_room(self, found: Found, size: int) -> None:
         if size > self.budget_bytes:
             raise self._too_large(found, size)
         with self._lock:
+            while self._most and len(self._loaded) >= self._most and found.id not in self._loaded:
+                self._drop(next(iter(self._loaded)))
             while self._loaded and self.bytes + size > self.budget_bytes:
                 self._drop(next(iter(self._loaded)))
             if self.bytes + size <= self.budget_bytes:

@@ -1,6 +1,7 @@
 """The server of these tests: `python -m tests.compat.web PORT`. What `tests.openai.web` has, and what is said here.
 
-Lines, besides: "age SECONDS" makes every log-in and refresh token older, "mails ADDRESS" prints what it was sent.
+Lines, besides: "age SECONDS" makes every log-in and refresh token older, "mails ADDRESS" prints what it was sent,
+"drain" has the server refuse work until "resume".
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from django.db.models import F
 from inference.engine import Engine
 from tests.openai import web
 
-from steering.access.keys import create_key  # isort: skip  web has made Django ready
+from steering import draining  # isort: skip  web has made Django ready
+from steering.access.keys import create_key
 from steering.access.models import SCOPES
 from steering.accounts.models import ProgramLogin, RefreshToken, User
 from webapp.webserver import serve
@@ -61,12 +63,23 @@ def waiting(most: str) -> str:
     return "done"
 
 
+def drain(_: str) -> str:
+    """From now on the server is being restarted, which it says to whoever asks for work."""
+    draining.begin()
+    return "done"
+
+
+def resume(_: str) -> str:
+    draining._draining.clear()
+    return "done"
+
+
 def mails(to: str) -> list[str]:
     """What was mailed to an address, subjects first."""
     return [f"{mail.subject}\n{mail.body}" for mail in getattr(django_mail, "outbox", ()) if to in mail.to]
 
 
-web.ORDERS |= {"age": age, "mails": mails, "waiting": waiting}
+web.ORDERS |= {"age": age, "mails": mails, "waiting": waiting, "drain": drain, "resume": resume}
 
 
 if __name__ == "__main__":
