@@ -59,6 +59,7 @@ LIGHT = {
     "inference.retrieval.index",
     "inference.retrieval.layout",
     "inference.retrieval.ranking",
+    "inference.saes.catalog",
     "inference.saes.training.chats",
     "inference.statistics",
     "inference.ways",

@@ -27,6 +27,9 @@ STEERBOARD_DTYPE = env.str("STEERBOARD_DTYPE", default="auto")
 STEERBOARD_MODELS = env.list("STEERBOARD_MODELS", default=["default"])
 # Whether a policy may run what the model wrote as a program, against unit tests, in a sandbox
 STEERBOARD_UNIT_TESTS = env.bool("STEERBOARD_UNIT_TESTS", default=False)
+# For Neuronpedia's client: a further name of the default model, and how many tokens one prompt may have
+STEERBOARD_NEURONPEDIA_MODEL = env.str("STEERBOARD_NEURONPEDIA_MODEL", default="")
+STEERBOARD_NEURONPEDIA_TOKEN_LIMIT = env.int("STEERBOARD_NEURONPEDIA_TOKEN_LIMIT", default=1000)
 
 # What several processes share: run events, the queue of jobs, the cache. Empty: one process does everything.
 REDIS_URL = env.str("REDIS_URL", default=INFERENCE_URL if INFERENCE_URL.startswith("redis") else "")

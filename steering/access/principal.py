@@ -15,7 +15,7 @@ from steering.access.keys import find_key, note_use
 from steering.access.models import SECRET_START, ApiKey
 from steering.accounts.models import User
 
-__all__ = ["Denied", "Principal", "principal_of", "still_valid"]
+__all__ = ["Denied", "Principal", "opened_by", "principal_of", "still_valid"]
 
 HOW = "Send it as “Authorization: Bearer sk-sb-…”; keys are made on the page Keys & usage."
 
@@ -66,7 +66,7 @@ def principal_of(request: HttpRequest) -> Principal:
 def _found(request: HttpRequest) -> Principal:
     secret = _secret_of(request)
     if secret is not None:
-        return Principal(*_opened_by(secret))
+        return opened_by(secret)
     user: Any = getattr(request, "user", None)
     if not isinstance(user, User) and not getattr(user, "is_authenticated", False):
         raise _unauthorized("missing_key", f"This needs an API key. {HOW}")
@@ -97,7 +97,8 @@ def _secret_of(request: HttpRequest) -> str | None:
 
 
 @sensitive_variables("secret")
-def _opened_by(secret: str) -> tuple[User, ApiKey]:
+def opened_by(secret: str) -> Principal:
+    """Whom a key stands for, wherever it came from. Raises Denied(401): unknown, revoked, expired, account off."""
     key = find_key(secret)
     if key is None:
         hint = "" if secret.startswith(SECRET_START) else f" Keys of this server begin with {SECRET_START}."
@@ -109,7 +110,7 @@ def _opened_by(secret: str) -> tuple[User, ApiKey]:
     if not key.owner.is_active:
         raise _unauthorized("account_inactive", "The account of this key is switched off. Ask an administrator.")
     note_use(key)
-    return key.owner, key
+    return Principal(key.owner, key)
 
 
 def _unauthorized(code: str, message: str) -> Denied:
