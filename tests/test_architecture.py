@@ -31,6 +31,7 @@ APPS = [
     "attribution",
     "retrieval",
     "api",
+    "compat",
     "administration",
 ]
 # Numbers, questions and files: no model.

@@ -1,0 +1,7 @@
+from django.apps import AppConfig
+
+
+class CompatConfig(AppConfig):
+    name = "steering.compat"
+    label = "compat"
+    verbose_name = "Programs of others"
