@@ -33,11 +33,14 @@ from inference.probing import read_probes
 from inference.saes.corpus import index_corpus
 from inference.saes.describing import describe_feature
 from inference.saes.reading import read_features
+from inference.saes.rows import nearest_features, read_vector
 from inference.saes.searching import search_features
 from inference.saes.sources import Sources
+from inference.saes.tracing.job import read_activations
 from inference.saes.training.job import train_source
 from inference.sampling import NO_TOKEN
 from inference.store import Vectors
+from inference.tokens import tokenize
 from inference.types import (
     Alternative,
     AppliedConstraint,
@@ -59,12 +62,15 @@ from inference.types import (
     IndexCorpus,
     JobRequest,
     ModelInfo,
+    NearestFeatures,
     OptimiseVector,
     Progress,
     PromptRead,
     PromptToken,
+    ReadActivations,
     ReadFeatures,
     ReadProbes,
+    ReadVector,
     Receipt,
     Result,
     Score,
@@ -73,6 +79,7 @@ from inference.types import (
     Started,
     SteeringVector,
     Token,
+    Tokenize,
     TrainSae,
     Usage,
     named_sources,
@@ -96,6 +103,7 @@ JOBS: dict[type, Callable[[LoadedModel, Any], Iterator[Progress | Result]]] = {
     ImportVector: import_vector,
     OptimiseVector: optimise_vector,
     Forecast: forecast,
+    Tokenize: tokenize,
     **ATTRIBUTION_JOBS,
 }
 STEERED_JOBS: dict[type, Callable[[LoadedModel, Any, Find], Iterator[Progress | Result]]] = {
@@ -108,6 +116,9 @@ STEERED_JOBS: dict[type, Callable[[LoadedModel, Any, Find], Iterator[Progress | 
 SOURCE_JOBS: dict[type, Callable[[LoadedModel, Any, Sources], Iterator[Progress | Result | None]]] = {
     ReadFeatures: read_features,
     DescribeFeature: describe_feature,
+    ReadActivations: read_activations,
+    ReadVector: read_vector,
+    NearestFeatures: nearest_features,
     SearchFeatures: search_features,
     IndexCorpus: index_corpus,
     FitDetector: fit_detector,
@@ -115,6 +126,7 @@ SOURCE_JOBS: dict[type, Callable[[LoadedModel, Any, Sources], Iterator[Progress 
     **ATTRIBUTION_SOURCE_JOBS,
     TrainSae: train_source,
 }
+QUICK_JOBS = (Tokenize, ReadActivations, ReadVector, NearestFeatures)  # somebody waits for them: before all others
 PATIENT_JOBS = (TrainSae,)  # they take long, and let every other job go first
 
 _OVERFLOW = errors.InvalidRequest(
@@ -593,11 +605,10 @@ class Engine:
             job.send(event)
 
     def _put_short_first(self) -> None:
-        if isinstance(self._jobs[0].request, PATIENT_JOBS):
-            short = next((job for job in self._jobs if not isinstance(job.request, PATIENT_JOBS)), None)
-            if short:
-                self._jobs.remove(short)
-                self._jobs.appendleft(short)
+        first = min(self._jobs, key=lambda job: _patience(job.request))  # the oldest of those alike
+        if first is not self._jobs[0]:
+            self._jobs.remove(first)
+            self._jobs.appendleft(first)
 
     def _begin(self, job: Job) -> Iterator[Progress | Result | None]:
         kind = type(job.request)
@@ -679,6 +690,10 @@ class Engine:
         now = time.monotonic()
         recent = [(t, n) for t, n in list(self._recent) if now - t < 3.0]
         return sum(n for _, n in recent[1:]) / max(now - recent[0][0], 0.05) if len(recent) > 1 else 0.0
+
+
+def _patience(request: JobRequest) -> int:
+    return 0 if isinstance(request, QUICK_JOBS) else 2 if isinstance(request, PATIENT_JOBS) else 1
 
 
 def _constrained(run: Run, reason: FinishReason) -> AppliedConstraint | None:

@@ -937,6 +937,93 @@ class DescribeFeature(Wire):
 
 
 @dataclass(frozen=True)
+class Tokenize(Wire):
+    """A text's tokens. With `bos` BOS stands at the front, once, where the tokenizer has one; False leaves it away.
+
+    Result.payload: {"tokens": [[id, text]], "special": [whether it is a special token], "bos": whether the first is
+    BOS}. Raises InvalidRequest("text_too_long") above `most_tokens`, where that is not 0, or above the context.
+    """
+
+    id: str
+    text: str
+    bos: bool = True
+    most_tokens: int = 0
+    model: str = ""
+    kind: Literal["tokenize"] = "tokenize"
+
+
+@dataclass(frozen=True, eq=False)
+class ReadActivations(Wire):
+    """What is read in texts at every token, BOS and sinks included, in numbers that are not rounded.
+
+    Give `sources`, or a `vector` (any length that `hook`, TransformerLens's name of a place, has) whose product with
+    the activation is the value. With sources each text begins with BOS, once, where the tokenizer has one; with a
+    vector it does where the tokenizer puts one there itself.
+
+    values: of the one feature in `features` of the one source, or of the vector.
+    strongest: the `limit` features, of all sources together, whose maximum over the tokens (with `sort_by`: whose sum
+        over those tokens) is largest; ties by order of sources, then index. `features` lets only those in.
+    top: at each token the `limit` largest features of the one source, filled up with features that are 0.
+    active: all features of the one source that are not 0.
+    `ignore_bos` reads 0 at a first token that is BOS in `strongest`, `top` and `active`. `attention` adds, where a
+    source reads the heads' mix z, what each token gave to the value through attention (direct feature attribution).
+
+    Result.payload: {"texts": [{"tokens": [[id, text]], "special": [bool], "bos": [places of tokens that are BOS], ...}]},
+    in order, each with: "values": [one per token] and "dfa"; or "found": [{"source", "index", "values", "sum" (0
+    without `sort_by`), "dfa"}] and "counts": {source: [features above 0 at each token]}; or "top": [[[index, value]] of
+    each token]; or "active": {index: [[token, value]]}. "dfa" is null or [value per token], at the first token at which
+    the feature is largest: they sum to z times the encoder's column there.
+    """
+
+    id: str
+    texts: tuple[str, ...]
+    want: Literal["values", "strongest", "top", "active"] = "values"
+    sources: tuple[str, ...] = ()
+    features: tuple[int, ...] = ()
+    vector: np.ndarray | None = None
+    hook: str = ""
+    sort_by: tuple[int, ...] = ()  # places of tokens
+    ignore_bos: bool = False
+    limit: int = 25
+    most_tokens: int = 0  # of one text; 0: the context
+    attention: bool = False
+    model: str = ""
+    kind: Literal["read_activations"] = "read_activations"
+
+
+@dataclass(frozen=True)
+class ReadVector(Wire):
+    """The vectors of one feature, scaled as features are read here. Result.payload: {"hook": TransformerLens's name of
+    where it reads, "encoder": its column, "hook_out", "decoder": its row, "decoder_norm": before folding, or null}.
+
+    The encoder's column is null where the SAE has none of its own for each feature.
+    """
+
+    id: str
+    source: str
+    index: int
+    model: str = ""
+    kind: Literal["read_vector"] = "read_vector"
+
+
+@dataclass(frozen=True, eq=False)
+class NearestFeatures(Wire):
+    """The features of `source` whose decoder rows have the largest cosine with `vector`, or with the row of feature
+    `index`, itself included. Ties by index; a row that is zero or not finite comes last with 0.
+
+    Result.payload: {"found": [[index, cosine]]}.
+    """
+
+    id: str
+    source: str
+    index: int | None = None
+    vector: np.ndarray | None = None
+    limit: int = 25
+    model: str = ""
+    kind: Literal["nearest_features"] = "nearest_features"
+
+
+@dataclass(frozen=True)
 class SearchFeatures(Wire):
     """Features that tell an example's texts from ordinary ones (from `against`, or from the corpus index's means).
 
@@ -1292,6 +1379,10 @@ JobRequest = (
     | Divergence
     | ReadFeatures
     | DescribeFeature
+    | Tokenize
+    | ReadActivations
+    | ReadVector
+    | NearestFeatures
     | SearchFeatures
     | IndexCorpus
     | FitDetector

@@ -87,23 +87,44 @@ def _kept(tensor: Tensor) -> Tensor:
 def _hooked(
     model: LoadedModel, places: Sequence[Place], texts: Sequence[Ids]
 ) -> Iterator[tuple[int, list[Tensor]] | None]:
-    for i, ids in enumerate(texts):
+    at = 0
+    while at < len(texts):
+        stop = _together(model, texts, at)
+        longest = max(map(len, texts[at:stop]))
         parts: list[list[Tensor]] = []
         cache = KVCache()
-        for start, stop in _chunks(model, len(ids)):
-            parts.append(_pass(model, places, ids, start, stop, cache))
-            if stop < len(ids):
+        for begin, end in _chunks(model, longest) if stop == at + 1 else [(0, longest)]:
+            parts.append(_pass(model, places, texts[at:stop], begin, end, cache))
+            if end < longest:
                 yield None
-        yield i, [torch.cat(each) for each in zip(*parts, strict=True)]
+        whole = [torch.cat(each, dim=1) for each in zip(*parts, strict=True)]
+        for row, i in enumerate(range(at, stop)):
+            yield i, [h[row, : len(texts[i])] for h in whole]
+        at = stop
+
+
+def _together(model: LoadedModel, texts: Sequence[Ids], at: int) -> int:
+    """The end of the texts from `at` on that one slice reads side by side, padded on the right; at least one."""
+    most, stop, longest = budget(model, padded=True), at + 1, len(texts[at])
+    while stop < len(texts) and max(longest, len(texts[stop])) * (stop + 1 - at) <= most:
+        longest = max(longest, len(texts[stop]))
+        stop += 1
+    return stop
 
 
 @torch.inference_mode()
-def _pass(model: LoadedModel, places: Sequence[Place], ids: Ids, start: int, stop: int, cache: KVCache) -> list[Tensor]:
-    """One pass over tokens start to stop; blocks after the last place are not run."""
+def _pass(
+    model: LoadedModel, places: Sequence[Place], texts: Sequence[Ids], start: int, stop: int, cache: KVCache
+) -> list[Tensor]:
+    """One pass over tokens start to stop of each text; blocks after the last place are not run."""
     found: dict[int, Tensor] = {}
-    positions = torch.arange(start, stop, device=model.device)[None]
+    positions = torch.arange(start, stop, device=model.device)[None].expand(len(texts), -1)
     visible = round_up(stop)
-    cache.extend(slice(0, 1), start, stop, visible)
+    cache.extend(slice(0, len(texts)), start, stop, visible)
+    ids = torch.zeros(len(texts), stop - start, dtype=torch.long)
+    for row, text in enumerate(texts):
+        some = text[start:stop]
+        ids[row, : len(some)] = torch.tensor(some)
     with ExitStack() as stack:
         for number, place in enumerate(places):
             stack.callback(hook(model, place, partial(_put, found, number)).remove)
@@ -111,7 +132,7 @@ def _pass(model: LoadedModel, places: Sequence[Place], ids: Ids, start: int, sto
         stack.callback(last.remove)
         with suppress(Enough):
             model.hf(
-                input_ids=torch.tensor([list(ids[start:stop])], device=model.device),
+                input_ids=ids.to(model.device),
                 position_ids=positions,
                 attention_mask=attention_masks(model.hf.config.get_text_config(), positions, visible, model.dtype),
                 past_key_values=cache,
@@ -122,7 +143,7 @@ def _pass(model: LoadedModel, places: Sequence[Place], ids: Ids, start: int, sto
 
 
 def _put(found: dict[int, Tensor], number: int, h: Tensor) -> None:
-    found[number] = _kept(h[0])
+    found[number] = _kept(h)
 
 
 def hook(model: LoadedModel, place: Place, take: Take) -> Any:

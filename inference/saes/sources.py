@@ -24,6 +24,7 @@ from inference.types import SourceInfo
 
 if TYPE_CHECKING:
     from inference.models.loader import LoadedModel
+    from inference.saes.places import Place
     from inference.saes.sae import Sae
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ class Sources:
         self._stale: weakref.WeakSet[Sae] = weakref.WeakSet()  # likewise, and no longer what the files say
         self._problems: dict[str, InferenceError] = {}  # that loading met, until the files change
         self._indexes: dict[str, tuple[tuple[int, ...], CorpusIndex]] = {}
+        self._places: dict[str, Place] = {}  # of what was fetched and loaded
 
     @property
     def store(self) -> Path | None:
@@ -99,6 +101,12 @@ class Sources:
                 "STEERBOARD_SAES.",
             )
         return found[id]
+
+    def place(self, id: str) -> Place | None:
+        """Where it reads; None for what has to be fetched and loaded to know. Raises NotFound("source_not_found")."""
+        found = self.found(id)
+        with self._lock:
+            return self._places.get(id) if found.folder is None else found.place
 
     def _info(self, found: Found, model: LoadedModel) -> SourceInfo:
         with self._lock:
@@ -243,6 +251,7 @@ class Sources:
             sae.max_activations, sae.residual_norm = index.maxima(sae.W_dec.device), index.residual_norm
         with self._lock:
             self._loaded[found.id] = sae
+            self._places[found.id] = sae.place
         log.info("%s was loaded in %.1f s: %.0f MB", found.id, time.monotonic() - started, sae.bytes / 1e6)
         return sae
 

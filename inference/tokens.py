@@ -1,0 +1,52 @@
+"""Texts as tokens with one rule for BOS, and the job that shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from inference.errors import InvalidRequest
+from inference.types import Progress, Result, Tokenize
+
+if TYPE_CHECKING:
+    from inference.models.loader import LoadedModel
+
+CHARACTERS = 16  # a text longer than this times the limit is refused before it is tokenised
+
+
+def tokenize(model: LoadedModel, job: Tokenize) -> Iterator[Progress | Result]:
+    """See `Tokenize`."""
+    ids = encode(model, job.text, bos=job.bos, most=job.most_tokens)
+    yield Result(job.id, 0, {**shown(model, ids), "bos": bool(ids) and ids[0] == model.tokenizer.bos_token_id})
+
+
+def encode(model: LoadedModel, text: str, *, bos: bool | None, most: int = 0) -> list[int]:
+    """Ids, at most `most` or the context. BOS at the front once, or not at all; None: as the tokenizer has it.
+
+    Raises InvalidRequest("text_too_long").
+    """
+    limit = min(most or model.context_length, model.context_length)
+    if len(text) > limit * CHARACTERS:
+        raise _too_long(f"{len(text):,} characters", limit)
+    if bos is None:
+        ids: list[int] = model.tokenizer(text)["input_ids"]
+    else:
+        ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
+        first = model.tokenizer.bos_token_id
+        if bos and first is not None and ids[:1] != [first]:
+            ids = [first, *ids]
+    if len(ids) > limit:
+        raise _too_long(f"{len(ids):,} tokens", limit)
+    return ids
+
+
+def shown(model: LoadedModel, ids: Sequence[int]) -> dict[str, Any]:
+    """Each token with its own text, leading space and all, and whether it is a special one."""
+    return {
+        "tokens": [[id, model.vocabulary.text(id)] for id in ids],
+        "special": [id in model.special_ids for id in ids],
+    }
+
+
+def _too_long(size: str, limit: int) -> InvalidRequest:
+    return InvalidRequest("text_too_long", f"Text too long: {size}, max is {limit} tokens. Shorten it.")
