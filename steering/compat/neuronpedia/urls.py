@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from django.urls.resolvers import URLPattern
+from django.urls import URLPattern, URLResolver, include, path
 
 app_name = "neuronpedia"
-urlpatterns: list[URLPattern] = []
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("steer/", include("steering.compat.neuronpedia.steer.urls")),
+]

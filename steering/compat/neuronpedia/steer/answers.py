@@ -1,4 +1,4 @@
-"""What has been written so far, in the shapes of the two paths. A stream's frames are this too, each the whole so far."""
+"""What has been written so far, in the shapes of the two paths; a stream's frames are each the whole so far."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ class Answer:
 
 
 def completion(answer: Answer) -> dict[str, Any]:
-    """`output` begins with the prompt, without the BOS that was put in front of it."""
-    shown = answer.prompt.shown
+    """`output` begins with the prompt, without BOS."""
+    raw = answer.prompt.raw
     outputs = [
-        {"type": kind, "output": shown + answer.text_of(kind), **answer.logprobs_of(kind)} for kind in answer.ask.types
+        {"type": kind, "output": raw + answer.text_of(kind), **answer.logprobs_of(kind)} for kind in answer.ask.types
     ]
     return {"outputs": outputs}
 

@@ -77,7 +77,7 @@ def _target(who: Principal, model: ModelInfo, ask: SteerAsk, item: Item) -> Targ
     strength = item.strength * ask.multiplier
     if not abs(strength) <= MOST_STRENGTH:
         raise bad(
-            f"A strength of {item.strength:g}, multiplied by {ask.multiplier:g}, is beyond {MOST_STRENGTH:,}. Send less.",
+            f"A strength of {item.strength:g} times {ask.multiplier:g} is beyond {MOST_STRENGTH:,}. Send less.",
             "strength",
         )
     if item.hook:

@@ -17,22 +17,13 @@ NAMES = ("assistant", "model")  # that templates have for who answers
 
 @dataclass(frozen=True)
 class Prompt:
-    """`texts` join to the text of `ids`, special tokens by name. `ends` are the tokens that end an answer's turn."""
+    """`raw` is all that the model reads, as text. `ends` are the tokens that end an answer's turn, besides EOS."""
 
+    raw: str
     ids: tuple[int, ...]
     texts: tuple[str, ...]
     special: tuple[bool, ...]
-    starts_with_bos: bool
     ends: frozenset[int] = frozenset()
-
-    @property
-    def raw(self) -> str:
-        return "".join(self.texts)
-
-    @property
-    def shown(self) -> str:
-        """Without the BOS at the front."""
-        return "".join(self.texts[1:] if self.starts_with_bos else self.texts)
 
     @property
     def role(self) -> str:
@@ -46,30 +37,30 @@ class Prompt:
 
 
 async def read_prompt(ask: SteerAsk, model: ModelInfo, limit: int) -> Prompt:
-    """Raises InvalidRequest, Refusal(400) for more than `limit` tokens or messages that the model cannot be told."""
+    """A chat is told through the model's template. A plain prompt begins with BOS once, which `raw` leaves out.
+
+    Raises InvalidRequest and Refusal(400): more than `limit` tokens, messages that the model cannot be told.
+    """
     if isinstance(ask.prompt, str):
-        request = Tokenize(new_id(), ask.prompt, model=model.id)
-    else:
-        if not model.has_chat_template:
-            raise InvalidRequest(
-                "no_chat_template",
-                f"{model.id} has no chat template, so it cannot be sent messages. Send a plain prompt, to "
-                "/v1/steer/completion.",
-            )
-        request = Tokenize(new_id(), messages=tuple(map(message_of, ask.prompt)), model=model.id)
-    prompt = _prompt(await asked(request))
-    if len(prompt.ids) > limit:
-        raise bad(
-            f"Text too long: {len(prompt.ids)} tokens, max is {limit}. Shorten it, or have this server's limit raised "
-            "(STEERBOARD_NEURONPEDIA_TOKEN_LIMIT).",
-            "text_too_long",
+        read = await asked(Tokenize(new_id(), ask.prompt, most_tokens=limit, model=model.id))
+        begun = read["bos"] and ask.prompt.startswith(name := read["tokens"][0][1])
+        return _prompt(read, ask.prompt.removeprefix(name) if begun else ask.prompt)
+    if not model.has_chat_template:
+        raise InvalidRequest(
+            "no_chat_template",
+            f"{model.id} has no chat template, so it cannot be sent messages. Send a plain prompt, to "
+            "/v1/steer/completion.",
         )
-    return prompt
+    messages = tuple(map(message_of, ask.prompt))
+    read = await asked(Tokenize(new_id(), messages=messages, most_tokens=limit, model=model.id))
+    return _prompt(read, read["text"])
 
 
-def _prompt(read: dict[str, Any]) -> Prompt:
+def _prompt(read: dict[str, Any], raw: str) -> Prompt:
+    if not read["tokens"]:
+        raise bad("The prompt is empty, and this model has no BOS to begin with. Send some text.", "empty_prompt")
     ids, texts = zip(*read["tokens"], strict=True)
-    return Prompt(ids, texts, tuple(read["special"]), read["bos"], frozenset(read.get("ends", ())))
+    return Prompt(raw, ids, texts, tuple(read["special"]), frozenset(read.get("ends", ())))
 
 
 def message_of(turn: Turn) -> Message:
