@@ -1,0 +1,112 @@
+"""Where an answer's turn ends and who is said to have it, read off a chat template."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from inference.models.loader import LoadedModel
+from inference.tokens import tokenize, turn_ends
+from inference.types import (
+    AppliedIntervention,
+    Direction,
+    Event,
+    Finished,
+    GenerationRequest,
+    Intervention,
+    Message,
+    Receipt,
+    Site,
+    Token,
+    Tokenize,
+    Usage,
+)
+from steering.compat.neuronpedia.steer.answers import Answer, chat, conversation
+from steering.compat.neuronpedia.steer.ask import SteerAsk, Turn
+from steering.compat.neuronpedia.steer.prompts import Prompt
+from steering.compat.neuronpedia.wire import Refusal
+from tests.inference.conftest import tiny_folder, tiny_model  # noqa: F401
+
+ENDS, USER = 99, 3
+ASK = SteerAsk(
+    prompt=(Turn("user", "Hi"),), model="", method="SIMPLE_ADDITIVE", normalize=False, types=("STEERED", "DEFAULT"),
+    items=(), max_tokens=9, temperature=0, multiplier=1, freq_penalty=0, seed=0,
+)  # fmt: skip
+PROMPT = Prompt("<user>Hi<assistant>", (3, 50, 4), ("<user>", "Hi", "<assistant>"), (True, False, True), {ENDS})  # type: ignore[arg-type]
+
+
+def token(seq: int, id: int, text: str) -> Token:
+    return Token("a", seq, id, text)
+
+
+def finished(*applied: AppliedIntervention) -> Finished:
+    return Finished("a", 9, "length", Usage(3, 3), Receipt("m", "r", 0, applied), 0.1)
+
+
+def answer(*steering: Intervention) -> Answer:
+    plain = GenerationRequest("a", token_ids=PROMPT.ids)
+    return Answer(ASK, PROMPT, {"STEERED": replace(plain, interventions=steering), "DEFAULT": plain})
+
+
+def feed(made: Answer, row: int, *events: Event) -> list[bool]:
+    return [made.take(row, event) for event in events]
+
+
+def test_what_follows_the_end_of_a_turn_is_not_part_of_the_answer() -> None:
+    made = answer()
+    news = feed(made, 0, token(0, 50, " So "), token(1, 51, "calm "), token(2, ENDS, ""), token(3, 52, "user"))
+    assert news == [True, True, False, False] and not made.ended
+    feed(made, 1, token(0, 50, "Other"), finished())
+    assert made.ended
+    body = chat(made)
+    assert [each["raw"] for each in body["outputs"]] == [PROMPT.raw + " So calm ", PROMPT.raw + "Other"]
+    assert body["outputs"][0]["chat_template"][-1] == {"role": "assistant", "content": "So calm"}
+    assert [turn.role for turn in conversation(made, "STEERED", "model")] == ["user", "model"]
+
+
+def test_an_answer_that_was_not_steered_is_withheld() -> None:
+    made = answer(Intervention(directions=(Direction(Site(1), None),)))  # type: ignore[arg-type]
+    with pytest.raises(Refusal, match="withheld"):
+        made.take(0, finished())
+
+
+@pytest.mark.parametrize(
+    ("texts", "special", "role"),
+    [
+        (["<start_of_turn>", "user", "\n", "hi", "<end_of_turn>", "\n", "<start_of_turn>", "model", "\n"], (0, 4, 6), "model"),
+        (["<|im_start|>", "user", "\n", "hi", "<|im_end|>", "\n", "<|im_start|>", "assistant", "\n"], (0, 4, 6), "assistant"),
+        (["<|start_header_id|>", "assistant", "<|end_header_id|>", "\n\n"], (0, 2), "assistant"),
+        (["[INST]", "tell me of the model", "[/INST]"], (0, 2), "assistant"),
+        (["<user>", "hi", "<assistant>"], (0, 2), "assistant"),
+        (["User: hi", "Assistant:"], (), "assistant"),
+    ],
+)  # fmt: skip
+def test_the_templates_own_name_for_who_answers(texts: list[str], special: tuple[int, ...], role: str) -> None:
+    flags = tuple(place in special for place in range(len(texts)))
+    assert Prompt("", tuple(range(len(texts))), tuple(texts), flags).role == role
+
+
+def test_the_end_of_a_turn_is_read_off_the_template(tiny_model: Callable[[str], LoadedModel]) -> None:  # noqa: F811
+    model = tiny_model("llama")
+    assert turn_ends(model) == {USER}  # this template has no end mark: what follows an answer is the next turn's mark
+    model.tokenizer.chat_template = (
+        "{% for m in messages %}<user>{{ m['role'] }}:{{ m['content'] }}<pad>{% endfor %}"
+        "{% if add_generation_prompt %}<assistant>{% endif %}"
+    )
+    assert turn_ends(model) == {2}
+    model.tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}<eos>{% endfor %}"
+    assert turn_ends(model) == frozenset()  # the model ends there by itself
+    model.tokenizer.chat_template = "{{ raise_exception('one message only') if messages|length > 1 }}"
+    assert turn_ends(model) == frozenset()
+
+
+def test_a_chats_tokens_are_those_of_the_template(tiny_model: Callable[[str], LoadedModel]) -> None:  # noqa: F811
+    model = tiny_model("llama")
+    job = Tokenize("t", messages=(Message("user", "A calm reply."),))
+    found = list(tokenize(model, job))[-1].payload  # type: ignore[union-attr]
+    assert found["text"] == "<user>A calm reply.<assistant>" == "".join(text for _, text in found["tokens"])
+    assert [id for id, _ in found["tokens"]] == model.encode_chat(job.messages)
+    assert found["special"][0] and found["special"][-1] and not any(found["special"][1:-1])
+    assert found["ends"] == [USER] and not found["bos"]
