@@ -953,8 +953,8 @@ class Tokenize(Wire):
     text: str = ""
     bos: bool = True
     most_tokens: int = 0
-    messages: tuple[Message, ...] = ()
     model: str = ""
+    messages: tuple[Message, ...] = ()
     kind: Literal["tokenize"] = "tokenize"
 
 
@@ -971,14 +971,14 @@ class ReadActivations(Wire):
         over those tokens) is largest; ties by order of sources, then index. `features` lets only those in.
     top: at each token the `limit` largest features of the one source, filled up with features that are 0.
     active: all features of the one source that are not 0.
-    `ignore_bos` reads 0 at a first token that is BOS in `strongest`, `top` and `active`. `attention` adds, where a
-    source reads the heads' mix z, what each token gave to the value through attention (direct feature attribution).
+    `ignore_bos` reads 0 at a first token that is BOS, and in `values` at every BOS. `attention` adds, where a source
+    reads the heads' mix z, what each token gave to the value through attention (direct feature attribution).
 
-    Result.payload: {"texts": [{"tokens": [[id, text]], "special": [bool], "bos": [places of tokens that are BOS], ...}]},
-    in order, each with: "values": [one per token] and "dfa"; or "found": [{"source", "index", "values", "sum" (0
-    without `sort_by`), "dfa"}] and "counts": {source: [features above 0 at each token]}; or "top": [[[index, value]] of
-    each token]; or "active": {index: [[token, value]]}. "dfa" is null or [value per token], at the first token at which
-    the feature is largest: they sum to z times the encoder's column there.
+    Result.payload: {"texts": [{"tokens": [[id, text]], "special": [bool], "bos": [places of BOS], ...}]}, in order,
+    each with: "values": [one per token] and "dfa"; or "found": [{"source", "index", "values", "sum" (0 without
+    `sort_by`), "dfa"}] and "counts": {source: [features above 0 at each token]}; or "top": [[[index, value]] of each
+    token]; or "active": {index: [[token, value]]}. "dfa" is null or [value per token], at the first token at which the
+    feature is largest: they sum to z times the encoder's column there.
     """
 
     id: str

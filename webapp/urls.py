@@ -9,6 +9,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from steering.accounts.views import admin_signin
+from steering.compat.neuronpedia.status import health as alive
 from webapp import csp, errors, frame, health, metrics
 
 urlpatterns = [
@@ -27,6 +28,7 @@ urlpatterns = [
     path("experiments/", include("steering.experiments.urls")),
     path("features/", include("steering.features.urls")),
     path("favicon.ico", login_not_required(RedirectView.as_view(url=static("favicon.svg")))),
+    path("health", alive, name="health"),
     path("jobs/", include("steering.jobs.urls")),
     path("keys/", include("steering.access.urls")),
     path("livez", health.livez, name="livez"),

@@ -27,8 +27,7 @@ def read_vector(model: LoadedModel, job: ReadVector, sources: Sources) -> Iterat
     """See `ReadVector`. Raises InvalidRequest("feature_out_of_range") and what `Sources.get` raises."""
     seq = count()
     sae = yield from opened(model, job.id, job.source, sources, seq, 1)
-    sae.checked([job.index])
-    column = sae.W_enc[:, job.index] if sae.W_enc.shape == (sae.d_in, sae.width) and sae.W_enc.numel() else None
+    column = sae.encoder_column(job.index)
     payload: dict[str, Any] = {
         "hook": sae.hook_name,
         "encoder": None if column is None else _numbers(column),

@@ -260,6 +260,11 @@ class Sae:
                 )
         return torch.tensor(list(indices), dtype=torch.long)
 
+    def encoder_column(self, index: int) -> Tensor | None:
+        """[d_in], by which one feature reads; None where the architecture has none for each feature."""
+        self.checked([index])
+        return self.W_enc[:, index] if self.W_enc.shape[1] == self.width else None
+
     # ---- parts ----
 
     def _whole(self, act: Any, h: Tensor) -> Tensor:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
+from typing import Any
 
 from inference.errors import InferenceError, from_wire
 from inference.types import Event, Failed, Finished, GenerationRequest, JobRequest, Progress, Result, Started, Token
@@ -83,9 +84,17 @@ async def generate(
 
 
 async def job(
-    who: Principal, request: JobRequest, *, kind: str, tokens: int, source: str = "compat"
+    who: Principal,
+    request: JobRequest,
+    *,
+    kind: str,
+    tokens: int,
+    source: str = "compat",
+    used: Callable[[dict[str, Any]], int] | None = None,
 ) -> AsyncIterator[Progress | Result]:
     """Progress…, then the Result. `tokens` is what the job reads at most, and what it is charged once it has begun.
+
+    `used` finds in the payload what it did read.
 
     Leaving early stops it. Raises Denied and InferenceError.
     """
@@ -97,6 +106,7 @@ async def job(
                     raise _error(event)
                 charge.prompt_tokens = tokens
                 if isinstance(event, Result):
+                    charge.prompt_tokens = used(event.payload) if used else tokens
                     await in_thread(charge.end)()
                 if isinstance(event, Progress | Result):
                     yield event

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,8 @@ from inference.saes.places import Place, place_of
 from inference.saes.reading import opened
 from inference.saes.sae import Sae
 from inference.saes.sources import Sources
-from inference.saes.tracing.gather import Site, Strongest, active, described, not_finite, top
+from inference.saes.tracing.attention import attribute
+from inference.saes.tracing.gather import Site, Strongest, active, described, largest_at, not_finite, top
 from inference.tokens import encode, shown
 from inference.types import Progress, ReadActivations, Result
 
@@ -122,6 +124,36 @@ class Trace:
             for number, found in ranked.items():
                 listed = [described(candidate, job.sources) for candidate in found.candidates]
                 self.answers[number] |= {"found": listed, "counts": found.counts}
+        if job.attention and job.want in ("values", "strongest"):
+            yield from self._attribute(list(read), places)
+
+    def _attribute(self, numbers: Sequence[int], places: Sequence[Place]) -> Iterator[Progress]:
+        """Give each feature that reads the heads' mix its `dfa`, source by source."""
+        for id, place in zip(self.job.sources, places, strict=True):
+            if place.point != "z":
+                continue
+            sae = yield from self._opened(id)
+            told = [(number, self._told(number, id)) for number in numbers]
+            asked = [
+                (self.texts[number], place.layer, [(column, largest_at(each["values"])) for column, each in columns])
+                for number, found in told
+                if (columns := [(c, each) for i, each in found if (c := sae.encoder_column(i)) is not None])
+            ]
+            if not asked:
+                continue
+            given: list[list[list[float]]] = []
+            for progress in attribute(self.model, self.job, asked, given):
+                yield replace(progress, seq=next(self._seq))
+            listed = [each for _, found in told for _, each in found]
+            for each, dfa in zip(listed, (row for rows in given for row in rows), strict=False):
+                each["dfa"] = dfa
+
+    def _told(self, number: int, source: str) -> list[tuple[int, dict[str, Any]]]:
+        """The features of a source that a text's answer has so far, by index."""
+        answer = self.answers[number]
+        if self.job.want == "values":
+            return [(self.job.features[0], answer)]
+        return [(found["index"], found) for found in answer["found"] if found["source"] == source]
 
     def _gather(self, number: int, site: Site, ranked: Strongest, order: int) -> Iterator[None]:
         job, answer = self.job, self.answers[number]
@@ -130,6 +162,8 @@ class Trace:
                 yield from ranked.add(site, order)
             case "values":
                 for values in site.of(job.features[0]):
+                    if values is not None and job.ignore_bos:
+                        values = [0.0 if place in answer["bos"] else value for place, value in enumerate(values)]
                     answer |= {"values": values, "dfa": None}
                     yield None
             case "top":

@@ -71,7 +71,7 @@ def _plain(name: str) -> str:
 
 
 def source_of(model: ModelInfo, id: str) -> SourceInfo:
-    """The autoencoder of a source id, `<layer>-<set>`. Raises NotFound (404) and InvalidRequest (400) with what there is."""
+    """The autoencoder of an id, `<layer>-<set>`. Raises NotFound (404) and InvalidRequest (400) with what there is."""
     if id.isdecimal():
         raise NotFound(
             "source_not_found",

@@ -32,7 +32,7 @@ Ask = TypeVar("Ask")
 View = Callable[..., Awaitable[dict[str, Any] | HttpResponseBase]]
 HEADER = "X-SECRET-KEY"
 STATUS = {"invalid_request": 400, "not_found": 404, "busy": 503, "unavailable": 503, "engine_fault": 500}
-BAD_KEY = "Invalid or missing X-SECRET-KEY header. Send an API key of this server there: they are made on its page Keys & usage."
+BAD_KEY = "Invalid or missing X-SECRET-KEY header. Send an API key there; they are made on the page Keys & usage."
 _HUMP = re.compile(r"(?<=[a-z0-9])([A-Z])")
 
 
@@ -128,7 +128,7 @@ def who_asks(request: HttpRequest) -> Principal:
 def operation(parse: Callable[[Fields], Ask], *, scope: str = "generate") -> Callable[[View], Any]:
     """A POST of the client: `view(who, ask)` gives what becomes JSON, or a response of its own.
 
-    `parse` reads the body; what it finds missing or of the wrong type (ApiError) is a 422, a Refusal has its own status.
+    `parse` reads the body; what it finds missing or of the wrong type (ApiError) is a 422, a Refusal what it says.
     """
 
     def around(view: View) -> Any:

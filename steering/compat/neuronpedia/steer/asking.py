@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
 from contextlib import aclosing
 from typing import Any
 
 from inference.errors import EngineFault, from_wire
 from inference.types import Failed, JobRequest, Result
 from steering import gateway
-
-
-def new_id() -> str:
-    return f"steer-{secrets.token_hex(12)}"
 
 
 async def asked(request: JobRequest) -> dict[str, Any]:

@@ -29,9 +29,10 @@ from inference.types import (
     Site,
 )
 from steering.access.principal import Principal
+from steering.compat.neuronpedia.asking import new_id
 from steering.compat.neuronpedia.sources import check_width, feature_of, served_model, site_of
 from steering.compat.neuronpedia.steer.ask import Item, Method, SteerAsk, Type
-from steering.compat.neuronpedia.steer.asking import asked, new_id
+from steering.compat.neuronpedia.steer.asking import asked
 from steering.compat.neuronpedia.steer.prompts import Prompt
 from steering.compat.neuronpedia.wire import bad
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from inference.errors import InvalidRequest
 from inference.types import Message, ModelInfo, Tokenize
+from steering.compat.neuronpedia.asking import new_id
 from steering.compat.neuronpedia.steer.ask import SteerAsk, Turn
-from steering.compat.neuronpedia.steer.asking import asked, new_id
+from steering.compat.neuronpedia.steer.asking import asked
 from steering.compat.neuronpedia.wire import bad
 
 ROLES = {"system": "system", "user": "user", "assistant": "assistant", "model": "assistant"}

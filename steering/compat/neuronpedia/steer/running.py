@@ -8,13 +8,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
 
-from django.conf import settings
 from django.http import HttpResponseBase, StreamingHttpResponse
 
 from inference.types import Event
 from steering.access.principal import Principal
 from steering.api.openai.threads import in_thread
 from steering.compat import running
+from steering.compat.neuronpedia.asking import SOURCE, token_limit
 from steering.compat.neuronpedia.steer import planning
 from steering.compat.neuronpedia.steer.answers import Answer
 from steering.compat.neuronpedia.steer.ask import SteerAsk
@@ -28,10 +28,10 @@ Rows = AsyncGenerator[tuple[int, Event], None]
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
-async def begin(who: Principal, ask: SteerAsk, *, source: str = "neuronpedia") -> tuple[Answer, Rows]:
+async def begin(who: Principal, ask: SteerAsk, *, source: str = SOURCE) -> tuple[Answer, Rows]:
     """Raises Refusal, InferenceError and Denied; the rows begin when the first event is asked for."""
     model, targets = await in_thread(planning.check)(who, ask)
-    prompt = await read_prompt(ask, model, settings.STEERBOARD_NEURONPEDIA_TOKEN_LIMIT)
+    prompt = await read_prompt(ask, model, token_limit())
     requests = await planning.requests_of(ask, model, targets, prompt)
     rows = running.generate(who, tuple(requests.values()), kind="generate", source=source)
     return Answer(ask, prompt, requests), rows  # type: ignore[return-value]
