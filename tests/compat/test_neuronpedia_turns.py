@@ -75,8 +75,8 @@ def test_an_answer_that_was_not_steered_is_withheld() -> None:
 @pytest.mark.parametrize(
     ("texts", "special", "role"),
     [
-        (["<start_of_turn>", "user", "\n", "hi", "<end_of_turn>", "\n", "<start_of_turn>", "model", "\n"], (0, 4, 6), "model"),
-        (["<|im_start|>", "user", "\n", "hi", "<|im_end|>", "\n", "<|im_start|>", "assistant", "\n"], (0, 4, 6), "assistant"),
+        (["<turn>", "user", "\n", "hi", "</turn>", "\n", "<turn>", "model", "\n"], (0, 4, 6), "model"),
+        (["<turn>", "user", "\n", "hi", "</turn>", "\n", "<turn>", "assistant", "\n"], (0, 4, 6), "assistant"),
         (["<|start_header_id|>", "assistant", "<|end_header_id|>", "\n\n"], (0, 2), "assistant"),
         (["[INST]", "tell me of the model", "[/INST]"], (0, 2), "assistant"),
         (["<user>", "hi", "<assistant>"], (0, 2), "assistant"),
