@@ -1,12 +1,16 @@
-"""Where an answer's turn ends and who is said to have it, read off a chat template."""
+"""Where an answer's turn ends and who is said to have it, read off a chat template; and how a stream ends."""
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from inference.errors import Busy
 from inference.models.loader import LoadedModel
 from inference.tokens import tokenize, turn_ends
 from inference.types import (
@@ -23,6 +27,7 @@ from inference.types import (
     Tokenize,
     Usage,
 )
+from steering.compat.neuronpedia.steer import running
 from steering.compat.neuronpedia.steer.answers import Answer, chat, conversation
 from steering.compat.neuronpedia.steer.ask import SteerAsk, Turn
 from steering.compat.neuronpedia.steer.prompts import Prompt
@@ -110,3 +115,33 @@ def test_a_chats_tokens_are_those_of_the_template(tiny_model: Callable[[str], Lo
     assert [id for id, _ in found["tokens"]] == model.encode_chat(job.messages)
     assert found["special"][0] and found["special"][-1] and not any(found["special"][1:-1])
     assert found["ends"] == [USER] and not found["bos"]
+
+
+def test_a_stream_that_breaks_says_so_in_a_frame_that_is_no_answer() -> None:
+    async def rows() -> Any:
+        yield 0, token(0, 50, "So")
+        yield 1, token(0, 51, "No")
+        raise Busy("queue_full", "The model's waiting list is full. Try again shortly.", retry_after=2.0)
+
+    async def told() -> list[Any]:
+        events, made = rows(), answer()
+        found = running.frames(made, await anext(events), events, chat)
+        return [json.loads(each.removeprefix(b"data: ")) async for each in found]
+
+    *before, last = asyncio.run(told())
+    assert [each["outputs"][1]["raw"] for each in before] == [PROMPT.raw + "No"]
+    assert last == {"error": "The model's waiting list is full. Try again shortly.", "code": "queue_full"}
+
+
+def test_a_stream_without_a_word_still_has_its_answer() -> None:
+    async def rows() -> Any:
+        for row in (0, 1):
+            yield row, token(0, 1, "")
+            yield row, finished()
+
+    async def told() -> list[Any]:
+        events = rows()
+        return [each async for each in running.frames(answer(), await anext(events), events, chat)]
+
+    (only,) = asyncio.run(told())
+    assert [each["raw"] for each in json.loads(only.removeprefix(b"data: "))["outputs"]] == [PROMPT.raw] * 2

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import httpx2
 import pytest
 
+from inference.errors import Busy
+from steering.compat.older.wire import refusal
 from tests.openai.server import Server
 
 SOURCE, SET = "1-tiny", "tiny"
@@ -244,6 +247,12 @@ def test_a_secret_that_opens_nothing_is_forbidden(post: Any, secret: str | None)
 def test_a_spent_quota_is_429(post: Any) -> None:
     status, found = post("/completion", completion_body(n_completion_tokens=60), "poor")
     assert status == 429 and "tokens" in found["error"]
+
+
+def test_an_overloaded_server_is_503_with_a_time_to_come_back() -> None:
+    answer = refusal(Busy("queue_full", "The model's waiting list is full. Try again shortly.", retry_after=2.0))
+    assert answer.status_code == 503 and answer.headers["Retry-After"] == "2"
+    assert json.loads(answer.content)["error"] == "The model's waiting list is full. Try again shortly."
 
 
 def test_only_post_is_answered(server: Server) -> None:
