@@ -35,8 +35,8 @@ def lock_data_dir(folder: Path, url: str) -> TextIO:
     return file
 
 
-def require_free_port(port: int) -> None:
-    problem = port_problem(port)
+def require_free_port(port: int, host: str = HOST) -> None:
+    problem = port_problem(port, host)
     if problem == errno.EADDRINUSE:
         raise CannotServe(
             f"Port {port} is taken by another program. Use a free one: make run PORT={free_port_after(port)}"
@@ -45,14 +45,14 @@ def require_free_port(port: int) -> None:
         raise CannotServe(f"Port {port} cannot be used here. Use one from 1024 to 65535: make run PORT=8001")
 
 
-def port_problem(port: int) -> int:
+def port_problem(port: int, host: str = HOST) -> int:
     """0 where a server could listen now, otherwise the errno that it would meet."""
     if not 0 < port < 65536:
         return errno.EINVAL
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            probe.bind((host, port))
             probe.listen(1)
         except OSError as error:
             return error.errno or errno.EINVAL

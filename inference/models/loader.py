@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -199,7 +200,7 @@ def load(
     take; without it STEERBOARD_SPEED does, and without that all are taken.
     Raises NotFound or Unavailable with a sentence that names the way out.
     """
-    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    where = device or device_named() or ("cuda" if torch.cuda.is_available() else "cpu")
     wanted = torch_dtype(dtype, where)
     paths = speed_paths() if speed is None else tuple(speed)
     transformers_logging.disable_progress_bar()
@@ -220,6 +221,16 @@ def torch_dtype(name: str, device: str) -> torch.dtype:
     if name not in DTYPES:
         raise InvalidRequest("bad_dtype", f"STEERBOARD_DTYPE={name!r} is not known. Use auto, {', '.join(DTYPES)}.")
     return DTYPES[name]
+
+
+def device_named() -> str:
+    """From STEERBOARD_DEVICE: cpu, cuda or one of several such as cuda:1; empty chooses. Raises InvalidRequest."""
+    name = os.environ.get("STEERBOARD_DEVICE", "").strip().lower()
+    if name and not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise InvalidRequest("bad_device", f"STEERBOARD_DEVICE={name!r} is not known. Use cpu, cuda, or cuda:1.")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise InvalidRequest("bad_device", f"STEERBOARD_DEVICE={name!r}, and there is no such device. Use cpu.")
+    return name
 
 
 def computes_in_bfloat16(device: str) -> bool:

@@ -42,6 +42,15 @@ MODELS: dict[str, tuple[str, ...]] = {
     "mistral-7b": ("mistralai/Mistral-7B-v0.1",),
     "pythia-70m-deduped": ("EleutherAI/pythia-70m-deduped",),
 }
+# What Neuronpedia calls some of them.
+PLAIN_NAMES = {
+    **{f"gemma-3-{size}": f"gemma-3-{size}-pt" for size in ("1b", "4b", "12b", "27b")},
+    "llama3.1-8b": "llama-3.1-8b",
+    "llama3.1-8b-it": "llama-3.1-8b-instruct",
+    "llama3.3-70b-it": "llama-3.3-70b-instruct",
+    "llama3-8b-it": "meta-llama-3-8b-instruct",
+    "qwen2.5-7b-it": "qwen2.5-7b-instruct",
+}
 # What the directory says of these is the base model, and their names say otherwise.
 MISNAMED = {"gemma-scope-9b-it-res": "gemma-2-9b-it"}
 _SITES = (

@@ -29,12 +29,15 @@ def sources_from(data_dir: Path, environment: Mapping[str, str] = os.environ) ->
         exclude=_list(environment.get("STEERBOARD_SAES_EXCLUDE", "")),
         releases=[name for name in named if not _is_folder(name)],
         store=store,
+        most=count_of(environment.get("STEERBOARD_SAES_MOST", "")),
+        fitting=_list(environment.get("STEERBOARD_SAES_FITTING", "")),
     )
 
 
 def check(environment: Mapping[str, str] = os.environ) -> None:
     """Raises InvalidRequest for a setting that cannot be understood."""
     size_of(environment.get("STEERBOARD_SAES_BUDGET", ""))
+    count_of(environment.get("STEERBOARD_SAES_MOST", ""))
     if (name := environment.get("STEERBOARD_SAES_DTYPE", "")) not in ("", *DTYPES):
         raise unknown_dtype(name)
 
@@ -47,6 +50,13 @@ def size_of(text: str) -> int:
     if not match:
         raise InvalidRequest("bad_setting", f"STEERBOARD_SAES_BUDGET={text!r} is no size. Write 512M, 2G or bytes.")
     return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+def count_of(text: str) -> int:
+    """How many SAEs may be loaded; 0, as empty, is any number."""
+    if text.strip() and not text.strip().isdecimal():
+        raise InvalidRequest("bad_setting", f"STEERBOARD_SAES_MOST={text!r} is no number. Write how many, or nothing.")
+    return int(text.strip() or 0)
 
 
 def _is_folder(name: str) -> bool:

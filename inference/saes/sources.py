@@ -50,13 +50,17 @@ class Sources:
         exclude: Sequence[str] = (),
         releases: Sequence[str] = (),
         store: Path | None = None,
+        most: int = 0,
+        fitting: Sequence[str] = (),
     ):
         """`folders` are SAEs or hold some; `releases` are "release" or "release:id" of SAELens's directory, the id a
         shell pattern. `include` and `exclude` are shell patterns over ids (`<layer>-<set>`) and origins. `store` is
-        where indexes of SAEs go that lie where nothing should be written. `dtype` as of `precision`.
+        where indexes of SAEs go that lie where nothing should be written. `dtype` as of `precision`. `most` is how
+        many may be loaded, 0 being any number. SAEs that were trained on a model in `fitting` fit the served one.
         """
         self.folders, self.budget_bytes, self._dtype = tuple(folders), budget_bytes, dtype
         self._include, self._exclude, self._store = tuple(include), tuple(exclude), store
+        self._most, self._fitting = most, tuple(fitting)
         self._releases = [found for name in releases for found in directory.listed(name)]
         self._lock = threading.RLock()  # guards what follows
         self._loading = threading.Lock()
@@ -111,7 +115,7 @@ class Sources:
     def _info(self, found: Found, model: LoadedModel) -> SourceInfo:
         with self._lock:
             loaded, met = self._loaded.get(found.id), self._problems.get(found.id)
-        problem = met.message if met else fits(found, model_id=model.id, d_model=model.d_model, n_layers=model.n_layers)
+        problem = met.message if met else self._fits(found, model)
         size = loaded.bytes if loaded else found.bytes(self._precision(model))
         return SourceInfo(
             id=found.id,
@@ -186,7 +190,7 @@ class Sources:
         with self._loading:
             if sae := self._ready(id):
                 return sae
-            if problem := fits(found, model_id=model.id, d_model=model.d_model, n_layers=model.n_layers):
+            if problem := self._fits(found, model):
                 raise InvalidRequest("broken_source" if found.problem else "wrong_source", problem)
             if id in self._problems:
                 raise self._problems[id]
@@ -255,10 +259,17 @@ class Sources:
         log.info("%s was loaded in %.1f s: %.0f MB", found.id, time.monotonic() - started, sae.bytes / 1e6)
         return sae
 
+    def _fits(self, found: Found, model: LoadedModel) -> str:
+        names = (model.id, *self._fitting)
+        problems = [fits(found, model_id=id, d_model=model.d_model, n_layers=model.n_layers) for id in names]
+        return min(problems, key=bool)
+
     def _make_room(self, found: Found, size: int) -> None:
         if size > self.budget_bytes:
             raise self._too_large(found, size)
         with self._lock:
+            while self._most and len(self._loaded) >= self._most and found.id not in self._loaded:
+                self._drop(next(iter(self._loaded)))
             while self._loaded and self.bytes + size > self.budget_bytes:
                 self._drop(next(iter(self._loaded)))
             if self.bytes + size <= self.budget_bytes:

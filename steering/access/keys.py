@@ -22,6 +22,7 @@ PREFIX_BYTES = 5
 SECRET_BYTES = 24
 USED_SECONDS = 60  # how often the time of last use is written at most
 NOBODYS = "0" * 64
+OWN = "own"  # prefixes of keys whose secret somebody chose begin so; it says nothing of the secret
 Action = AuditEntry.Action
 
 key_revoked = Signal()  # after a key was revoked or rotated; `key` is the ApiKey
@@ -61,11 +62,44 @@ def revoke_key(key: ApiKey) -> None:
 @sensitive_variables("secret")
 def find_key(secret: str) -> ApiKey | None:
     """The key this secret belongs to, usable or not. Takes as long for a wrong secret as for one nobody has."""
-    prefix = secret.removeprefix(SECRET_START).partition("-")[0]
+    prefix = secret.removeprefix(SECRET_START).partition("-")[0] if is_minted(secret) else own_prefix(secret)
     named = prefix if prefix.isascii() and prefix.isalnum() else ""  # what no database can hold is nobody's
     key = ApiKey.objects.select_related("owner").filter(prefix=named).first()
     right = hmac.compare_digest(key.digest if key else NOBODYS, digest_of(secret))
     return key if right and key is not None else None
+
+
+@sensitive_variables("secret")
+def keep_chosen(*, owner: Any, name: str, secret: str, scopes: list[str]) -> ApiKey:
+    """A key with a secret that its owner chose: the one that has it, or a new one in the place of that name's.
+
+    Raises Denied(400) for a secret that looks like one of ours, or that was revoked.
+    """
+    if not secret.strip() or is_minted(secret):
+        raise Denied(
+            400, "bad_secret", f"A secret of your own must not be empty, nor begin with {SECRET_START}. Choose another."
+        )
+    known = find_key(secret)
+    if known is not None and known.revoked_at is None and known.owner == owner:
+        return known
+    if known is not None:
+        raise Denied(400, "bad_secret", "This secret was revoked, or is somebody else's. Choose another.")
+    for former in ApiKey.objects.filter(owner=owner, name=name, revoked_at=None):
+        revoke_key(former)
+    digest = digest_of(secret)
+    key = ApiKey(owner=owner, name=name, scopes=list(scopes), prefix=own_prefix(secret), digest=digest)
+    key.save(force_insert=True)
+    record(Action.KEY_CREATED, _named(key), actor=owner, scopes=key.scopes)
+    return key
+
+
+def is_minted(secret: str) -> bool:
+    return secret.startswith(SECRET_START)
+
+
+@sensitive_variables("secret")
+def own_prefix(secret: str) -> str:
+    return OWN + digest_of(digest_of(secret))[:12]
 
 
 def note_use(key: ApiKey) -> None:

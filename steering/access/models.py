@@ -86,7 +86,7 @@ class ApiKey(LimitFields):
     @property
     def shown(self) -> str:
         """The secret as far as it may be seen after its first showing."""
-        return f"{SECRET_START}{self.prefix}-…"
+        return "a secret of your own" if self.prefix.startswith("own") else f"{SECRET_START}{self.prefix}-…"
 
     @property
     def state(self) -> str:

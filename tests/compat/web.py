@@ -1,20 +1,36 @@
-"""The server of these tests: `python -m tests.compat.web PORT`. What `tests.openai.web` has, and what is said here."""
+"""The server of these tests: `python -m tests.compat.web PORT`. What `tests.openai.web` has, and what is said here.
+
+Lines, besides: "age SECONDS" makes every log-in and refresh token older, "mails ADDRESS" prints what it was sent, "drain"
+has the server refuse work until "resume".
+"""
 
 from __future__ import annotations
 
 import json
 import sys
 import threading
+from datetime import timedelta
 from typing import Any
+
+from django.conf import settings
+from django.core import mail as django_mail
+from django.db.models import F
 
 from tests.openai import web
 
-from steering.access.keys import create_key  # isort: skip  web has made Django ready
+from steering import draining  # isort: skip  web has made Django ready
+from steering.access.keys import create_key
 from steering.access.models import SCOPES
-from steering.accounts.models import User
+from steering.accounts.models import ProgramLogin, RefreshToken, User
 from webapp.webserver import serve
 
 PASSWORD = "plain words for mira"
+
+
+settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"  # the console is where orders are answered
+settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # argon2 is slow by design
+# All tests come from one address.
+settings.ACCOUNT_RATE_LIMITS = settings.ACCOUNT_RATE_LIMITS | {"signup": "1000/m/ip", "login": "1000/m/ip"}
 
 
 def prepare() -> dict[str, Any]:
@@ -25,6 +41,33 @@ def prepare() -> dict[str, Any]:
     scopes = [scope for scope in SCOPES if scope != "admin"]
     about["keys"]["all"] = create_key(owner=owner, name="all", scopes=scopes)[1]
     return {**about, "email": owner.email, "password": PASSWORD}
+
+
+def age(seconds: str) -> str:
+    """Every log-in and refresh token is so much older now."""
+    by = timedelta(seconds=float(seconds))
+    ProgramLogin.objects.update(created_at=F("created_at") - by)
+    RefreshToken.objects.exclude(used_at=None).update(used_at=F("used_at") - by)
+    return "done"
+
+
+def drain(_: str) -> str:
+    """From now on the server is being restarted, which it says to whoever asks for work."""
+    draining.begin()
+    return "done"
+
+
+def resume(_: str) -> str:
+    draining._draining.clear()
+    return "done"
+
+
+def mails(to: str) -> list[str]:
+    """What was mailed to an address, subjects first."""
+    return [f"{mail.subject}\n{mail.body}" for mail in getattr(django_mail, "outbox", ()) if to in mail.to]
+
+
+web.ORDERS |= {"age": age, "mails": mails, "drain": drain, "resume": resume}
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ def latents(folder, source: str, h: torch.Tensor) -> torch.Tensor:
 
 
 PLACES = {"1-a": 2, "2-a": 2, "3-a": 4, "1-time": 2}  # of hidden_states; the last has no final norm in it
-CLOSE = {"rtol": 1e-9, "atol": 1e-9}
+CLOSE = {"rtol": 1e-5, "atol": 1e-4}  # transformers rounds norms and angles to float32
 
 
 def latents_of(plain, model, folder, source: str, text: str) -> torch.Tensor:
@@ -394,7 +394,7 @@ def test_what_cannot_be_read_is_refused_with_a_cure(code, settings, model, sourc
 
 def test_a_refusal_says_which_of_several_texts(model, sources):
     job = ReadActivations("job", ("cats", "cats " * 40), "top", ("1-a",), most_tokens=20)
-    assert "prompt 1 of 2" in refused(read_activations(model, job, sources), "text_too_long")
+    assert "In prompt 1 (of 2" in refused(read_activations(model, job, sources), "text_too_long")
 
 
 @pytest.mark.parametrize(

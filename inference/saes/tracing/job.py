@@ -196,17 +196,17 @@ def check(job: ReadActivations) -> None:
 
 def _begun(model: LoadedModel, job: ReadActivations, number: int) -> list[int]:
     """Raises InvalidRequest, saying which text where there are several."""
-    text, which = job.texts[number], f" (prompt {number} of {len(job.texts)}, from 0)" if len(job.texts) > 1 else ""
+    text, which = job.texts[number], f"In prompt {number} (of {len(job.texts)}, from 0): " if len(job.texts) > 1 else ""
     try:
         ids = encode(model, text, bos=None if job.vector is not None else True, most=job.most_tokens)
     except InvalidRequest as error:
-        raise InvalidRequest(error.code, error.message + which) from None
+        raise InvalidRequest(error.code, which + error.message) from None
     if not ids or not text:
-        raise InvalidRequest("empty_text", f"There is no text to read. Send some{which}.")
+        raise InvalidRequest("empty_text", f"{which}There is no text to read. Send some.")
     if wrong := [place for place in job.sort_by if not 0 <= place < len(ids)]:
         raise InvalidRequest(
             "token_out_of_range",
-            f"The text has tokens 0 to {len(ids) - 1}, BOS among them, and not {wrong[0]}. Choose among those{which}.",
+            f"{which}The text has tokens 0 to {len(ids) - 1}, BOS among them, and not {wrong[0]}. Choose among those.",
         )
     return ids
 

@@ -34,11 +34,17 @@ def default() -> ModelInfo:
     raise Unavailable("model_not_ready", info.problem or "The model is being loaded. Try again soon.", retry_after=5)
 
 
+def short_name(model: ModelInfo) -> str:
+    """As Mechanex's catalogue calls models: "qwen3-0.6b" for Qwen/Qwen3-0.6B."""
+    return model.id.rpartition("/")[2].lower()
+
+
 def named(wanted: str, *, chosen: bool = False) -> ModelInfo:
     models = served()
-    for info in models:
-        if info.id.lower() == wanted.lower():
-            return info
+    found = [info for info in models if info.id.lower() == wanted.lower()]
+    found += [info for info in models if short_name(info) == wanted.lower()]
+    if found:
+        return found[0]
     there = f"Served here: {', '.join(info.id for info in models)}." if models else "No model is loaded at the moment."
     said = "was set for you and is not served any more. Set another." if chosen else "is not served here."
     raise NotFound("model_not_served", f"The model {wanted:.100} {said} {there}")

@@ -1,10 +1,33 @@
 from __future__ import annotations
 
+from django.contrib.auth.decorators import login_not_required
 from django.urls import path
+from django.views.generic import RedirectView
 
-from steering.compat.mechanex import models
+from steering.compat.mechanex import account, dashboard, keys, models, money
+from steering.compat.mechanex.wire import or_page
 
 app_name = "mechanex"
 urlpatterns = [
-    path("graph", models.graph),
+    path("auth/signup", account.signup, name="signup"),
+    path("auth/login", account.login, name="login"),
+    path("auth/refresh", account.refresh, name="refresh"),
+    path("auth/logout", account.logout, name="logout"),
+    path("auth/whoami", account.whoami, name="whoami"),
+    path("auth/dashboard", dashboard.dashboard, name="dashboard"),
+    path("auth/change-password", account.change_password, name="change-password"),
+    path("auth/change-email", account.change_email, name="change-email"),
+    path("auth/forgot-password", account.forgot_password, name="forgot-password"),
+    path("auth/delete-account", account.delete, name="delete-account"),
+    path("auth/api-keys", keys.addresses, name="keys"),
+    path("auth/api-keys/balance", keys.balance, name="balance"),
+    path("auth/api-keys/set-model", keys.set_model, name="set-model"),
+    path("auth/api-keys/<str:id>", keys.revoke, name="key"),
+    path("models", or_page(models.listed), name="models"),
+    path("graph", models.graph, name="graph"),
+    path("paths", models.paths, name="paths"),
+    path("payments/subscriptions", money.subscriptions, name="subscriptions"),
+    path("payments/checkout", money.checkout, name="checkout"),
+    path("waitlist/check", money.waitlist, name="waitlist"),
+    path("docs", login_not_required(RedirectView.as_view(pattern_name="api-docs")), name="docs"),
 ]

@@ -24,6 +24,8 @@ from inference.errors import InferenceError
 from steering import metrics
 from steering.access.denied import Denied
 from steering.access.principal import Principal, principal_of
+from steering.accounts import programs
+from steering.accounts.mailing import MailNotSent
 from steering.api.openai.body import Fields, parse_json
 from steering.api.openai.errors import ApiError
 from steering.api.openai.threads import in_thread
@@ -128,6 +130,11 @@ def explained(error: Exception) -> tuple[int, str, dict[str, str]]:
     if isinstance(error, InferenceError):
         again = {} if error.retry_after is None else {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
         return STATUS.get(error.kind, 500), error.message, again
+    if isinstance(error, programs.Refused):
+        again = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+        return error.status, error.sentence, again
+    if isinstance(error, MailNotSent):
+        return 503, "The mail server did not take a mail. Try again later, or ask whoever runs this server.", {}
     if isinstance(error, RequestDataTooBig):
         return 413, "The body is larger than 2.5 MB. Send less at once.", {}
     if isinstance(error, DatabaseTrouble):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from django.conf import settings
 
 from inference.errors import InvalidRequest, NotFound, Unavailable
-from inference.saes.catalog import MODELS
+from inference.saes.catalog import MODELS, PLAIN_NAMES
 from inference.types import FeatureRef, ModelInfo, Site, SourceInfo
 from steering import gateway
 from steering.access.principal import Principal
@@ -55,6 +55,7 @@ def _not_served(name: str, known: Sequence[ModelInfo]) -> Exception:
 def names_of(info: ModelInfo) -> tuple[str, ...]:
     """All names by which a served model is known here, ours first."""
     short = [name for name, hub in MODELS.items() if _plain(info.id) in {_plain(id) for id in (name, *hub)}]
+    short += [name for name, known in PLAIN_NAMES.items() if known in short]
     return tuple(dict.fromkeys(name for name in (info.id, *short) if name))
 
 
