@@ -60,14 +60,14 @@ def _types(body: Fields) -> tuple[str, ...]:
         raise body.missing("types")
     for item in items:
         if not isinstance(item, str) or item.lower() not in TYPES:
-            raise bad(f"Invalid completion type: {item!s:.60}. Use 'steered' and 'default'.", "invalid_type")
+            raise bad(f"Invalid completion type: {item!s:.60}. Use 'steered' and 'default'.", "completion_type")
     return tuple(dict.fromkeys(items))
 
 
 def _method(body: Fields) -> Method:
     name = (body.text("steering_method") or "simple_additive").lower()
     if name not in METHODS:
-        raise bad(f"Invalid steering method. Use {', '.join(METHODS)}.", "invalid_method")
+        raise bad(f"Invalid steering method. Use {', '.join(METHODS)}.", "steering_method")
     return METHODS[name]
 
 

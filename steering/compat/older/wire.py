@@ -81,7 +81,7 @@ def refusal(error: Exception) -> JsonResponse:
 
 def said(found: Refusal) -> str:
     """The older server's own words where it had some for this."""
-    if found.code in ("invalid_type", "invalid_method"):
+    if found.code in ("completion_type", "steering_method"):
         return found.message.partition(". ")[0]
     if found.status == 403:
         return FORBIDDEN
