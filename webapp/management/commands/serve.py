@@ -33,15 +33,18 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--port", type=int, default=8000)
+        parser.add_argument(
+            "--host", default=HOST, help="address to bind; others than this machine's are for ALLOWED_HOSTS"
+        )
 
-    def handle(self, *args: Any, port: int, **options: Any) -> None:
+    def handle(self, *args: Any, port: int, host: str, **options: Any) -> None:
         if settings.REDIS_URL:
             sys.exit(
                 "`serve` is for one process that does everything, and REDIS_URL says that there are several. Start "
                 "this one with `manage.py web`, or all of them with `make stack`; or unset REDIS_URL and INFERENCE_URL."
             )
         os.umask(0o077)
-        self.url = f"http://{HOST}:{port}"
+        self.host, self.url = host, f"http://{host}:{port}"
         try:
             lock = lock_data_dir(settings.DATA_DIR, self.url)
             require_free_port(port)
@@ -60,7 +63,7 @@ class Command(BaseCommand):
 
         from webapp.asgi import application
 
-        endpoints = [f"tcp:port={port}:interface={HOST}"]
+        endpoints = [f"tcp:port={port}:interface={self.host}"]
         server = Server(application, endpoints=endpoints, verbosity=0, websocket_handshake_timeout=HANDSHAKE_SECONDS)
         reactor.callWhenRunning(self.announce)
         server.run()
