@@ -664,16 +664,18 @@ class Extraction(Wire):
 
     `method`: "caa" reads the last answer token (the letter, for A/B data); "prompt_difference" the last token of prompt
     and side together; "few_shot" the last token of the prompt behind `shots` other pairs with their answers. All others
-    pool over `span`. `chat`: format with the model's chat template (user, assistant).
+    pool over `span`; pooling "window" takes the mean of its last `window` tokens. `chat`: format with the model's chat
+    template (user, assistant).
     """
 
     id: str
     pairs: tuple[Pair, ...]
     method: Method = "mean_difference"
-    pooling: Literal["mean", "last"] = "mean"
+    pooling: Literal["mean", "last", "window"] = "mean"
     span: Literal["answer", "all"] = "answer"
     chat: bool = False
     layers: tuple[int, ...] = ()  # empty: all
+    window: int = 8
     shots: int = 4
     model: str = ""  # empty: whatever model is served
 

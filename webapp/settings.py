@@ -25,6 +25,9 @@ INFERENCE_URL = env.str("INFERENCE_URL", default="inprocess://default")
 STEERBOARD_DTYPE = env.str("STEERBOARD_DTYPE", default="auto")
 # What an administrator may load into a worker: the default model, hub ids and folders
 STEERBOARD_MODELS = env.list("STEERBOARD_MODELS", default=["default"])
+# Whose limits guests of the workshop's page use (an e-mail address), and the strength it begins with, in doses
+WORKSHOP_HOST = env.str("WORKSHOP_HOST", default="")
+WORKSHOP_STRENGTH = env.float("WORKSHOP_STRENGTH", default=1.0)
 # Whether a policy may run what the model wrote as a program, against unit tests, in a sandbox
 STEERBOARD_UNIT_TESTS = env.bool("STEERBOARD_UNIT_TESTS", default=False)
 # For Neuronpedia's client: a further name of the default model, and how many tokens one prompt may have

@@ -136,6 +136,8 @@ def check_job(model: LoadedModel, job: Extraction, *, fewest: int) -> tuple[int,
             f"{job.shots} examples cannot be shown before each of {len(job.pairs)} pairs. Choose 1 to "
             f"{len(job.pairs) - 1}.",
         )
+    if job.window < 1:
+        raise InvalidRequest("bad_window", f"A window of {job.window} tokens holds nothing. Choose 1 or more.")
     empty = [i for i, pair in enumerate(job.pairs, 1) if not all(map(str.strip, spans.sides(pair)))]
     if empty:
         rows = ", ".join(map(str, empty[:5])) + (", ..." if len(empty) > 5 else "")
@@ -242,6 +244,7 @@ def _provenance(model: LoadedModel, job: CreateVector, pooler: Pooler, built: Se
     template = getattr(model.tokenizer, "chat_template", None) if job.chat else None
     return {
         "pooling": job.pooling,
+        **({"window": job.window} if job.pooling == "window" else {}),
         "span": job.span,
         "chat": job.chat,
         "chat_template_sha256": hashlib.sha256(str(template).encode()).hexdigest() if template else None,

@@ -57,10 +57,14 @@ def read_side(tokenizer: Any, job: Extraction, pair: Pair, side: str, special_id
         positions = _answer_token(encoded, answer, side)
     else:
         span = ordinary if job.span == "all" else answer
-        positions = _last(encoded, span, side) if job.pooling == "last" else span
+        positions = span if job.pooling == "mean" else _last(encoded, span, side, job.window if _windowed(job) else 1)
     if not positions:
         raise _nothing_to_read(side)
     return Reading(encoded.ids, tuple(positions))
+
+
+def _windowed(job: Extraction) -> bool:
+    return job.pooling == "window"
 
 
 def _nothing_to_read(text: str) -> InvalidRequest:
@@ -78,6 +82,8 @@ def describe(job: Extraction) -> str:
     if job.method == "few_shot":
         return f"last token of the prompt, behind {job.shots} answered examples"
     span = "whole text" if job.span == "all" else "answer"
+    if _windowed(job):
+        return f"mean over the last {job.window} tokens of the {span}, special and sink tokens left out"
     return (
         f"last token of the {span}"
         if job.pooling == "last"
@@ -149,6 +155,6 @@ def _answer_token(encoded: Encoded, answer: list[int], side: str) -> list[int]:
     return [i for i in answer if encoded.offsets[i][0] <= at < encoded.offsets[i][1]][-1:]
 
 
-def _last(encoded: Encoded, span: list[int], side: str) -> list[int]:
+def _last(encoded: Encoded, span: list[int], side: str, n: int = 1) -> list[int]:
     end = encoded.prefix + len(side.rstrip())  # a stray final space or newline is not what the author meant
-    return [i for i in span if encoded.offsets[i][0] < end][-1:]
+    return [i for i in span if encoded.offsets[i][0] < end][-n:]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ BUILD_SECONDS = 3600
 LAYERS = 4
 STEPS = 4  # halvings: they come within 0.05 of the edge
 TOKENS = 48
+READ_AS_CHAT = {"chat": True}  # where the model has one: that is how presets are mostly called
 LANES = {"base": "base", "steered": "steered", "prompting": "prompted"}
 
 
@@ -72,19 +73,37 @@ def make(
     say: Callable[[str], None] = print,
 ) -> Preset:
     """One preset of `NAMED` on this model, its vector and evaluation in `folder`. Raises InferenceError."""
-    known = starter(name)
-    assert known is not None
-    load_starter_datasets()
-    dataset = Dataset.objects.get(owner=None, slug=name)
-    vector = _there(dataset, model) or _built(dataset, model, say)
-    if "null" in vector.evaluation and not again:
-        say(f"{name}: measured before.")
-    else:
-        vector = _measured(vector, known, owner, model, folder, effort, say)
+    vector = measured(name, owner=owner, model=model, folder=folder, effort=effort, again=again, say=say)
     preset = load_preset(vector)
     assert preset is not None
     say(f"{preset.model_name}: {preset.description}\n")
     return preset
+
+
+def measured(
+    name: str,
+    *,
+    owner: Any,
+    model: ModelInfo,
+    folder: Path,
+    effort: Effort,
+    reading: Mapping[str, Any] = READ_AS_CHAT,
+    again: bool = False,
+    say: Callable[[str], None] = print,
+) -> Vector:
+    """The vector of a starter dataset on this model, with what a Find measured of it, both kept in `folder`.
+
+    `reading` are fields of CreateVector. Raises InferenceError.
+    """
+    known = starter(name)
+    assert known is not None
+    load_starter_datasets()
+    dataset = Dataset.objects.get(owner=None, slug=name)
+    vector = (not again and _there(dataset, model)) or _built(dataset, model, reading, say)
+    if "null" in vector.evaluation and not again:
+        say(f"{name}: measured before.")
+        return vector
+    return _measured(vector, known, owner, model, folder, effort, say)
 
 
 # ---- the vector ----
@@ -96,17 +115,17 @@ def _there(dataset: Dataset, model: ModelInfo) -> Vector | None:
     return row if row and row.summary.get("dataset_digest") == dataset.digest() else None
 
 
-def _built(dataset: Dataset, model: ModelInfo, say: Callable[[str], None]) -> Vector:
+def _built(dataset: Dataset, model: ModelInfo, reading: Mapping[str, Any], say: Callable[[str], None]) -> Vector:
     pairs = dataset.pairs()
     say(f"{dataset.slug}: building a vector from {len(pairs)} pairs")
-    data = gateway.submit(_build(pairs, dataset.digest(), model)).result(BUILD_SECONDS)
+    data = gateway.submit(_build(pairs, dataset.digest(), model, reading)).result(BUILD_SECONDS)
     return starter_keep(slug=dataset.slug, vector=stored(data), dataset=dataset, evaluation={})
 
 
-async def _build(pairs: tuple[Pair, ...], digest: str, model: ModelInfo) -> bytes:
-    """As a chat, where the model has one: that is how presets are mostly called."""
+async def _build(pairs: tuple[Pair, ...], digest: str, model: ModelInfo, reading: Mapping[str, Any]) -> bytes:
     client = await gateway.opened()
-    job = CreateVector(uuid4().hex, pairs, chat=model.has_chat_template, dataset_digest=digest, model=model.id)
+    how = {**reading, "chat": bool(reading.get("chat")) and model.has_chat_template}
+    job = CreateVector(uuid4().hex, pairs, dataset_digest=digest, model=model.id, **how)
     async for event in client.run(job):
         if isinstance(event, Result):
             return await client.get_vector(str(event.payload["vector"]["id"]))
@@ -163,7 +182,7 @@ def evaluation_of(experiment: Experiment, settings: Find, known: Starter, vector
         "model": experiment.model_id,
         "revision": experiment.revision,
         "vector": vector.content_id,
-        "recipe": {"method": vector.method, "pooling": "mean", "span": "answer", "chat": settings.writing.chat},
+        "recipe": {"method": vector.method, **_read_as(vector), "chat": settings.writing.chat},
         "mode": "chat" if settings.writing.chat else "completion",
         "measure": {**measure, "description": known.measure["says"]},
         "how": _how(settings),
@@ -182,6 +201,11 @@ def evaluation_of(experiment: Experiment, settings: Find, known: Starter, vector
         "sentence": found["sentence"],
         "samples": _samples(experiment),
     }
+
+
+def _read_as(vector: Vector) -> dict[str, Any]:
+    made = vector.summary["provenance"]
+    return {name: made[name] for name in ("pooling", "window", "span") if name in made}
 
 
 def _how(settings: Find) -> str:

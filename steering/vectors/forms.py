@@ -12,12 +12,15 @@ from steering.vectors import builds
 from steering.vectors.methods import Method, method_of, methods
 from steering.vectors.models import Vector
 
+POOLINGS = ("mean", "last", "window")
+MOST_WINDOW = 512  # tokens
 FORECAST_FEWEST = 4  # pairs that can be compared
 MOST_SEEDS, MOST_STEPS, MOST_VECTORS = 16, 2000, 16
 
 LABELS = {
     "method": "Method",
     "pooling": "From each side",
+    "window": "How many",
     "span": "Tokens of",
     "shots": "Examples before it",
     "chat": "Chat template",
@@ -63,7 +66,8 @@ class BuildForm(forms.Form):
     )
     name = forms.CharField(required=False, max_length=120)
     method = forms.ChoiceField(choices=[])
-    pooling = forms.ChoiceField(choices=[("mean", "mean"), ("last", "last")], required=False)
+    pooling = forms.ChoiceField(choices=[(name, name) for name in POOLINGS], required=False)
+    window = _whole(1, MOST_WINDOW)
     span = forms.ChoiceField(choices=[("answer", "answer"), ("all", "all")], required=False)
     shots = _whole(1, 16)
     chat = forms.BooleanField(required=False)

@@ -37,7 +37,7 @@ class Method:
         return not self.optimises
 
 
-POOLED = ("span", "layers")
+POOLED = ("pooling", "window", "span", "layers")
 TRAINED = ("layer", "steps", "learning_rate", "seeds", "seed", "max_norm", "noise")
 TARGETS = ("form", "rank", "target_loss", "satisfice")
 
@@ -45,7 +45,7 @@ CATALOG = (
     Method(
         "mean_difference", "Mean difference",
         "Averages the tokens of each side and subtracts. The plain choice, and hard to beat.",
-        "AxBench", "2501.17148", ("pooling", *POOLED),
+        "AxBench", "2501.17148", POOLED,
     ),
     Method(
         "caa", "CAA",
@@ -55,22 +55,22 @@ CATALOG = (
     Method(
         "pca", "PCA of differences",
         "The direction along which the differences of the pairs are largest, counted from zero.",
-        "Representation engineering, Zou et al.", "2310.01405", ("pooling", *POOLED),
+        "Representation engineering, Zou et al.", "2310.01405", POOLED,
     ),
     Method(
         "pca_centered", "PCA, centred",
         "As repeng’s pca_diff: the differences’ own mean is taken off first, so it finds what varies between pairs.",
-        "repeng; Zou et al.", "2310.01405", ("pooling", *POOLED),
+        "repeng; Zou et al.", "2310.01405", POOLED,
     ),
     Method(
         "pca_center", "PCA around the middle",
         "As repeng’s pca_center: each side counted from the middle of its pair.",
-        "repeng; Zou et al.", "2310.01405", ("pooling", *POOLED),
+        "repeng; Zou et al.", "2310.01405", POOLED,
     ),
     Method(
         "logistic", "Logistic probe",
         "The normal of the plane that best separates the two sides, in the model’s own units.",
-        "Probing, as in AxBench", "2501.17148", ("pooling", *POOLED),
+        "Probing, as in AxBench", "2501.17148", POOLED,
     ),
     Method(
         "prompt_difference", "Prompt difference",

@@ -21,10 +21,13 @@ from django.db.models import F
 from inference.engine import Engine
 from tests.openai import web
 
-from steering import draining  # isort: skip  web has made Django ready
+from inference.store import dump  # isort: skip  web has made Django ready
+from inference.types import SteeringVector
+from steering import draining, gateway
 from steering.access.keys import create_key
 from steering.access.models import SCOPES
 from steering.accounts.models import ProgramLogin, RefreshToken, User
+from steering.vectors.library import starter_keep
 from webapp.webserver import serve
 
 PASSWORD = "plain words for mira"
@@ -36,6 +39,11 @@ settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  #
 settings.ACCOUNT_RATE_LIMITS = settings.ACCOUNT_RATE_LIMITS | {"signup": "1000/m/ip", "login": "1000/m/ip"}
 
 
+def kept_vector(seed: int, name: str) -> SteeringVector:
+    data = dump(web.vector_of(gateway.model_info(), seed, name))
+    return gateway.call(gateway.inference().put_vector(data))
+
+
 def prepare() -> dict[str, Any]:
     about = web.prepare()
     owner = User.objects.get(email="mira@example.org")
@@ -45,6 +53,8 @@ def prepare() -> dict[str, Any]:
     about["keys"]["all"] = create_key(owner=owner, name="all", scopes=scopes)[1]
     stranger = User.objects.get(email="charlie@example.org")
     about["keys"]["stranger"] = create_key(owner=stranger, name="stranger", scopes=scopes)[1]
+    for seed, slug in enumerate(("weeknd", "toronto", "tabby-cats")):
+        starter_keep(slug=slug, vector=kept_vector(seed, slug), dataset=None, evaluation={})
     return {**about, "email": owner.email, "password": PASSWORD}
 
 

@@ -45,6 +45,16 @@ def test_last_ignores_trailing_blanks(tokenizer):
     assert read(tokenizer, " the river \n", pooling="last") == read(tokenizer, " the river", pooling="last")
 
 
+def test_a_window_is_the_end_of_the_span_and_no_more_than_there_is(tokenizer):
+    window = {"pooling": "window", "window": 2}
+    assert read(tokenizer, " the lazy dog \n", **window) == read(tokenizer, " the lazy dog")[-2:]
+    assert read(tokenizer, " the lazy dog", pooling="window", window=1) == read(
+        tokenizer, " the lazy dog", pooling="last"
+    )
+    assert read(tokenizer, " the lazy dog", pooling="window", window=99) == read(tokenizer, " the lazy dog")
+    assert read(tokenizer, " dog", pooling="window", window=99, span="all") == read(tokenizer, " dog", span="all")
+
+
 def test_the_answer_span_is_the_answer_to_the_letter(tokenizer):
     assert "".join(read(tokenizer, " the lazy dog.")) == " the lazy dog."
 

@@ -198,3 +198,10 @@ def test_a_running_optimisation_carries_its_curve_to_the_page(client: Client, pe
     assert '"curve": [[1, 2.0], [2, 1.5]]' in page
     assert "</script><b>" not in page
     assert client.get(reverse("jobs:status", args=[job.pk])).json()["facts"]["loss"] == 1.5
+
+
+def test_a_window_is_asked_for_with_its_size(client: Client, person: User, fake_inference: FakeInference) -> None:
+    request = asked(client, fake_inference, make_dataset(person), method="logistic", pooling="window", window="5")
+    assert (request.pooling, request.window) == ("window", 5)
+    wrong = client.post(reverse("vectors:build"), {"method": "logistic", "pooling": "window", "window": "0"})
+    assert wrong.context["form"].errors["window"] == ["Write a whole number from 1 to 512."]

@@ -21,7 +21,7 @@ from steering.api.rest.shapes.fields import (
     search_field,
 )
 from steering.vectors.exports import WRITTEN
-from steering.vectors.forms import MOST_SEEDS, MOST_STEPS, MOST_VECTORS
+from steering.vectors.forms import MOST_SEEDS, MOST_STEPS, MOST_VECTORS, MOST_WINDOW, POOLINGS
 from steering.vectors.methods import methods
 from steering.vectors.models import Vector
 
@@ -40,7 +40,8 @@ class VectorBuild(Strict):
     dataset = Id(help_text="At least four pairs; one for prompt_difference, promotion, bipo, melbo.")
     name = Title(required=False, help_text="The dataset's, if left out.")
     method = Choice(choices=[method.key for method in methods()], default="mean_difference")
-    pooling = Choice(choices=["mean", "last"], default="mean")
+    pooling = Choice(choices=list(POOLINGS), default="mean")
+    window = Whole(required=False, min_value=1, max_value=MOST_WINDOW, help_text="pooling window: its last tokens; 8.")
     span = Choice(choices=["answer", "all"], default="answer", help_text="Which tokens are read.")
     chat = Flag(default=False, help_text="Format prompt and answer with the model's chat template.")
     layers = serializers.ListField(
@@ -75,7 +76,8 @@ class VectorForecast(Strict):
 
     dataset = Id(help_text="At least four pairs.")
     method = Choice(choices=[method.key for method in methods() if method.takes_forecast], default="mean_difference")
-    pooling = Choice(choices=["mean", "last"], default="mean")
+    pooling = Choice(choices=list(POOLINGS), default="mean")
+    window = Whole(required=False, min_value=1, max_value=MOST_WINDOW, help_text="pooling window: its last tokens; 8.")
     span = Choice(choices=["answer", "all"], default="answer", help_text="Which tokens are read.")
     shots = Whole(required=False, min_value=1, max_value=16, help_text="few_shot: answered examples before; 4.")
     chat = Flag(default=False, help_text="Format prompt and answer with the model's chat template.")
