@@ -23,10 +23,10 @@ def nobodys_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 @pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A real web process with a tiny model. `server.key("all")` has every scope."""
+    """A real web process with a tiny model. `server.key("all")` has every scope but admin."""
     folder = tmp_path_factory.mktemp("client")
     model = stack.stretch(tiny.save("llama", folder / "llama"), folder / "Tiny-Llama")
-    running = Server(model, folder, "tests.client.web", SIGNUP="open")
+    running = Server(model, folder, "tests.compat.web", SIGNUP="open")
     yield running
     running.stop()
 
