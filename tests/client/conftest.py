@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from steerboard import AsyncSteerboard, Steerboard
 
-from tests.inference import stack, tiny
 from tests.openai.server import Server
 
 
@@ -24,6 +23,8 @@ def nobodys_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 @pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A real web process with a tiny model. `server.key("all")` has every scope but admin."""
+    from tests.inference import stack, tiny  # torch, which most tests here need not load
+
     folder = tmp_path_factory.mktemp("client")
     model = stack.stretch(tiny.save("llama", folder / "llama"), folder / "Tiny-Llama")
     running = Server(model, folder, "tests.compat.web", SIGNUP="open")
