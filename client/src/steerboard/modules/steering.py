@@ -127,7 +127,7 @@ class _Steering(Module):
 
     @call
     def get_vectors(self, vector_id: str) -> Plan[Vectors]:
-        """The numbers of a vector by layer, as lists: row L is added before block L."""
+        """The numbers of a vector by layer, as lists: by layer, or by the hook that they are added at."""
         found = yield from ask(self._core, Request("GET", f"/steering/vectors/{quote(vector_id, safe='')}/download"))
         return vectors_of(found)
 
