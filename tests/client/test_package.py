@@ -18,7 +18,7 @@ from inference.policies.builders import BUILDERS
 from inference.policies.schema import Policy
 
 SOURCE = Path(__file__).resolve().parents[2] / "client" / "src"
-HEAVY = ("torch", "numpy", "transformers", "inference", "rich", "click", "typer")
+HEAVY = ("torch", "numpy", "transformers", "inference", "django", "typer")
 
 
 def test_importing_it_loads_no_model_library() -> None:

@@ -19,6 +19,8 @@ OTHERS = (
     "ads_subset_size",
     "ads_beta",
     "adaptive_top_p_schedule",
+    "beam_width",
+    "length_penalty",
 )  # parameters of other methods than top-k
 
 
@@ -131,8 +133,9 @@ class _Generation(Module):
 
     @stream_of(Piece)
     def stream(self, prompt: str, max_tokens: int = 128, **options: Unpack[Options]) -> Flow:
-        """The same, piece by piece, as it is written. Ending the loop early stops the writing."""
-        body = {"prompt": prompt, "max_tokens": max_tokens, **_completions.body_of(options)}
+        """What `generate` gives, piece by piece as it is written. Ending the loop early stops the writing."""
+        given = _completions.settled({**_completions.DEFAULTS, **options}, OTHERS)
+        body = {"prompt": prompt, "max_tokens": max_tokens, **_completions.body_of(given)}
         yield from _completions.streamed(self._core, COMPLETIONS, body)
 
     @call
