@@ -13,6 +13,7 @@ from steerboard.modules._inline import beside_policy, inline_policy, needs_polic
 from steerboard.modules._policies import policy_text
 
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
+# Parameters of other methods than top-k.
 OTHERS = (
     "min_p",
     "typical_p",
@@ -21,7 +22,7 @@ OTHERS = (
     "adaptive_top_p_schedule",
     "beam_width",
     "length_penalty",
-)  # parameters of other methods than top-k
+)
 
 
 class _Generation(Module):
