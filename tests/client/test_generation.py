@@ -11,6 +11,7 @@ import torch
 from steerboard import (
     AuthenticationError,
     NotFoundError,
+    OverloadedError,
     PermissionDeniedError,
     QuotaError,
     RateLimitError,
@@ -201,6 +202,18 @@ def test_each_refusal_has_its_own_error(client_of: Make, server: Server) -> None
     client_of("slow").generation.generate(PROMPT, max_tokens=1, model=server.about["model"])
     limited = refused(RateLimitError, "slow")
     assert limited.retry_after and 0 < limited.retry_after <= 60
+
+
+def test_a_server_that_takes_nothing_new_is_overloaded(mx: Steerboard, server: Server) -> None:
+    server.ask("drain on")
+    try:
+        for ask in (lambda: mx.generation.generate(PROMPT), lambda: list(mx.generation.stream(PROMPT))):
+            with pytest.raises(OverloadedError) as full:
+                ask()
+            assert full.value.status_code == 503 and full.value.retry_after and full.value.code == "draining"
+    finally:
+        server.ask("drain off")
+    assert mx.generation.generate(PROMPT, 2)
 
 
 def test_a_wrong_key_is_told_before_anything_else(server: Server) -> None:
