@@ -204,15 +204,15 @@ def test_each_refusal_has_its_own_error(client_of: Make, server: Server) -> None
     assert limited.retry_after and 0 < limited.retry_after <= 60
 
 
-def test_a_server_that_takes_nothing_new_is_overloaded(mx: Steerboard, server: Server) -> None:
-    server.ask("drain on")
+def test_a_server_that_is_full_is_overloaded(mx: Steerboard, server: Server) -> None:
+    server.ask("waiting 0")
     try:
         for ask in (lambda: mx.generation.generate(PROMPT), lambda: list(mx.generation.stream(PROMPT))):
             with pytest.raises(OverloadedError) as full:
                 ask()
-            assert full.value.status_code == 503 and full.value.retry_after and full.value.code == "draining"
+            assert full.value.status_code == 503 and full.value.retry_after and full.value.code == "queue_full"
     finally:
-        server.ask("drain off")
+        server.ask("waiting 200")
     assert mx.generation.generate(PROMPT, 2)
 
 
