@@ -212,7 +212,7 @@ def test_a_server_that_is_full_is_overloaded(mx: Steerboard, server: Server) -> 
                 ask()
             assert full.value.status_code == 503 and full.value.retry_after and full.value.code == "queue_full"
     finally:
-        server.ask("waiting 200")
+        server.ask("waiting 256")
     assert mx.generation.generate(PROMPT, 2)
 
 
