@@ -229,6 +229,18 @@ def test_every_way_to_refuse_is_read(body: Any, message: str) -> None:
     assert str(error) == f"[422] {message}"
 
 
+def test_a_spent_quota_is_told_from_a_limit_of_the_minute_by_how_long_it_lasts() -> None:
+    said = {"detail": "Today's tokens are used up."}
+    for headers, kind in (
+        ({}, QuotaError),
+        ({"Retry_After": "9000"}, QuotaError),
+        ({"Retry_After": "30"}, RateLimitError),
+    ):
+        with pytest.raises(RateLimitError) as limited:
+            Script(says(429, said, **headers)).client(max_retries=0).steering.generate_pairs("calm")
+        assert limited.type is kind
+
+
 def test_fields_at_fault_are_named() -> None:
     body = {"error": {"code": "invalid_request", "message": "m", "fields": {"pairs.1.positive": "It is empty."}}}
     with pytest.raises(ValidationError) as refused:
