@@ -12,7 +12,16 @@ import pytest
 from django.http import HttpResponseBase, StreamingHttpResponse
 
 from inference.errors import InvalidRequest, Unavailable
-from inference.types import BuildVector, Finished, GenerationRequest, Message, Pair, Progress, Result, SamplingParams
+from inference.types import (
+    CombineVectors,
+    Finished,
+    GenerationRequest,
+    Message,
+    Progress,
+    Result,
+    SamplingParams,
+    VectorTerm,
+)
 from steering.access.admission import running as open_entries
 from steering.access.denied import Denied
 from steering.access.keys import create_key, revoke_key
@@ -22,7 +31,7 @@ from steering.accounts.models import User
 from steering.api.openai.errors import ApiError
 from steering.compat import running
 from steering.compat.mechanex import wire
-from tests.fake_inference import FakeInference
+from tests.fake_inference import MODEL, FakeInference
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -186,7 +195,7 @@ def test_rows_of_a_batch_are_charged_when_they_end(person: User, fake_inference:
         "settled",
         "generate",
         "compat",
-        fake_inference.model,
+        MODEL,
     )
     assert 0 < entry.used_tokens <= entry.reserved_tokens and entry.completion_tokens > 0
 
@@ -226,7 +235,7 @@ def test_a_spent_quota_is_refused_before_anything_runs(person: User, fake_infere
         asyncio.run(run())
 
 
-BUILD = BuildVector("job-1", pairs=(Pair("a", "b"),) * 2)
+BUILD = CombineVectors("job-1", terms=(VectorTerm("v", 1.0),))
 
 
 def test_a_job_gives_progress_and_its_result(person: User, fake_inference: FakeInference) -> None:
