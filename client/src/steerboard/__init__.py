@@ -26,6 +26,8 @@ client = Steerboard()  # reads neither file nor network before it is used
 set_key, set_token = client.set_key, client.set_token
 signup, whoami = client.signup, client.whoami
 generation = client.generation
+load, load_model, unload, unload_model = client.load, client.load_model, client.unload, client.unload_model
+set_execution_mode, set_local_model, serve = client.set_execution_mode, client.set_local_model, client.serve
 
 __all__ = [
     "APIConnectionError",

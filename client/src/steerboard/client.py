@@ -8,6 +8,7 @@ from typing import Self
 import httpx
 
 from steerboard._calls import AsyncSide, SyncSide
+from steerboard._local_side import LocalSide
 from steerboard._core import DEFAULT_RETRIES, DEFAULT_TIMEOUT, Core
 from steerboard._transport import AsyncTransport, SyncTransport
 from steerboard.credentials import CredentialsFile
@@ -34,7 +35,7 @@ class _Client(Account):
         return f"{type(self).__name__}({self._core.base_url!r})"
 
 
-class Steerboard(_Client, SyncSide):
+class Steerboard(_Client, LocalSide, SyncSide):
     """A client that waits for its answers."""
 
     def __init__(

@@ -61,7 +61,7 @@ def sampling_of(said: Mapping[str, Any], method: str) -> SamplingParams:
     stop = said.get("stop", ())
     return SamplingParams(
         max_tokens=said.get("max_tokens", 128),
-        fit="max_tokens" not in said,
+        fit=said.get("fit", "max_tokens" not in said),
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
         **{name: said[name] for name in PLAIN if name in said},
         **settled,

@@ -229,7 +229,16 @@ def only_recommended(vector: SteeringVector) -> SteeringVector:
     from inference.store import seal
 
     layer = vector.recommended_layer
-    return seal(dataclasses.replace(vector, id="", directions=(vector.at(layer),)))
+    return seal(
+        dataclasses.replace(
+            vector,
+            id="",
+            directions=(vector.at(layer),),
+            residual_norms={layer: vector.residual_norms[layer]},
+            stats=tuple(stat for stat in vector.stats if stat.layer == layer),
+            references={k: value for k, value in vector.references.items() if k == layer},
+        )
+    )
 
 
 def joined(vectors: Sequence[SteeringVector]) -> SteeringVector:
