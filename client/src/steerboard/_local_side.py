@@ -27,9 +27,7 @@ class LocalSide:
     def execution_mode(self) -> str:
         return self._core.mode
 
-    def load(
-        self, model_name: str, *, dtype: str = "auto", data_dir: str | Path | None = None, **options: Any
-    ) -> Self:
+    def load(self, model_name: str, *, dtype: str = "auto", data_dir: str | Path | None = None, **options: Any) -> Self:
         """Load a model into this process: "default", a short name such as gpt2-small, a Hugging Face id, a folder or a
         GGUF file. From then on it answers, unless the mode is remote. `dtype`: auto, float32, bfloat16 or float64."""
         if options:

@@ -8,8 +8,8 @@ from typing import Self
 import httpx
 
 from steerboard._calls import AsyncSide, SyncSide
-from steerboard._local_side import LocalSide
 from steerboard._core import DEFAULT_RETRIES, DEFAULT_TIMEOUT, Core
+from steerboard._local_side import LocalSide
 from steerboard._transport import AsyncTransport, SyncTransport
 from steerboard.credentials import CredentialsFile
 from steerboard.modules.account import Account

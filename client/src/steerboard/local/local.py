@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from steerboard.errors import SteerboardError
 from steerboard.local.generation import LocalGeneration
-from steerboard.local.opening import open_studio
+from steerboard.local.opening import model_named, open_studio
 from steerboard.local.policies import LocalPolicies
 from steerboard.local.sae import LocalSae
 from steerboard.local.steering import LocalSteering
@@ -21,6 +21,7 @@ class Local:
 
     def __init__(self) -> None:
         self._studio: Studio | None = None
+        self.name = self.source = ""  # as it was asked for, and what that was found to be
         self._forget()
 
     @property
@@ -45,6 +46,7 @@ class Local:
         """Load a model in place of the one before, whose behaviors and vectors' names go with it."""
         self.unload()
         self._studio = open_studio(name, dtype=dtype, folder=data_dir)
+        self.name, self.source = name, model_named(name)
 
     def adopt(self, studio: Studio) -> None:
         """Use a Studio that the caller has opened."""
@@ -54,6 +56,7 @@ class Local:
     def unload(self) -> None:
         """Free the model. Harmless where there is none. Policies and their presets stay; vectors stay on disk."""
         studio, self._studio = self._studio, None
+        self.name = self.source = ""
         if studio is not None:
             studio.close()
         policies = self.policy

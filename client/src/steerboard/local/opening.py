@@ -72,7 +72,9 @@ def need(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as missing:
-        raise SteerboardError(f"{module} cannot be imported here: {missing}.", code="no_inference", cure=INSTALL) from missing
+        raise SteerboardError(
+            f"{module} cannot be imported here: {missing}.", code="no_inference", cure=INSTALL
+        ) from missing
 
 
 def open_studio(name: str, *, dtype: str = "auto", folder: Path | str | None = None) -> Studio:

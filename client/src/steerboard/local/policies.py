@@ -7,6 +7,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from steerboard.errors import NotFoundError, ValidationError
+from steerboard.local.asking import Prompt
 from steerboard.local.errors import tells
 
 if TYPE_CHECKING:
@@ -86,10 +87,24 @@ class LocalPolicies:
         allow_unit_tests: bool = True,
     ) -> Given:
         """What became of it; `trace` says how. Unit tests run in a sandbox, or are refused where there is none."""
-        chosen = self._chosen(policy, policy_id, model)
+        return self.run_on(prompt, policy, policy_id, model, max_new_tokens, include_trace, seed, allow_unit_tests)
+
+    @tells
+    def run_on(
+        self,
+        prompt: Prompt,
+        policy: Mapping[str, Any] | None = None,
+        policy_id: str | None = None,
+        model: str = "default",
+        max_new_tokens: int = 128,
+        include_trace: bool = True,
+        seed: int | None = None,
+        allow_unit_tests: bool = True,
+    ) -> Given:
+        """The same on a text, or on messages."""
         outcome = self._local.studio.run_policy(
-            chosen,
-            prompt,
+            self._chosen(policy, policy_id, model),
+            prompt if isinstance(prompt, str) else [dict(message) for message in prompt],
             max_new_tokens=max_new_tokens,
             seed=seed,
             include_trace=include_trace,

@@ -21,7 +21,7 @@ from steerboard.local.errors import tells
 from steerboard.local.steering import FEWEST_MEASURED, pairs_of, read_pairs
 
 if TYPE_CHECKING:
-    from inference.types import Probe, SteeringVector, Watch
+    from inference.types import Probe, Watch
     from steerboard.local.local import Local
 
 FEWEST_FITTED = 8
@@ -148,9 +148,7 @@ class LocalSae:
         wanted = list(dict.fromkeys([*listed, *force]))
         if not wanted and (forced is True or correct is True):
             raise ValidationError("What to correct is not said.", cure="Name it in behavior_names.")
-        return tuple(
-            _watch(self._find(name), correct=correct is not False, force=name in force) for name in wanted
-        )
+        return tuple(_watch(self._find(name), correct=correct is not False, force=name in force) for name in wanted)
 
     def _find(self, name: str) -> LocalBehavior:
         found = self._kept.get(name)

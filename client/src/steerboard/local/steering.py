@@ -142,9 +142,7 @@ class LocalSteering:
         layers = list(layer_idxs or (middle_layer(studio.model.n_layers),))
         made = [
             studio.run(
-                OptimiseVector(
-                    f"few-shot-{layer}", points, layer, steps=FEW_SHOT_STEPS, learning_rate=FEW_SHOT_RATE
-                )
+                OptimiseVector(f"few-shot-{layer}", points, layer, steps=FEW_SHOT_STEPS, learning_rate=FEW_SHOT_RATE)
             )
             for layer in layers
         ]
@@ -152,9 +150,7 @@ class LocalSteering:
         return found[0] if len(found) == 1 else studio.keep(joined(found))
 
 
-def pairs_of(
-    prompts: Sequence[str], positive: Sequence[str], negative: Sequence[str]
-) -> list[tuple[str, str, str]]:
+def pairs_of(prompts: Sequence[str], positive: Sequence[str], negative: Sequence[str]) -> list[tuple[str, str, str]]:
     """(positive, negative, prompt). Raises ValidationError where the lists differ in length."""
     sizes = len(prompts), len(positive), len(negative)
     if len(set(sizes)) > 1 or not prompts:
@@ -208,6 +204,7 @@ def numbers(values: Any, name: str) -> list[float]:
 def directions_of(vectors: Mapping[Any, Any]) -> Any:
     """By layer (behind that block, where vectors are read) or by hook name."""
     import numpy as np
+
     from inference.types import Direction, Site
 
     if not vectors:
