@@ -12,6 +12,7 @@ from steerboard.local.errors import tells, told
 
 if TYPE_CHECKING:
     from inference.types import Finished, GenerationRequest
+
     from steerboard.local.local import Local
 
 PRESETS = "Steering presets are kept by a server."

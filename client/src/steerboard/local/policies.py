@@ -12,6 +12,7 @@ from steerboard.local.errors import tells
 
 if TYPE_CHECKING:
     from inference.policies.schema import Policy
+
     from steerboard.local.local import Local
 
 T = TypeVar("T")

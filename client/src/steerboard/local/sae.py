@@ -22,6 +22,7 @@ from steerboard.local.steering import FEWEST_MEASURED, pairs_of, read_pairs
 
 if TYPE_CHECKING:
     from inference.types import Probe, Watch
+
     from steerboard.local.local import Local
 
 FEWEST_FITTED = 8

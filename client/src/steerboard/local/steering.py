@@ -18,6 +18,7 @@ from steerboard.local.errors import tells
 
 if TYPE_CHECKING:
     from inference.types import Intervention, SteeringVector
+
     from steerboard.local.local import Local
 
 FEWEST_MEASURED = 4  # pairs, from which a vector can be measured on some that are held out
@@ -204,7 +205,6 @@ def numbers(values: Any, name: str) -> list[float]:
 def directions_of(vectors: Mapping[Any, Any]) -> Any:
     """By layer (behind that block, where vectors are read) or by hook name."""
     import numpy as np
-
     from inference.types import Direction, Site
 
     if not vectors:

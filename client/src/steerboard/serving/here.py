@@ -16,6 +16,7 @@ from steerboard.serving.wire import DONE, Answer, Refusal, Streamed, Whole, even
 
 if TYPE_CHECKING:
     from inference.types import Event, GenerationRequest
+
     from steerboard.local import Local
 
 ANY_NAME = {"", "default", "mechanex-local", "mechanex-model", "steerboard-local"}
