@@ -92,6 +92,19 @@ class Core:
     # ---- what ----
 
     @property
+    def chosen_model(self) -> str | None:
+        """The one that `set_model` chose here or, for this server, before."""
+        return self.model or self.credentials.model
+
+    def choose_model(self, name: str) -> None:
+        """For this client; kept where credentials of this server are kept."""
+        with self._lock:
+            self.model = name
+            kept = self.file.load(self.base_url)
+            if kept.known:
+                self.file.save(self.base_url, replace(kept, model=name))
+
+    @property
     def served_model(self) -> str | None:
         return self._served
 

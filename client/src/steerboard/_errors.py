@@ -68,6 +68,15 @@ def of_event(details: Any, request_id: str | None = None) -> SteerboardError:
     return kind(_message(details) or "The stream failed.", None, details, code=code, request_id=request_id)
 
 
+def of_late(details: Any) -> SteerboardError:
+    """Of a failure that came after the answer had begun, when its status could not be changed any more."""
+    status = details.get("status_code")
+    status = status if isinstance(status, int) else None
+    kind = KINDS.get(status or 0, APIError)
+    code = _code(details)
+    return (QuotaError if code in QUOTA else kind)(_message(details) or "The work failed.", status, details, code=code)
+
+
 def code_of(reply: Reply) -> str | None:
     return _code(_details(reply))
 

@@ -51,7 +51,7 @@ def _sent(core: Core, request: Request, how: type[Exchange] | type[Open]) -> Pla
         except APIConnectionError as lost:
             if tries >= core.max_retries or not (request.harmless or isinstance(lost, NotConnected)):
                 raise
-            yield Pause(_backoff(tries))
+            yield Pause(backoff(tries))
             tries += 1
             continue
         if 200 <= reply.status < 300:
@@ -77,11 +77,11 @@ def _wait(request: Request, reply: Reply, tries: int) -> float | None:
     if reply.status == 429 and after is None and should != "true":
         return None  # no waiting helps
     if should == "true" or refused or (request.harmless and passing):
-        return _backoff(tries) if after is None else after
+        return backoff(tries) if after is None else after
     return None
 
 
-def _backoff(tries: int) -> float:
+def backoff(tries: int) -> float:
     return FIRST_SECONDS * FACTOR**tries * random.uniform(0.75, 1.25)  # noqa: S311
 
 
@@ -92,6 +92,7 @@ def _headers(core: Core, request: Request) -> dict[str, str]:
 def _authorization(core: Core, request: Request) -> dict[str, str]:
     if request.auth == "none":
         return {}
+    assert request.server is None, "credentials go to the client's own server"
     held = core.credentials
     order = (held.api_key, held.access_token) if request.auth == "key" else (held.access_token, held.api_key)
     secret = next((each for each in order if each), None)

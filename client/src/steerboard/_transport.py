@@ -27,7 +27,7 @@ def _timeout(request: Request, default: float) -> httpx.Timeout:
 def _arguments(base_url: str, request: Request, default_timeout: float) -> dict[str, Any]:
     given: dict[str, Any] = {
         "method": request.method,
-        "url": base_url + request.path,
+        "url": (request.server or base_url) + request.path,
         "headers": dict(request.headers),
         "params": {name: _text(value) for name, value in request.params.items() if value is not None} or None,
         "timeout": _timeout(request, default_timeout),

@@ -1,4 +1,4 @@
-"""The two clients, and who they speak for."""
+"""The two clients."""
 
 from __future__ import annotations
 
@@ -9,34 +9,28 @@ import httpx
 
 from steerboard._calls import AsyncSide, SyncSide
 from steerboard._core import DEFAULT_RETRIES, DEFAULT_TIMEOUT, Core
-from steerboard._local_side import LocalSide
+from steerboard._local_side import AsyncLocalSide, LocalSide
 from steerboard._transport import AsyncTransport, SyncTransport
 from steerboard.credentials import CredentialsFile
 from steerboard.modules.account import Account
+from steerboard.modules.attribution import AsyncAttribution, Attribution
+from steerboard.modules.behaviors import AsyncBehaviors, Behaviors
 from steerboard.modules.generation import AsyncGeneration, Generation
+from steerboard.modules.keys import AsyncKeys, Keys
+from steerboard.modules.library import AsyncDatasets, AsyncJobs, AsyncPresets, Datasets, Jobs, Presets
+from steerboard.modules.models import AsyncModel, AsyncModels, Model, Models
+from steerboard.modules.policy import AsyncPolicy, Policy
+from steerboard.modules.raag import AsyncRaag, Raag
+from steerboard.modules.sae import AsyncSae, Sae
+from steerboard.modules.steering import AsyncSteering, Steering
 
 
-class _Client(Account):
-    """What needs no server. Arguments: see `Core`."""
+class Steerboard(Account, LocalSide, SyncSide):
+    """A client that waits for its answers. May be used by several threads.
 
-    @property
-    def base_url(self) -> str:
-        return self._core.base_url
-
-    @property
-    def api_key(self) -> str | None:
-        return self._core.credentials.api_key
-
-    @property
-    def model_name(self) -> str | None:
-        return self._core.model
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._core.base_url!r})"
-
-
-class Steerboard(_Client, LocalSide, SyncSide):
-    """A client that waits for its answers."""
+    `base_url` and `api_key` come from the environment or the file of credentials, if left out; see `Core`. `timeout`
+    is in seconds without a byte; `max_retries` counts what is sent again where that is safe.
+    """
 
     def __init__(
         self,
@@ -62,7 +56,23 @@ class Steerboard(_Client, LocalSide, SyncSide):
             credentials_file=credentials_file,
         )
         super().__init__(core, SyncTransport(http_client))
-        self.generation = Generation(core, self._transport)
+        around = (core, self._transport)
+        self.generation = Generation(*around)
+        self.steering = Steering(*around)
+        self.sae = Sae(*around)
+        self.behaviors = Behaviors(*around)
+        self.policy = Policy(*around)
+        self.attribution = Attribution(*around)
+        self.raag = Raag(*around)
+        self.models = Models(*around)
+        self.model = Model(*around)
+        self.keys = Keys(*around)
+        self.datasets = Datasets(*around)
+        self.presets = Presets(*around)
+        self.jobs = Jobs(*around)
+
+    def __repr__(self) -> str:
+        return f"Steerboard({self.base_url!r})"
 
     def close(self) -> None:
         self._transport.close()
@@ -76,8 +86,8 @@ class Steerboard(_Client, LocalSide, SyncSide):
         self.close()
 
 
-class AsyncSteerboard(_Client, AsyncSide):
-    """A client whose answers are awaited. Belongs to one event loop."""
+class AsyncSteerboard(Account, AsyncLocalSide, AsyncSide):
+    """A client whose answers are awaited. Belongs to one event loop. Arguments as of `Steerboard`."""
 
     def __init__(
         self,
@@ -103,7 +113,23 @@ class AsyncSteerboard(_Client, AsyncSide):
             credentials_file=credentials_file,
         )
         super().__init__(core, AsyncTransport(http_client))
-        self.generation = AsyncGeneration(core, self._transport)
+        around = (core, self._transport)
+        self.generation = AsyncGeneration(*around)
+        self.steering = AsyncSteering(*around)
+        self.sae = AsyncSae(*around)
+        self.behaviors = AsyncBehaviors(*around)
+        self.policy = AsyncPolicy(*around)
+        self.attribution = AsyncAttribution(*around)
+        self.raag = AsyncRaag(*around)
+        self.models = AsyncModels(*around)
+        self.model = AsyncModel(*around)
+        self.keys = AsyncKeys(*around)
+        self.datasets = AsyncDatasets(*around)
+        self.presets = AsyncPresets(*around)
+        self.jobs = AsyncJobs(*around)
+
+    def __repr__(self) -> str:
+        return f"AsyncSteerboard({self.base_url!r})"
 
     async def close(self) -> None:
         await self._transport.close()

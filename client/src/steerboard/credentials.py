@@ -20,9 +20,10 @@ class Credentials:
     access_token: str | None = None
     refresh_token: str | None = None
     email: str | None = None
+    model: str | None = None  # the one chosen with set_model
 
     def __repr__(self) -> str:
-        held = [f.name for f in fields(self) if getattr(self, f.name)]
+        held = [f.name for f in fields(self) if getattr(self, f.name)]  # secrets are not shown
         return f"Credentials({', '.join(held) or 'none'})"
 
     @property
