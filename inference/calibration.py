@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from inference.statistics import Interval, auroc_interval, wilson
+from inference.statistics import Interval, auroc, auroc_interval, wilson
 
 MOST_POINTS = 400  # of a curve
 
@@ -37,14 +37,14 @@ def texts_needed(rate: float) -> int:
 
 
 def figures(pos: np.ndarray, neg: np.ndarray, threshold: float) -> dict[str, Any]:
-    """ "auroc" with "auroc_interval" (DeLong), and precision, recall and false positive rate as [estimate, low, high]
-    (Wilson). Precision is that among as many texts with the behaviour as without as there were, and null where nothing
-    fired."""
+    """ "auroc" with "auroc_interval" (DeLong; null of one pair), and precision, recall and false positive rate as
+    [estimate, low, high] (Wilson). Precision is that among as many texts with the behaviour as without as there were,
+    and null where nothing fired."""
     hits, alarms = int((pos > threshold).sum()), int((neg > threshold).sum())
-    area = auroc_interval(pos, neg)
+    area = auroc_interval(pos, neg) if min(len(pos), len(neg)) > 1 else None
     return {
-        "auroc": area.estimate,
-        "auroc_interval": listed(area),
+        "auroc": area.estimate if area else auroc(pos, neg),
+        "auroc_interval": listed(area) if area else None,
         "precision": listed(wilson(hits, hits + alarms)) if hits + alarms else None,
         "recall": listed(wilson(hits, len(pos))),
         "false_positive_rate": listed(wilson(alarms, len(neg))),

@@ -20,7 +20,7 @@ import numpy as np
 
 from inference import calibration
 from inference.errors import InvalidRequest
-from inference.fitting import Fitted, fit_dense, fit_sparse, read_latents
+from inference.fitting import Fitted, fit_dense, fit_few, fit_sparse, read_latents
 from inference.probes import MAX_FEATURES
 from inference.probing import open_source, read_tokens
 from inference.reading import compile_read
@@ -45,8 +45,9 @@ Split = tuple[np.ndarray, np.ndarray]  # rows of pairs to learn from, and those 
 def fit_detector(model: LoadedModel, job: FitDetector, sources: Sources | None = None) -> Iterator[Progress | Result]:
     """See `FitDetector`. Progress counts texts, each time they are read, and layers."""
     extraction = _extraction(job)
-    layers = check_job(model, extraction, fewest=2 * FEWEST)
+    layers = check_job(model, extraction, fewest=1 if job.few else 2 * FEWEST)
     _check_settings(job)
+    few = len(job.pairs) < 2 * FEWEST
     sae = None
     if job.on == "features":
         sae, layers = yield from _opened(model, job, sources)
@@ -55,7 +56,8 @@ def fit_detector(model: LoadedModel, job: FitDetector, sources: Sources | None =
     seq, texts = count(), 2 * len(job.pairs)
     fitting = texts if sae is None else 2 * texts  # what has been read when fitting begins
     total = fitting + len(layers) + texts
-    kept, held = split(len(job.pairs), job.held_out, job.seed)
+    everything = np.arange(len(job.pairs))
+    kept, held = (everything, everything) if few else split(len(job.pairs), job.held_out, job.seed)
     readings = yield from read_pairs(model, extraction, range(len(job.pairs)), seq, total)
     pooler = yield from read_residuals(model, job.id, readings, layers, seq, total)
     features = pooler.features
@@ -64,8 +66,7 @@ def fit_detector(model: LoadedModel, job: FitDetector, sources: Sources | None =
 
     fitted: list[Fitted] = []
     for index, layer in enumerate(layers):
-        steps = fit_sparse(job, features[index], kept, layer) if sae else fit_dense(features[index], kept, layer)
-        for found in steps:
+        for found in _fits(job, features[index], kept, layer, few):
             if found is not None:
                 fitted.append(found)
             yield Progress(
@@ -78,8 +79,14 @@ def fit_detector(model: LoadedModel, job: FitDetector, sources: Sources | None =
     by_layer = dict(zip(layers, probes, strict=True))
     read = yield from read_tokens(model, job.id, could_be_written, by_layer, seq, after, total)
     tokens = [text.scores for text in read]
-    at, areas = _best_layer(tokens, layers, kept, job.pooling)
+    at, areas = _middle(tokens, layers, job.pooling) if few else _best_layer(tokens, layers, kept, job.pooling)
     yield from _finish(model, job, fitted[at], areas, tokens, layers[at], pooler, held, seq, total)
+
+
+def _fits(job: FitDetector, features: np.ndarray, kept: np.ndarray, layer: int, few: bool) -> Iterator[Fitted | None]:
+    if few:
+        return fit_few(features, layer)
+    return fit_sparse(job, features, kept, layer) if job.on == "features" else fit_dense(features, kept, layer)
 
 
 def _without_first(reading: Reading) -> Reading:
@@ -114,6 +121,17 @@ def _best_layer(
     return max(range(len(layers)), key=lambda i: ranks[i]), areas
 
 
+def _middle(
+    tokens: Sequence[Sequence[np.ndarray]], layers: Sequence[int], pooling: str
+) -> tuple[int, list[list[float]]]:
+    """The middle layer's place, since so few pairs cannot say which is best; and [layer, AUROC] of those pairs."""
+    areas = []
+    for index, layer in enumerate(layers):
+        shown, absent = (np.array([_pooled(text[index][0], pooling) for text in tokens[side::2]]) for side in (0, 1))
+        areas.append([layer, stats.auc(shown, absent)])
+    return len(layers) // 2, areas
+
+
 def _pooled(scores: np.ndarray, pooling: str) -> float:
     return float(scores.max() if pooling == "max" else scores.mean())
 
@@ -138,6 +156,7 @@ def _finish(
     peaks = [np.array([text.max() for text in side]) for side in (pos, neg)]
     by_token = calibration.threshold_for(peaks[0], peaks[1], job.false_positive_rate)
     alarms = np.concatenate(neg) > by_token
+    few = len(job.pairs) < 2 * FEWEST
     vector = yield from _corrector(model, job, pooler, layer, seq, total)
     payload: dict[str, Any] = {
         "probe": fitted.probe.to_wire(),
@@ -147,10 +166,10 @@ def _finish(
         "token_threshold": by_token,
         "token_rate": calibration.listed(calibration.wilson(int(alarms.sum()), len(alarms))),
         "layers": areas,
-        "n_train": len(job.pairs) - len(held),
-        "n_held_out": len(held),
+        "n_train": len(job.pairs) if few else len(job.pairs) - len(held),
+        "n_held_out": 0 if few else len(held),
         "scale": scale_of(np.concatenate(pos), by_token),
-        "warnings": [doubt.wire() for doubt in _doubts(job, len(held))],
+        "warnings": [doubt.wire() for doubt in _doubts(job, 0 if few else len(held))],
         "vector": summary(vector),
         "data": dump(vector),
     }
@@ -167,7 +186,16 @@ def scale_of(tokens: np.ndarray, threshold: float) -> float:
 
 def _doubts(job: FitDetector, held: int) -> list[Doubt]:
     found = doubts(job.pairs)
-    if held < (needed := calibration.texts_needed(job.false_positive_rate)):
+    if not held:
+        found.append(
+            Doubt(
+                "nothing_held_out",
+                f"{len(job.pairs)} pairs are too few to keep any back, so threshold and figures come from the very "
+                f"pairs that made the detector, and say nothing of other texts. Give {2 * FEWEST} or more; 50 give "
+                "figures that one can rely on.",
+            )
+        )
+    elif held < (needed := calibration.texts_needed(job.false_positive_rate)):
         found.append(
             Doubt(
                 "few_held_out",
@@ -215,6 +243,12 @@ def _check_settings(job: FitDetector) -> None:
         )
     if job.seed < 0:
         raise InvalidRequest("bad_seed", f"A seed is 0 or more, not {job.seed}.")
+    if job.on == "features" and len(job.pairs) < 2 * FEWEST:
+        raise InvalidRequest(
+            "too_few_pairs",
+            f"A probe on features needs {2 * FEWEST} pairs, and this dataset has {len(job.pairs)}. Add more, or read "
+            "the residual stream.",
+        )
     if job.on == "features" and not 1 <= job.max_features <= MAX_FEATURES:
         raise InvalidRequest(
             "bad_max_features", f"A sparse probe reads 1 to {MAX_FEATURES} features, not {job.max_features}."

@@ -56,6 +56,13 @@ def fit_dense(features: np.ndarray, kept: np.ndarray, layer: int) -> Iterator[Fi
     yield Fitted(layer, _probe(layer, final), tuple(_probe(layer, fold) for fold in best[1]))
 
 
+def fit_few(features: np.ndarray, layer: int) -> Iterator[Fitted | None]:
+    """The unit mean difference of all pairs, 0 midway between the sides: of so few nothing else can be learnt."""
+    pos, neg = (features[side::2].mean(axis=0, dtype=np.float64) for side in (0, 1))
+    unit = (pos - neg) / (np.linalg.norm(pos - neg) or 1.0)
+    yield Fitted(layer, _probe(layer, (unit, -float(unit @ (pos + neg)) / 2)), ())
+
+
 def _probe(layer: int, found: tuple[np.ndarray, float]) -> Probe:
     return Probe(layer, weights=found[0].astype(np.float32), bias=float(np.float32(found[1])))
 

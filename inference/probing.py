@@ -63,7 +63,9 @@ def read_probes(model: LoadedModel, job: ReadProbes, sources: Sources | None = N
     tokens = yield from read_tokens(model, job.id, readings, by_layer, seq, 0, total)
     order = [(sorted(by_layer).index(r.layer), by_layer[r.layer].index(r)) for r in reads]
     yield Result(
-        job.id, next(seq), {"texts": [_told(model, r, t, order) for r, t in zip(readings, tokens, strict=True)]}
+        job.id,
+        next(seq),
+        {"texts": [_told(model, r, t, order, job.norms) for r, t in zip(readings, tokens, strict=True)]},
     )
 
 
@@ -153,12 +155,15 @@ def _ids(model: LoadedModel, job: ReadProbes) -> Iterator[list[int]]:
         yield ids
 
 
-def _told(model: LoadedModel, reading: spans.Reading, read: Tokens, order: list[tuple[int, int]]) -> dict[str, Any]:
+def _told(
+    model: LoadedModel, reading: spans.Reading, read: Tokens, order: list[tuple[int, int]], norms: bool
+) -> dict[str, Any]:
     special = np.array([token in model.special_ids for token in reading.ids])
     return {
         "tokens": [list(pair) for pair in zip(reading.ids, prompt_pieces(model.tokenizer, reading.ids), strict=True)],
         "scores": [read.scores[layer][place].tolist() for layer, place in order],
         "left_out": np.flatnonzero(special | _sinks(read.norms, special)).tolist(),
+        **({"norms": [read.norms[layer].tolist() for layer, _ in order]} if norms else {}),
     }
 
 

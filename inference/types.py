@@ -682,10 +682,12 @@ class Extraction(Wire):
 class CreateVector(Extraction):
     """Build a vector. Result.payload is a `SteeringVector` without directions' values, plus the stored `id`.
 
-    `warnings` beside it is a list of {"code", "message", "rows" from 0}: what a person should know of the pairs.
+    `warnings` beside it is a list of {"code", "message", "rows" from 0}: what a person should know of the pairs. With
+    `few`, fewer than four pairs do too: then nothing is held out, and nothing measured.
     """
 
     dataset_digest: str = ""
+    few: bool = False
     kind: Literal["create_vector"] = "create_vector"
 
 
@@ -983,6 +985,9 @@ class FitDetector(Wire):
     pairs' folds]], "n_train", "n_held_out", "scale": spread of tokens above it, "warnings" as of `CreateVector`,
     "vector": summary of the mean difference, recommended at the layer, "data": its bytes} so that a corrector is at
     hand, stored as `CreateVector`'s. docs/detectors.md says how each comes about.
+
+    Eight pairs are the least. With `few`, on "residual", fewer do: the probe is then their mean difference, at the
+    middle of the layers, and threshold and figures come from the very pairs it was made of ("n_held_out" 0).
     """
 
     id: str
@@ -997,6 +1002,7 @@ class FitDetector(Wire):
     seed: int = 0
     chat: bool = False
     dataset_digest: str = ""
+    few: bool = False
     model: str = ""
     kind: Literal["fit_detector"] = "fit_detector"
 
@@ -1006,13 +1012,15 @@ class ReadProbes(Wire):
     """What probes read at each token of texts or conversations (those are `messages`, one conversation each).
 
     Result.payload: {"texts": [{"tokens": [[id, text]], "scores": [[of each token] of each probe], "left_out": [places
-    of special tokens and of attention sinks, which are read too but say nothing]}]}.
+    of special tokens and of attention sinks, which are read too but say nothing]}]}. With `norms` each text has "norms"
+    too: [[length of the residual at each token] of each probe's layer].
     """
 
     id: str
     probes: tuple[Probe, ...]
     texts: tuple[str, ...] = ()
     conversations: tuple[tuple[Message, ...], ...] = ()
+    norms: bool = False
     model: str = ""
     kind: Literal["read_probes"] = "read_probes"
 

@@ -31,10 +31,12 @@ APPS = [
     "attribution",
     "retrieval",
     "api",
+    "compat",
     "administration",
 ]
 # Numbers, questions and files: no model.
 LIGHT = {
+    "inference.alignment",
     "inference.attribution.align",
     "inference.calls",
     "inference.choices",
@@ -43,6 +45,7 @@ LIGHT = {
     "inference.constraints.schemas",
     "inference.interchange",
     "inference.judging",
+    "inference.layered",
     "inference.naming",
     "inference.persona",
     "inference.policies.asking",

@@ -211,6 +211,7 @@ INSTALLED_APPS = [
     "steering.attribution",
     "steering.retrieval",
     "steering.api",
+    "steering.compat",
     "steering.administration",
     "rest_framework",
     "drf_spectacular",

@@ -12,6 +12,8 @@ from steering.accounts.views import admin_signin
 from webapp import csp, errors, frame, health, metrics
 
 urlpatterns = [
+    path("", include("steering.compat.mechanex.urls")),
+    path("", include("steering.compat.older.urls")),
     path("", include("steering.playground.urls")),
     path("accounts/", include("steering.accounts.allauth_urls")),
     path("accounts/", include("steering.accounts.urls")),
@@ -36,8 +38,10 @@ urlpatterns = [
     path("rating/", include("steering.rating.urls")),
     path("readyz", health.readyz, name="readyz"),
     path("status.json", frame.status, name="status"),
+    path("v1/", include("steering.compat.neuronpedia.urls")),
     path("v1/", include("steering.api.openai.urls")),
     path("vectors/", include("steering.vectors.urls")),
+    path("workshop/", include("steering.compat.workshop.urls")),
 ]
 
 handler400 = errors.bad_request

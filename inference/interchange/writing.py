@@ -26,13 +26,14 @@ class Written:
 
 
 def directions_of(data: bytes) -> SteeringVector:
-    """A vector from the bytes that `inference.store` keeps; their digest was checked when they were stored."""
+    """A vector from the bytes that `inference.store` keeps, without its maps, which other programs do not know.
+
+    Its digest was checked when it was stored.
+    """
     metadata, arrays = tensors.read(data)
     facts = strict.parse(metadata.get(OURS, "").encode(), "The vector's metadata")
-    found = tuple(
-        Direction(Site(int(name.removeprefix("layer."))), values.astype(np.float32))
-        for name, values in sorted(arrays.items(), key=lambda item: int(item[0].removeprefix("layer.")))
-    )
+    layers = {int(name.removeprefix("layer.")): v for name, v in arrays.items() if name.startswith("layer.")}
+    found = tuple(Direction(Site(layer), layers[layer].astype(np.float32)) for layer in sorted(layers))
     return SteeringVector.from_wire({**facts, "directions": found})
 
 

@@ -55,7 +55,7 @@ def create_vector(model: LoadedModel, job: CreateVector) -> Iterator[Progress | 
     The Result's payload is {"vector": `store.summary`, "data": `store.dump`, "warnings": [{"code", "message", "rows"
     from 0}]}. Raises InvalidRequest naming the pair or layer at fault and the way out.
     """
-    layers = check_job(model, job, fewest=1 if job.method == "prompt_difference" else FEWEST)
+    layers = check_job(model, job, fewest=1 if job.few or job.method == "prompt_difference" else FEWEST)
     seq, texts = count(), 2 * len(job.pairs)
     total = texts + len(layers)
     readings = yield from read_pairs(model, job, range(len(job.pairs)), seq, total)

@@ -1,4 +1,4 @@
-"""Who asks: a person in a browser, or a program with a key of theirs."""
+"""Who asks: a person in a browser, or a program with a key of theirs or in which they logged in."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from django.views.decorators.debug import sensitive_variables
 from steering.access.denied import Denied
 from steering.access.keys import find_key, note_use
 from steering.access.models import SECRET_START, ApiKey
-from steering.accounts.models import User
+from steering.accounts import logins
+from steering.accounts.models import ProgramLogin, User
 
 __all__ = ["Denied", "Principal", "principal_of", "still_valid"]
 
@@ -22,10 +23,14 @@ HOW = "Send it as “Authorization: Bearer sk-sb-…”; keys are made on the pa
 
 @dataclass(frozen=True)
 class Principal:
-    """`key` is None for a person's own session. `key.digest` is the one that was shown, so a rotated key is noticed."""
+    """`key` is None for a person's own session, and for a program in which they logged in, which is `login`.
+
+    `key.digest` is the one that was shown, so a rotated key is noticed.
+    """
 
     user: User
     key: ApiKey | None = None
+    login: ProgramLogin | None = None
 
     def require(self, scope: str) -> None:
         """A session has every scope but admin, which takes a member of staff, with a key as without."""
@@ -66,7 +71,7 @@ def principal_of(request: HttpRequest) -> Principal:
 def _found(request: HttpRequest) -> Principal:
     secret = _secret_of(request)
     if secret is not None:
-        return Principal(*_opened_by(secret))
+        return _logged_in(secret) if logins.is_access_token(secret) else Principal(*_opened_by(secret))
     user: Any = getattr(request, "user", None)
     if not isinstance(user, User) and not getattr(user, "is_authenticated", False):
         raise _unauthorized("missing_key", f"This needs an API key. {HOW}")
@@ -75,7 +80,9 @@ def _found(request: HttpRequest) -> Principal:
 
 
 def still_valid(principal: Principal) -> bool:
-    """Fresh from the database, in one small query: account active, key neither revoked, rotated nor expired."""
+    """Fresh from the database, in one small query: account active, key or log-in neither ended nor expired."""
+    if principal.login is not None:
+        return logins.holds(principal.login)
     if principal.key is None:
         return User.objects.filter(pk=principal.user.pk, is_active=True).exists()
     return ApiKey.objects.usable().filter(pk=principal.key.pk, digest=principal.key.digest).exists()
@@ -110,6 +117,15 @@ def _opened_by(secret: str) -> tuple[User, ApiKey]:
         raise _unauthorized("account_inactive", "The account of this key is switched off. Ask an administrator.")
     note_use(key)
     return key.owner, key
+
+
+@sensitive_variables("token")
+def _logged_in(token: str) -> Principal:
+    try:
+        login = logins.opened_by(token)
+    except logins.NotLoggedIn as error:
+        raise _unauthorized(error.code, error.sentence) from None
+    return Principal(login.user, login=login)
 
 
 def _unauthorized(code: str, message: str) -> Denied:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import uuid
 from datetime import timedelta
 from typing import Any, ClassVar
 
@@ -165,3 +166,36 @@ class Invitation(models.Model):
         if self.revoked_at:
             return "taken back"
         return "waiting" if self.expires_at > timezone.now() else "expired"
+
+
+class ProgramLogin(models.Model):
+    """A program in which a person typed their password: it holds tokens until it logs out, or the password changes.
+
+    `proof` is what the password was when it was typed; `created_at` is when. The row goes when the log-in ends.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="program_logins")
+    proof = models.CharField(max_length=64, editable=False)
+    program = models.CharField(max_length=200, blank=True)
+    address = models.CharField(max_length=45, blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    refreshed_at = models.DateTimeField(default=timezone.now, editable=False)
+    expires_at = models.DateTimeField(editable=False)
+
+    class Meta:
+        ordering = ("-refreshed_at",)
+
+    def __str__(self) -> str:
+        return f"{self.program} of {self.user}"
+
+
+class RefreshToken(models.Model):
+    """What a log-in is gone on with, once. Only its hash is stored."""
+
+    login = models.ForeignKey(ProgramLogin, on_delete=models.CASCADE, related_name="refresh_tokens")
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    used_at = models.DateTimeField(null=True, editable=False)
+
+    def __str__(self) -> str:
+        return f"of {self.login}"

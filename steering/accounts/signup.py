@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.conf import settings
 from django.http import HttpRequest
 
-from steering.accounts.models import Invitation
+from steering.accounts.models import Invitation, User
 
 OPEN, INVITATION, CLOSED = "open", "invitation", "closed"
 SESSION_KEY = "accounts.invitation"  # the token, from the click on the link to the end of the sign-up
@@ -38,3 +38,8 @@ def use(request: HttpRequest, invitation: Invitation) -> None:
 def invited_email(request: HttpRequest) -> str | None:
     """The address that whoever made the invitation vouches for, in the request that uses it up."""
     return getattr(request, "invited_email", None)
+
+
+def vouch(request: HttpRequest, email: str) -> None:
+    """Take the address of the account that this request makes as proven."""
+    request.invited_email = User.objects.normalize_email(email)  # type: ignore[attr-defined]

@@ -37,6 +37,7 @@ class AuditEntry(models.Model):
         BEHAVIOR_SAMPLES = "behavior_samples", "Behavior samples switched"
         ACCOUNT_CREATED = "account_created", "Account created"
         ACCOUNT_DELETED = "account_deleted", "Account deleted"
+        TOKEN_REUSED = "token_reused", "Refresh token used twice"
 
     at = models.DateTimeField(default=timezone.now, db_index=True, editable=False)
     action = models.CharField(max_length=24, choices=Action, db_index=True, editable=False)

@@ -44,6 +44,7 @@ class FitSettings(Wire):
     held_out: float = 0.3
     seed: int = 0
     chat: bool = False
+    few: bool = False  # make do with fewer than FEWEST_PAIRS, and then with nothing held out
     correction: Correction = field(default_factory=Correction)
 
 
@@ -51,7 +52,7 @@ def check_settings(settings: FitSettings, n_pairs: int) -> None:
     """Raises InvalidRequest for what the fit could not do, or could not be kept after it."""
     library.check_name(settings.name)
     need(
-        n_pairs >= FEWEST_PAIRS,
+        n_pairs >= (1 if settings.few else FEWEST_PAIRS),
         "few_pairs",
         f"{n_pairs} pairs are too few: some are kept back to set the threshold by. Give {FEWEST_PAIRS} or more; "
         "50 give figures that one can rely on.",
@@ -94,6 +95,7 @@ def behavior_fit(
         held_out=settings.held_out,
         seed=settings.seed,
         chat=settings.chat,
+        few=settings.few,
         dataset_digest=dataset.digest(),
         model=model.id if model else "",
     )

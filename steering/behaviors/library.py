@@ -205,6 +205,17 @@ def describe(behavior: Behavior, description: str) -> None:
     behavior.save(update_fields=["description"])
 
 
+@transaction.atomic
+def rename(behavior: Behavior, name: str) -> None:
+    """Call all versions of it by another name. Raises InvalidRequest for one that is none, or is taken."""
+    check_name(name)
+    mine = Behavior.objects.filter(owner=behavior.owner).for_model(behavior.model_id)
+    if mine.filter(name=name).exists():
+        raise InvalidRequest("behavior_exists", f"You have a behavior {name} already. Choose another name.")
+    mine.filter(name=behavior.name).update(name=name)
+    behavior.name = name
+
+
 def share(behavior: Behavior, shared: bool) -> None:
     """Let everyone here use it, with its owner's vectors; or end that, at once."""
     if behavior.shared == shared:

@@ -110,7 +110,13 @@ def method_of(key: str) -> Method | None:
     return next((method for method in methods() if method.key == key), None)
 
 
-OTHERS = {"combination": "combination", "imported": "imported", "optimised_promotion": "Optimised"}  # never chosen
+OTHERS = {
+    "combination": "combination",
+    "imported": "imported",
+    "optimised_promotion": "Optimised",
+    "few_shot_trained": "Few-shot, trained",
+    "steering_perceptrons": "Steering perceptrons",
+}  # never chosen
 
 
 def name_of(key: str) -> str:

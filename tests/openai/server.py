@@ -1,4 +1,4 @@
-"""The web process of these tests, from outside."""
+"""The web process of tests with clients of others, from outside."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Server:
-    """`about` is what it printed: keys, the model's id, vectors."""
+    """`about` is what it printed: keys, the model's id, vectors. `web` is the module that it runs."""
 
-    def __init__(self, model: Path, folder: Path):
+    def __init__(self, model: Path, folder: Path, web: str = "tests.openai.web", **env: str):
         self.model, self.port = model, free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         save("standard", folder / "data" / "saes" / "1-tiny")
         self._log = (folder / "server.log").open("w+")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.openai.web", str(self.port)],
+            [sys.executable, "-m", web, str(self.port)],
             cwd=ROOT,
             env=os.environ
             | {
@@ -37,7 +37,8 @@ class Server:
                 "REDIS_URL": "",
                 "DEBUG": "False",
                 "OMP_NUM_THREADS": "1",
-            },
+            }
+            | env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

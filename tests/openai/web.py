@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 os.environ["DJANGO_SETTINGS_MODULE"] = "webapp.settings"
@@ -129,13 +130,22 @@ def prepare() -> dict[str, Any]:
     }
 
 
+def revoke(name: str) -> str:
+    revoke_key(ApiKey.objects.get(name=name))
+    return "done"
+
+
+ORDERS: dict[str, Callable[[str], Any]] = {
+    "revoke": revoke,
+    "rows": lambda _: gateway.model_info().rows,
+    "ledger": lambda _: running().count(),
+}
+
+
 def obey() -> None:
     for line in sys.stdin:
-        order, _, name = line.strip().partition(" ")
-        if order == "revoke":
-            revoke_key(ApiKey.objects.get(name=name))
-        answers = {"rows": lambda: gateway.model_info().rows, "ledger": lambda: running().count()}
-        print(json.dumps(answers.get(order, lambda: "done")()), flush=True)
+        order, _, argument = line.strip().partition(" ")
+        print(json.dumps(ORDERS[order](argument)), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Programs that exist already, served as they expect: Mechanex, Neuronpedia, the older server, the workshop demo."""

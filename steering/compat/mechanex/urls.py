@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from django.contrib.auth.decorators import login_not_required
+from django.urls import path
+from django.views.generic import RedirectView
+
+from steering.compat.mechanex import account, behaviors, dashboard, evaluating, keys, models, money, vectors, writing
+from steering.compat.mechanex.wire import by_method, or_page
+
+app_name = "mechanex"
+urlpatterns = [
+    path("auth/signup", account.signup),
+    path("auth/login", account.login),
+    path("auth/refresh", account.refresh),
+    path("auth/logout", account.logout),
+    path("auth/whoami", account.whoami),
+    path("auth/dashboard", dashboard.dashboard),
+    path("auth/change-password", account.change_password),
+    path("auth/change-email", account.change_email),
+    path("auth/forgot-password", account.forgot_password),
+    path("auth/delete-account", account.delete),
+    path("auth/api-keys", keys.addresses),
+    path("auth/api-keys/balance", keys.balance),
+    path("auth/api-keys/set-model", keys.set_model),
+    path("auth/api-keys/<str:id>", keys.revoke),
+    path("models", or_page(models.listed)),
+    path("graph", models.graph),
+    path("paths", models.paths),
+    path("payments/subscriptions", money.subscriptions),
+    path("payments/checkout", money.checkout),
+    path("waitlist/check", money.waitlist),
+    path("docs", login_not_required(RedirectView.as_view(pattern_name="api-docs"))),
+    path("generate", writing.generate),
+    path("sampling/generate", writing.sample),
+    path("sae/generate", writing.correct),
+    path("steering/generate", vectors.generate),
+    path("steering/run", writing.run_steered),
+    path("steering/generate-pairs", evaluating.generate_pairs),
+    path("steering/evaluate", evaluating.evaluate),
+    path("steering/vectors/<str:vector_id>/download", vectors.download),
+    path("auth/steering-vectors", vectors.listed),
+    path("auth/steering-vectors/bulk-delete", vectors.delete_several),
+    path("auth/steering-vectors/<str:vector_id>", by_method(PATCH=vectors.relabel, DELETE=vectors.delete)),
+    path("behaviors", or_page(behaviors.listed)),
+    path("behaviors/create", behaviors.create),
+    path("behaviors/<str:behavior_id>/rename", behaviors.rename),
+]

@@ -1,0 +1,1 @@
+"""What the package `neuronpedia-inference-client` expects of a server."""

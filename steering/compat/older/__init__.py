@@ -1,0 +1,1 @@
+"""The four calls of the older inference server."""

@@ -1,0 +1,56 @@
+"""The server of these tests: `python -m tests.compat.web PORT`. What `tests.openai.web` has, and what is said here.
+
+Lines, besides: "age SECONDS" makes every log-in and refresh token older. Others may add theirs to `web.ORDERS`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db.models import F
+
+from tests.openai import web
+
+from steering.access.keys import create_key  # isort: skip  web has made Django ready
+from steering.access.models import SCOPES
+from steering.accounts.models import ProgramLogin, RefreshToken, User
+from webapp.webserver import serve
+
+PASSWORD = "plain words for mira"
+
+
+# All tests come from one address.
+settings.ACCOUNT_RATE_LIMITS = settings.ACCOUNT_RATE_LIMITS | {"signup": "1000/m/ip", "login": "1000/m/ip"}
+
+
+def prepare() -> dict[str, Any]:
+    about = web.prepare()
+    owner = User.objects.get(email="mira@example.org")
+    owner.set_password(PASSWORD)
+    owner.save()
+    scopes = [scope for scope in SCOPES if scope != "admin"]
+    about["keys"]["all"] = create_key(owner=owner, name="all", scopes=scopes)[1]
+    return {**about, "email": owner.email, "password": PASSWORD}
+
+
+def age(seconds: str) -> str:
+    """Every log-in and refresh token is so much older now."""
+    by = timedelta(seconds=float(seconds))
+    ProgramLogin.objects.update(created_at=F("created_at") - by)
+    RefreshToken.objects.exclude(used_at=None).update(used_at=F("used_at") - by)
+    return "done"
+
+
+web.ORDERS["age"] = age
+
+
+if __name__ == "__main__":
+    web.torch.set_num_threads(1)
+    print(json.dumps(prepare()), flush=True)
+    threading.Thread(target=web.obey, daemon=True).start()
+    serve("127.0.0.1", int(sys.argv[1]))
