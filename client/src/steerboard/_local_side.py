@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,9 +14,7 @@ if TYPE_CHECKING:
     from steerboard.local import Local
 
 
-class LocalSide:
-    """Blocks while a model loads."""
-
+class _Mode:
     _core: Core
 
     def set_execution_mode(self, mode: str = "auto") -> Self:
@@ -27,6 +26,10 @@ class LocalSide:
     def execution_mode(self) -> str:
         return self._core.mode
 
+
+class LocalSide(_Mode):
+    """Blocks while a model loads."""
+
     def load(self, model_name: str, *, dtype: str = "auto", data_dir: str | Path | None = None, **options: Any) -> Self:
         """Load a model into this process: "default", a short name such as gpt2-small, a Hugging Face id, a folder or a
         GGUF file. From then on it answers, unless the mode is remote. `dtype`: auto, float32, bfloat16 or float64."""
@@ -34,7 +37,7 @@ class LocalSide:
             raise ValidationError(
                 f"load() does not take {', '.join(sorted(options))}.", cure="It takes a name, dtype and data_dir."
             )
-        self._here().load(model_name, dtype=dtype, data_dir=data_dir)
+        _here(self._core).load(model_name, dtype=dtype, data_dir=data_dir)
         return self
 
     load_model = load
@@ -48,7 +51,7 @@ class LocalSide:
                 f"A {type(model).__name__} cannot be used as it is.",
                 cure="Save it with save_pretrained and its tokenizer, and give that folder; or give a Studio.",
             )
-        self._here().adopt(model)
+        _here(self._core).adopt(model)
         return self
 
     def unload(self) -> Self:
@@ -85,10 +88,26 @@ class LocalSide:
             api_key=api_key,
         )
 
-    def _here(self) -> Local:
-        from steerboard.local import Local
 
-        if self._core.local is None:
-            self._core.local = Local()
-        here: Local = self._core.local
-        return here
+class AsyncLocalSide(_Mode):
+    """The same for a client whose answers are awaited: a model loads in a thread."""
+
+    async def load(self, model_name: str, *, dtype: str = "auto", data_dir: str | Path | None = None) -> Self:
+        """See `LocalSide.load`."""
+        await asyncio.to_thread(_here(self._core).load, model_name, dtype=dtype, data_dir=data_dir)
+        return self
+
+    async def unload(self) -> Self:
+        """See `LocalSide.unload`."""
+        if self._core.local is not None:
+            await asyncio.to_thread(self._core.local.unload)
+        return self
+
+
+def _here(core: Core) -> Local:
+    from steerboard.local import Local
+
+    if core.local is None:
+        core.local = Local()
+    here: Local = core.local
+    return here
