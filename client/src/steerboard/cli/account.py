@@ -42,11 +42,11 @@ def signup(
         note = str(answer.get("message") or "Confirm the address, then log in: steerboard login")
         return out.result(about | {"message": note}, f"Account opened at {said(client.base_url)}. {said(note)}")
     made = client.create_api_key(key_name, persist=True)
-    about |= {"logged_in": True, "key": _without_secret(made), "credentials": str(client.credentials_path)}
+    about |= {"logged_in": True, "key": _without_secret(made), "credentials": str(client._core.file.path)}
     out.result(
         about,
         f"Account opened at {said(client.base_url)}, logged in as {said(address)}.",
-        f"An API key was made and is kept in {said(client.credentials_path)}.",
+        f"An API key was made and is kept in {said(client._core.file.path)}.",
     )
 
 
@@ -66,7 +66,7 @@ def login(
         address = email_of(email)
         client.login(address, secret("password", PASSWORD, password, password_stdin), persist=True)
         person = client.whoami()
-    about = {"server": client.base_url, "email": person.get("email"), "credentials": str(client.credentials_path)}
+    about = {"server": client.base_url, "email": person.get("email"), "credentials": str(client._core.file.path)}
     out.result(about, f"Logged in to {said(client.base_url)} as {said(person.get('email'))}.")
 
 
@@ -80,7 +80,7 @@ def _key() -> str:
 @command
 def logout(client: Steerboard, out: Output) -> None:
     """End the session at the server, and forget its credentials here. Keys stay valid until they are revoked."""
-    had = client.has_credentials
+    had = client._core.credentials.known
     client.logout()
     about = {"server": client.base_url, "logged_out": had}
     out.result(about, f"Logged out of {said(client.base_url)}." if had else "You were not logged in.")
@@ -90,7 +90,7 @@ def logout(client: Steerboard, out: Output) -> None:
 @command
 def whoami(client: Steerboard, out: Output) -> None:
     """Whom the credentials belong to, and at which server."""
-    if not client.has_credentials:
+    if not client._core.credentials.known:
         raise AuthenticationError(f"You are not logged in to {client.base_url}.", cure="Run: steerboard login")
     person = client.whoami()
     about = {"server": client.base_url, **person, "has_key": bool(client.api_key)}
@@ -126,7 +126,7 @@ def create_api_key(client: Steerboard, out: Output, name: str, no_save: bool) ->
     """Make an API key. It is printed this once, and kept for programs on this machine."""
     made = client.create_api_key(name, persist=not no_save)
     lines = [said(made["key"])]
-    out.aside("This is shown once." + ("" if no_save else f" It is kept in {said(client.credentials_path)}."))
+    out.aside("This is shown once." + ("" if no_save else f" It is kept in {said(client._core.file.path)}."))
     out.result(made | {"saved": not no_save}, *lines)
 
 

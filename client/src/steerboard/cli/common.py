@@ -31,10 +31,7 @@ def secret(name: str, env: str, given: str | None, from_stdin: bool, *, confirm:
     """From the option, standard input, the environment, or asked for without an echo, in this order."""
     if given:
         return given
-    if from_stdin:
-        found = sys.stdin.readline().rstrip("\r\n")
-    else:
-        found = os.environ.get(env, "") or _asked(name, env, confirm)
+    found = sys.stdin.readline().rstrip("\r\n") if from_stdin else os.environ.get(env, "") or _asked(name, env, confirm)
     if not found:
         raise click.UsageError(f"The {name} is empty.")
     return found

@@ -22,6 +22,12 @@ PLAIN = ("seed", "logit_bias", "ignore_eos")
 SCHEDULES = {"adaptive_temperature_schedule": "temperature_schedule", "adaptive_top_p_schedule": "top_p_schedule"}
 ADAPTIVE = 1.0  # theta, where adaptive_temperature is just true
 CONSTRAINTS = ("json_schema", "regex_pattern", "grammar")
+OTHERS = (
+    "sampling_method", "stop", "draft_model", "speculative_steps", "ensemble_models", "adaptive_temperature",
+    "adaptive_top_p", "steering_vector", "steering_strength", "steering_preset", "behavior_names", "force_steering",
+    "auto_correct",
+)  # fmt: skip
+KNOWN = {*NUMBERS, *PLAIN, *SCHEDULES, *CONSTRAINTS, *OTHERS}
 LOOK_UP = (None, "", "default")  # draft models that mean: look up in the text
 
 

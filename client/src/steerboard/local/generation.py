@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from steerboard.errors import ValidationError
-from steerboard.local.asking import Prompt, request_of
+from steerboard.local.answers import answer
+from steerboard.local.asking import KNOWN, Prompt, request_of
 from steerboard.local.errors import tells, told
+from steerboard.modules._completions import Generated, Piece
 
 if TYPE_CHECKING:
-    from inference.types import Finished, GenerationRequest
+    from inference.types import GenerationRequest
 
     from steerboard.local.local import Local
 
 PRESETS = "Steering presets are kept by a server."
 # What one run of the model cannot do: a policy writes several answers, or looks at them.
-OF_POLICIES = ("best_of_n", "confidence_triggered_regeneration", "code_unit_tests", "policy", "policy_id")
-
-
-@dataclass(frozen=True)
-class Written:
-    """`receipt` proves which steering acted; `end` is the event that has it, with the counts."""
-
-    text: str
-    end: Finished
-
-    @property
-    def receipt(self) -> Any:
-        return self.end.receipt
+OF_POLICIES = ("confidence_triggered_regeneration", "code_unit_tests", "policy", "policy_id", "include_trace")
 
 
 class LocalGeneration:
@@ -71,16 +60,30 @@ class LocalGeneration:
         seed: int | None = None,
         stop: str | Sequence[str] | None = None,
         **more: Any,
-    ) -> str:
-        """The text that goes on from the prompt, without the prompt."""
-        fields = {name: value for name, value in locals().items() if name not in ("self", "prompt", "more")} | more
-        if any(fields[name] for name in OF_POLICIES if name != "best_of_n") or best_of_n > 1:
+    ) -> Generated:
+        """What the model writes after the prompt, without the prompt; how it came about is with the text."""
+        fields = {name: value for name, value in locals().items() if name not in ("self", "prompt", "more")}
+        fields |= _known(more)
+        if any(fields[name] for name in OF_POLICIES) or best_of_n > 1:
             return self._by_policy(prompt, fields)
-        return self.write(self.request(prompt, fields | {"fit": True})).text
+        return self.write(self.request(prompt, fields | {"fit": True}))
 
-    def stream(self, prompt: str, *args: Any, **kwargs: Any) -> Iterator[str]:
-        """The same piece by piece. What a policy chooses among several cannot be streamed."""
-        raise NotImplementedError
+    def stream(self, prompt: str, max_tokens: int = 128, **options: Any) -> Iterator[Piece]:
+        """The same, piece by piece. Ending the loop early stops the writing."""
+        return self._stream(prompt, {**_known(options), "max_tokens": max_tokens, "fit": True})
+
+    @tells
+    def chat(self, messages: str | Sequence[Mapping[str, Any]], max_tokens: int = 128, **options: Any) -> Generated:
+        """The answer to a message, or to a conversation of messages with `role` and `content`."""
+        fields = {**_known(options), "max_tokens": max_tokens, "fit": True}
+        return self.write(self.request(_messages(messages), fields), chat=True)
+
+    def stream_chat(
+        self, messages: str | Sequence[Mapping[str, Any]], max_tokens: int = 128, **options: Any
+    ) -> Iterator[Piece]:
+        """The answer piece by piece."""
+        fields = {**_known(options), "max_tokens": max_tokens, "fit": True}
+        return self._stream(_messages(messages), fields, chat=True)
 
     # ---- for the other modules, and for serving ----
 
@@ -96,7 +99,7 @@ class LocalGeneration:
         )
         return request_of(prompt, fields, interventions=steering, watches=watches)
 
-    def write(self, request: GenerationRequest) -> Written:
+    def write(self, request: GenerationRequest, *, chat: bool = False) -> Generated:
         pieces: list[str] = []
         end: Any = None
         with told():
@@ -104,9 +107,19 @@ class LocalGeneration:
                 if event.type in ("token", "finished"):
                     pieces.append(event.text)  # type: ignore[union-attr]
                 end = event
-        return Written("".join(pieces), end)
+        text = "".join(pieces)
+        return Generated(text, answer(self._local.model_id, request, text, end, chat=chat))
 
-    def _by_policy(self, prompt: str, fields: Mapping[str, Any]) -> str:
+    def _stream(self, prompt: Prompt, fields: Mapping[str, Any], *, chat: bool = False) -> Iterator[Piece]:
+        with told():
+            request = self.request(prompt, fields)
+            for event in self._local.studio.stream(request):
+                if event.type == "finished":
+                    yield Piece(event.text, answer(self._local.model_id, request, event.text, event, chat=chat))
+                elif event.type == "token" and event.text:
+                    yield Piece(event.text, {"model": self._local.model_id})
+
+    def _by_policy(self, prompt: str, fields: Mapping[str, Any]) -> Generated:
         given, stored = fields["policy"], fields["policy_id"]
         if given is None and stored is None:
             given = policy_of(fields, self._vector(fields))
@@ -115,9 +128,18 @@ class LocalGeneration:
                 "A policy has steering of its own.", cure="Put the vector into the policy's steering part."
             )
         outcome = self._local.policy.run(
-            prompt, given, stored, max_new_tokens=fields["max_tokens"], include_trace=False, seed=fields["seed"]
+            prompt,
+            given,
+            stored,
+            chat=False,
+            max_new_tokens=fields["max_tokens"],
+            include_trace=fields["include_trace"],
+            seed=fields["seed"],
         )
-        return str(outcome["output"])
+        about = {name: value for name, value in outcome.items() if name not in ("output", "trace")}
+        return Generated(
+            outcome["output"], {"model": self._local.model_id, "policy": about, "trace": outcome.get("trace")}
+        )
 
     def _vector(self, fields: Mapping[str, Any]) -> dict[str, list[float]] | None:
         vector, strength = fields["steering_vector"], fields["steering_strength"]
@@ -125,6 +147,21 @@ class LocalGeneration:
         if vector is None or not strength:
             return None
         return self._local.steering.inline(vector)
+
+
+def _known(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Raises ValidationError for what is asked of servers alone."""
+    given = {name: value for name, value in options.items() if value is not None}
+    unknown = sorted(set(given) - KNOWN)
+    if unknown:
+        raise ValidationError(
+            f"{unknown[0]!r} is not taken in this process.", cure="Leave it out, or set_execution_mode('remote')."
+        )
+    return given
+
+
+def _messages(given: str | Sequence[Mapping[str, Any]]) -> Prompt:
+    return [{"role": "user", "content": given}] if isinstance(given, str) else [dict(each) for each in given]
 
 
 def policy_of(fields: Mapping[str, Any], vector: dict[str, list[float]] | None) -> dict[str, Any]:

@@ -85,10 +85,15 @@ class LocalPolicies:
         max_new_tokens: int = 128,
         include_trace: bool = True,
         seed: int | None = None,
-        allow_unit_tests: bool = True,
+        chat: bool | None = None,
     ) -> Given:
-        """What became of it; `trace` says how. Unit tests run in a sandbox, or are refused where there is none."""
-        return self.run_on(prompt, policy, policy_id, model, max_new_tokens, include_trace, seed, allow_unit_tests)
+        """What became of it; `trace` says how. Unit tests run in a sandbox, or are refused where there is none.
+
+        `chat` says whether the prompt is a message or a text to go on from; None: a message, where the model has a
+        chat template.
+        """
+        said = self._said(prompt, chat)
+        return self.run_on(said, policy, policy_id, model, max_new_tokens, include_trace, seed)
 
     @tells
     def run_on(
@@ -100,7 +105,6 @@ class LocalPolicies:
         max_new_tokens: int = 128,
         include_trace: bool = True,
         seed: int | None = None,
-        allow_unit_tests: bool = True,
     ) -> Given:
         """The same on a text, or on messages."""
         outcome = self._local.studio.run_policy(
@@ -109,19 +113,24 @@ class LocalPolicies:
             max_new_tokens=max_new_tokens,
             seed=seed,
             include_trace=include_trace,
-            allow_unit_tests=allow_unit_tests,
+            allow_unit_tests=True,
         )
         return {**outcome.to_wire(), "policy_id": policy_id}
 
     @tells
     def compare(
-        self, prompt: str, policies: Sequence[Mapping[str, Any]], max_new_tokens: int = 128, seed: int = 0
+        self,
+        prompt: str,
+        policies: Sequence[Mapping[str, Any]],
+        max_new_tokens: int = 128,
+        seed: int = 0,
+        chat: bool | None = None,
     ) -> Given:
         from inference.policies.evaluate import compare
 
         parsed = [self._parsed(policy) for policy in policies]
         asker = self._local.studio.asker()
-        return self._wait(compare(parsed, prompt, asker, max_new_tokens=max_new_tokens, seed=seed))
+        return self._wait(compare(parsed, self._prompt(prompt, chat), asker, max_new_tokens=max_new_tokens, seed=seed))
 
     @tells
     def evaluate(
@@ -131,12 +140,17 @@ class LocalPolicies:
         policy_id: str | None = None,
         max_new_tokens: int = 128,
         seed: int = 0,
+        chat: bool | None = None,
     ) -> Given:
         from inference.policies.evaluate import evaluate
 
         chosen = self._chosen(policy, policy_id)
         asker = self._local.studio.asker()
-        return self._wait(evaluate(chosen, [*prompts], asker, max_new_tokens=max_new_tokens, seed=seed))
+        return self._wait(
+            evaluate(
+                chosen, [self._prompt(each, chat) for each in prompts], asker, max_new_tokens=max_new_tokens, seed=seed
+            )
+        )
 
     @tells
     def auto_tune(
@@ -148,6 +162,7 @@ class LocalPolicies:
         max_trials: int = 24,
         max_new_tokens: int = 128,
         seed: int = 0,
+        chat: bool | None = None,
     ) -> Given:
         from inference.policies.schema import Policy
         from inference.policies.tuning import auto_tune
@@ -158,7 +173,7 @@ class LocalPolicies:
             auto_tune(
                 base,
                 search_space or {},
-                [*prompts],
+                [self._prompt(each, chat) for each in prompts],
                 self._local.studio.asker(),
                 max_trials=max_trials,
                 max_new_tokens=max_new_tokens,
@@ -167,6 +182,17 @@ class LocalPolicies:
         )
 
     # ----
+
+    def _said(self, prompt: str, chat: bool | None) -> Prompt:
+        message = self._local.studio.model.has_chat_template if chat is None else chat
+        return [{"role": "user", "content": prompt}] if message else prompt
+
+    def _prompt(self, prompt: str, chat: bool | None) -> Any:
+        """As `inference.policies` has prompts."""
+        from inference.types import Message
+
+        said = self._said(prompt, chat)
+        return said if isinstance(said, str) else tuple(Message.from_wire(message) for message in said)
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         return self._local.studio.wait_for(work)

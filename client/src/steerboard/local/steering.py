@@ -1,32 +1,31 @@
-"""Steering vectors made and kept here.
+"""Steering vectors made and kept here, by the methods of a server and with the numbers that it would give.
 
-A vector's id is that of its content, so it is found again by later programs. It acts at every layer that it has, each
-where it was read: at `resid_post`, behind the block. Of a vector that was made for no particular layers, the one layer
-is kept that steers best by what was measured.
+A vector's id is that of its content, so it is found again by later programs. By its id it acts at the layer that it
+recommends; numbers by place act at all of their places. What is read out is named by hook, such as
+`blocks.9.hook_resid_post`: that is where it was read and where it acts. A bare number is a layer as Mechanex counts:
+what goes into that block.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
+import uuid
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from steerboard.errors import NotFoundError, ValidationError
+from steerboard import _files
+from steerboard._numbers import Vectors, vectors_of, wire_of
+from steerboard.errors import NotFoundError, SteerboardError, ValidationError
 from steerboard.local.errors import tells
 
 if TYPE_CHECKING:
-    from inference.types import Intervention, SteeringVector
+    from inference.types import Direction, Intervention, Pair, SteeringVector
 
     from steerboard.local.local import Local
 
-FEWEST_MEASURED = 4  # pairs, from which a vector can be measured on some that are held out
-# Mechanex's few-shot: promote one answer and suppress the other by gradient descent, a vector per layer.
-FEW_SHOT_STEPS, FEW_SHOT_RATE = 20, 0.1
-METHODS = ("caa", "few-shot")
-
-Vectors = dict[Any, list[float]]
+CAA, FEW_SHOT, PERCEPTRONS = "caa", "few-shot", "steering-perceptrons"
+METHODS = (CAA, FEW_SHOT, PERCEPTRONS)
+MOST_LAYERS = 8  # where none are named, as Mechanex chooses them
 
 
 class LocalSteering:
@@ -41,74 +40,77 @@ class LocalSteering:
         positive_answers: Sequence[str],
         negative_answers: Sequence[str],
         layer_idxs: Sequence[int] | None = None,
-        method: str = "few-shot",
+        method: str = FEW_SHOT,
         name: str | None = None,
         label: str | None = None,
     ) -> str:
-        """A steering vector from contrastive examples; its id.
-
-        caa: the mean difference of what the last answer token leaves behind the block. few-shot: found by gradient
-        descent at each of `layer_idxs`, else at one layer. Raises ValidationError for any other method.
-        """
+        """Build a vector from answers of two kinds; its id. Methods: few-shot, caa, steering-perceptrons."""
         pairs = pairs_of(prompts, positive_answers, negative_answers)
-        if method == "caa":
-            made = self._caa(pairs, layer_idxs)
-        elif method == "few-shot":
-            made = self._few_shot(pairs, layer_idxs)
-        else:
-            raise ValidationError(
-                f"There is no method {method!r} in this process.",
-                cure=f"Use {' or '.join(METHODS)}, or a server: set_execution_mode('remote').",
-            )
+        if method not in METHODS:
+            raise ValidationError(f"There is no method {method!r}.", cure=f"There are {', '.join(METHODS)}.")
+        layers = tuple(layer_idxs or default_layers(self._local.studio.model.n_layers))
+        made = self._caa(pairs, layers) if method == CAA else self._trained(pairs, layers, method)
         if name or label:
-            self.labels[made.id] = str(name or label)
-        return made.id
+            self.labels[made] = str(name or label)
+        return made
 
     def generate_from_jsonl(
         self,
-        dataset_path: str,
+        dataset_path: _files.PathLike,
         layer_idxs: Sequence[int] | None = None,
-        method: str = "few-shot",
+        method: str = FEW_SHOT,
         name: str | None = None,
         label: str | None = None,
     ) -> str:
         """The same from a file: a JSON object a line, with prompt, positive_answer and negative_answer."""
-        return self.generate_vectors(*read_pairs(dataset_path), layer_idxs, method, name, label)
+        read = _files.read_pairs(dataset_path)
+        return self.generate_vectors(read.prompts, read.positive, read.negative, layer_idxs, method, name, label)
 
     @tells
     def get_vectors(self, vector_id: str) -> Vectors:
-        """Numbers by layer."""
-        return {d.site.layer: [float(v) for v in d.values] for d in self.find(vector_id).directions}
+        """Numbers by hook."""
+        return {d.site.hook_name: [float(v) for v in d.values] for d in self.find(vector_id).directions}
 
-    def save_vectors(self, vectors_or_id: str | Mapping[Any, Any], path: str) -> None:
-        """One JSON object of numbers by layer."""
+    @tells
+    def save_vectors(self, vectors_or_id: str | Mapping[Any, Any], path: _files.PathLike) -> None:
+        """Numbers, or those of a vector by its id, as JSON. A path that ends with .safetensors, .gguf or .svec has the
+        vector's own file, or that of another program."""
+        if isinstance(vectors_or_id, str) and not str(path).endswith(".json"):
+            self._local.studio.save(self.find(vectors_or_id), str(path))
+            return
         given = self.get_vectors(vectors_or_id) if isinstance(vectors_or_id, str) else vectors_or_id
-        plain = {str(layer): numbers(values, str(layer)) for layer, values in given.items()}
-        Path(path).write_text(json.dumps(plain), encoding="utf-8")
+        _files.write_bytes(path, _files.json_bytes(wire_of(given)))
 
-    def load_vectors(self, path: str) -> Vectors:
-        """What `save_vectors` wrote; whole numbers among the names become layers."""
-        return vectors_from(path)
+    def load_vectors(self, path: _files.PathLike) -> Vectors:
+        """What `save_vectors` wrote as JSON; whole numbers among the names become layers."""
+        return _files.read_vectors(path)
 
     # ---- for the other modules ----
 
     def find(self, vector_id: str) -> SteeringVector:
-        """Raises NotFoundError."""
+        """Raises NotFoundError, or SteerboardError for a vector of another model."""
         from inference.errors import NotFound
         from inference.store import load
 
         studio = self._local.studio
         try:
-            return load(studio.wait_for(studio.client.get_vector(vector_id)))
+            found = load(studio.wait_for(studio.client.get_vector(vector_id)))
         except NotFound:
             raise NotFoundError(
                 f"There is no vector {vector_id!r} in this process.",
                 code="vector_not_found",
-                cure="Make one with steering.generate_vectors; one of a server acts there: set_execution_mode('remote').",
+                cure="Make one with steering.generate_vectors; a server's act there: set_execution_mode('remote').",
             ) from None
+        if (found.model, found.revision) != (studio.model.id, studio.model.revision):
+            raise SteerboardError(
+                f"The vector {vector_id[:12]} was made on {found.model}, and {studio.model.id} is loaded.",
+                code="vector_model_mismatch",
+                cure="A direction means nothing in another model: make it again on this one.",
+            )
+        return found
 
     def interventions(self, vector: str | Mapping[Any, Any] | None, strength: float) -> tuple[Intervention, ...]:
-        """`strength` times the vector, at each of its layers. Raises ValidationError for a strength of nothing."""
+        """`strength` times the vector. Raises ValidationError for a strength of nothing."""
         from inference.types import Intervention
 
         if vector is None:
@@ -117,140 +119,82 @@ class LocalSteering:
                     "steering_strength says how much, and nothing says of what.", cure="Give a steering_vector."
                 )
             return ()
-        if isinstance(vector, str):
-            found = self.find(vector)
-            layers = tuple(d.site.layer for d in found.directions)
-            return (Intervention(strength=strength, vector_id=found.id, layers=layers),)
-        return (Intervention(strength=strength, directions=directions_of(vector)),)
+        if not isinstance(vector, str):
+            return (Intervention(strength=strength, directions=directions_of(vector)),)
+        found = self.find(vector)
+        layers = (found.recommended_layer,)
+        operation = "affine" if found.maps else "add"
+        return (Intervention(operation, strength, vector_id=found.id, layers=layers),)  # type: ignore[arg-type]
 
-    def inline(self, vector_id: str) -> dict[str, list[float]]:
-        """The vector as a policy has it: by hook name."""
-        return {d.site.hook_name: [float(v) for v in d.values] for d in self.find(vector_id).directions}
+    def inline(self, vector: str | Mapping[Any, Any]) -> dict[str, list[float]]:
+        """As a policy has it: by hook. Raises ValidationError for what a policy cannot have."""
+        if not isinstance(vector, str):
+            return {d.site.hook_name: d.values.tolist() for d in directions_of(vector)}
+        found = self.find(vector)
+        if found.maps:
+            raise ValidationError("A policy cannot steer by perceptrons.", cure="Use a vector of caa or few-shot.")
+        direction = found.at(found.recommended_layer)
+        return {direction.site.hook_name: [float(v) for v in direction.values]}
 
-    def _caa(self, pairs: list[tuple[str, str, str]], layer_idxs: Sequence[int] | None) -> SteeringVector:
-        studio, layers = self._local.studio, list(layer_idxs or ())
-        if len(pairs) >= FEWEST_MEASURED:
-            made = studio.train(pairs, method="caa", layers=layers)
-        else:  # the same numbers: the last token of prompt and answer together, without anything held out
-            made = studio.train(pairs, method="prompt_difference", layers=layers)
-        return made if layers else studio.keep(only_recommended(made))
+    # ---- making ----
 
-    def _few_shot(self, pairs: list[tuple[str, str, str]], layer_idxs: Sequence[int] | None) -> SteeringVector:
-        from inference.types import Datapoint, OptimiseVector
+    def _caa(self, pairs: Sequence[Pair], layers: tuple[int, ...]) -> str:
+        """The mean difference of what the answers' tokens leave behind each block."""
+        from inference.types import CreateVector
 
+        job = CreateVector(_id(), tuple(pairs), method="mean_difference", layers=layers, few=True)
+        return str(self._local.studio.run(job)["vector"]["id"])
+
+    def _trained(self, pairs: Sequence[Pair], layers: tuple[int, ...], method: str) -> str:
+        from inference.layered import TrainLayers, layered_vector
+
+        kind = "few_shot" if method == FEW_SHOT else "steering_perceptrons"
+        job = TrainLayers(_id(), tuple(pairs), kind, layers)  # type: ignore[arg-type]
         studio = self._local.studio
-        points = tuple(Datapoint(prompt, (positive,), (negative,)) for positive, negative, prompt in pairs)
-        layers = list(layer_idxs or (middle_layer(studio.model.n_layers),))
-        made = [
-            studio.run(
-                OptimiseVector(f"few-shot-{layer}", points, layer, steps=FEW_SHOT_STEPS, learning_rate=FEW_SHOT_RATE)
-            )
-            for layer in layers
-        ]
-        found = [self.find(payload["vector"]["id"]) for payload in made]
-        return found[0] if len(found) == 1 else studio.keep(joined(found))
+
+        async def run() -> dict[str, Any]:
+            payload: dict[str, Any] = {}
+            async for event in layered_vector(studio.client, job):
+                payload = getattr(event, "payload", payload)
+            return payload
+
+        return str(studio.wait_for(run())["vector"]["id"])
 
 
-def pairs_of(prompts: Sequence[str], positive: Sequence[str], negative: Sequence[str]) -> list[tuple[str, str, str]]:
-    """(positive, negative, prompt). Raises ValidationError where the lists differ in length."""
+def default_layers(n_layers: int) -> tuple[int, ...]:
+    """From two thirds of the way on, eight at most."""
+    start = n_layers * 2 // 3
+    return tuple(range(start, min(start + MOST_LAYERS, n_layers)))
+
+
+def pairs_of(prompts: Sequence[str], positive: Sequence[str], negative: Sequence[str]) -> tuple[Pair, ...]:
+    """Raises ValidationError where the lists differ in length."""
+    from inference.types import Pair
+
     sizes = len(prompts), len(positive), len(negative)
     if len(set(sizes)) > 1 or not prompts:
         raise ValidationError(
             f"There are {sizes[0]} prompts, {sizes[1]} positive and {sizes[2]} negative answers.",
             cure="Give as many of each, at least one.",
         )
-    return list(zip(positive, negative, prompts, strict=True))
+    return tuple(map(partial(_pair, Pair), prompts, positive, negative))
 
 
-def read_pairs(path: str) -> tuple[list[str], list[str], list[str]]:
-    """Prompts, positive and negative answers of a JSONL file. Raises ValidationError naming the line."""
-    names = ("prompt", "positive_answer", "negative_answer")
-    rows: list[dict[str, Any]] = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        if not isinstance(row, dict) or not all(isinstance(row.get(name), str) for name in names):
-            raise ValidationError(
-                f"Line {number} of {path} is no example.", cure=f"Write a JSON object with {', '.join(names)}."
-            )
-        rows.append(row)
-    return tuple([row[name] for row in rows] for name in names)  # type: ignore[return-value]
+def _pair(kind: Any, prompt: str, positive: str, negative: str) -> Any:
+    return kind(positive, negative, prompt)
 
 
-def vectors_from(path: str) -> Vectors:
-    """Raises ValidationError for what is no file of vectors."""
-    try:
-        held = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError:
-        held = None
-    if not isinstance(held, dict) or not held:
-        raise ValidationError(f"{path} holds no vectors.", cure="Write it with save_vectors.")
-    return {int(key) if key.isdecimal() else key: numbers(values, key) for key, values in held.items()}
-
-
-def numbers(values: Any, name: str) -> list[float]:
-    """A flat list, of a list, an array, a tensor, or one row in any of them."""
-    plain = values.tolist() if hasattr(values, "tolist") else list(values)
-    while len(plain) == 1 and isinstance(plain[0], list):
-        plain = plain[0]
-    if not plain or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in plain):
-        raise ValidationError(f"The vector at {name!r} is no row of numbers.", cure="Give one number per dimension.")
-    return [float(v) for v in plain]
-
-
-def directions_of(vectors: Mapping[Any, Any]) -> Any:
-    """By layer (behind that block, where vectors are read) or by hook name."""
+def directions_of(vectors: Mapping[Any, Any]) -> tuple[Direction, ...]:
+    """By hook, or by the number of the block that they go into. Raises ValidationError."""
     import numpy as np
     from inference.types import Direction, Site
 
-    if not vectors:
-        raise ValidationError("steering_vector has no layer.", cure="Give numbers by layer.")
     found = []
-    for key, values in vectors.items():
-        text = str(key)
-        site = Site(int(text)) if text.isdecimal() else Site.parse(text)
-        found.append(Direction(site, np.asarray(numbers(values, text), dtype=np.float32)))
+    for place, values in vectors_of(vectors).items():
+        site = Site(place, "resid_pre") if isinstance(place, int) else Site.parse(place)
+        found.append(Direction(site, np.asarray(values, dtype=np.float32)))
     return tuple(found)
 
 
-def middle_layer(n_layers: int) -> int:
-    """Where steering usually works: a third of the way."""
-    return max(0, min(n_layers - 1, round(n_layers / 3)))
-
-
-def only_recommended(vector: SteeringVector) -> SteeringVector:
-    from inference.store import seal
-
-    layer = vector.recommended_layer
-    return seal(
-        dataclasses.replace(
-            vector,
-            id="",
-            directions=(vector.at(layer),),
-            residual_norms={layer: vector.residual_norms[layer]},
-            stats=tuple(stat for stat in vector.stats if stat.layer == layer),
-            references={k: value for k, value in vector.references.items() if k == layer},
-        )
-    )
-
-
-def joined(vectors: Sequence[SteeringVector]) -> SteeringVector:
-    """One vector that has each one's layer."""
-    from inference.store import seal
-
-    first = vectors[0]
-    return seal(
-        dataclasses.replace(
-            first,
-            id="",
-            directions=tuple(d for v in vectors for d in v.directions),
-            residual_norms={k: n for v in vectors for k, n in v.residual_norms.items()},
-            stats=tuple(s for v in vectors for s in v.stats),
-            references={k: n for v in vectors for k, n in v.references.items()},
-            provenance={"joined": [v.provenance for v in vectors]},
-        )
-    )
+def _id() -> str:
+    return uuid.uuid4().hex

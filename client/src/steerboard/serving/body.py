@@ -7,23 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from steerboard.local.asking import CONSTRAINTS, NUMBERS, PLAIN, SCHEDULES
+from steerboard.local.asking import KNOWN
 from steerboard.serving.wire import Refusal
 
 IGNORED = {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "parallel_tool_calls"}
-STEERING = ("steering_vector", "steering_strength", "steering_preset")
-BEHAVIORS = ("behavior_names", "force_steering", "auto_correct")
-OTHERS = (
-    "sampling_method",
-    "stop",
-    "draft_model",
-    "speculative_steps",
-    "ensemble_models",
-    "adaptive_temperature",
-    "adaptive_top_p",
-)
 POLICY = ("policy", "policy_id", "include_trace")
-KNOWN = {*NUMBERS, *PLAIN, *SCHEDULES, *CONSTRAINTS, *STEERING, *BEHAVIORS, *OTHERS}
 NOT_HERE = {
     "tools": "calls of tools", "tool_choice": "calls of tools", "functions": "calls of tools",
     "logprobs": "log-probabilities", "top_logprobs": "log-probabilities", "echo": "echoes", "suffix": "insertions",

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
+from steerboard.local.answers import ENDS, reason_of, told, usage
 from steerboard.serving.app import of_error
 from steerboard.serving.body import Ask, read
 from steerboard.serving.wire import DONE, Answer, Refusal, Streamed, Whole, event, json_of
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from steerboard.local import Local
 
 ANY_NAME = {"", "default", "mechanex-local", "mechanex-model", "steerboard-local"}
-ENDS = {"watch": "content_filter", "constraint": "length", "cancelled": "stop"}
 
 
 @dataclasses.dataclass
@@ -38,7 +38,7 @@ class Row:
 
     @property
     def reason(self) -> str:
-        return ENDS.get(self.end.reason, self.end.reason)
+        return reason_of(self.end)
 
 
 class Here:
@@ -189,17 +189,13 @@ class Here:
         if self._corrected:
             raise Refusal(400, "This server corrects behaviors in every answer, which a policy cannot. Leave it out.")
         outcome = await asyncio.to_thread(self._run, ask)
-        told = {name: value for name, value in outcome.items() if name != "output"}
+        about = {name: value for name, value in outcome.items() if name != "output"}
         reason = ENDS.get(outcome["finish_reason"], outcome["finish_reason"]) or "stop"
-        usage = {
-            "prompt_tokens": outcome["prompt_tokens"],
-            "completion_tokens": outcome["spent_tokens"],
-            "total_tokens": outcome["prompt_tokens"] + outcome["spent_tokens"],
-        }
+        spent = usage(outcome["prompt_tokens"], outcome["spent_tokens"])
         if not ask.stream:
             choice = _choice(ask, 0, outcome["output"], reason)
-            return Whole({**self._head(ask, chunk=False), "choices": [choice], "usage": usage, "policy": told})
-        return Streamed(self._at_once(ask, outcome["output"], reason, told, usage))
+            return Whole({**self._head(ask, chunk=False), "choices": [choice], "usage": spent, "policy": about})
+        return Streamed(self._at_once(ask, outcome["output"], reason, about, spent))
 
     def _run(self, ask: Ask) -> dict[str, Any]:
         policy = self._local.policy
@@ -213,13 +209,13 @@ class Here:
         )
 
     async def _at_once(
-        self, ask: Ask, text: str, reason: str, told: dict[str, Any], usage: dict[str, Any]
+        self, ask: Ask, text: str, reason: str, about: dict[str, Any], spent: dict[str, int]
     ) -> AsyncIterator[bytes]:
         head = self._head(ask, chunk=True)
         yield event({**head, "choices": [_delta(ask, 0, text, None, role=ask.chat)]})
-        yield event({**head, "choices": [_delta(ask, 0, "", reason)], "policy": told})
+        yield event({**head, "choices": [_delta(ask, 0, "", reason)], "policy": about})
         if ask.include_usage:
-            yield event({**head, "choices": [], "usage": usage})
+            yield event({**head, "choices": [], "usage": spent})
         yield DONE
 
 
@@ -246,27 +242,8 @@ def _delta(ask: Ask, index: int, text: str, reason: str | None, *, role: bool = 
 def _usage(ask: Ask, rows: Sequence[Row]) -> dict[str, int]:
     prompt = sum(row.end.usage.prompt_tokens for row in rows[:: ask.n])
     written = sum(row.end.usage.completion_tokens for row in rows)
-    return {"prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written}
+    return usage(prompt, written)
 
 
 def _told(rows: Sequence[Row]) -> dict[str, Any]:
-    """Receipts of what steered, and what behaviors did; nothing where there was neither."""
-    found: dict[str, Any] = {}
-    receipts = [
-        {"index": row.index, "seed": row.end.receipt.seed, "applied": [a.to_wire() for a in row.end.receipt.applied]}
-        for row in rows
-    ]
-    if any(receipt["applied"] for receipt in receipts):
-        found["steering"] = {"receipts": receipts}
-    if any(row.request.watches for row in rows):
-        watched = [{"name": w.name, "action": w.action, "forced": w.force} for w in rows[0].request.watches]
-        outcomes = [
-            {
-                "index": row.index,
-                "fired_total": row.end.receipt.fired_total,
-                "firings": [f.to_wire() for f in row.end.receipt.fired],
-            }
-            for row in rows
-        ]
-        found["behaviors"] = {"watched": watched, "outcomes": outcomes}
-    return found
+    return told([(row.index, row.request, row.end) for row in rows])
