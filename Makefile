@@ -41,6 +41,7 @@ check: install-dev ## style, types and tests
 	@$(VENV_PYTHON) -m ruff check .
 	@$(VENV_PYTHON) -m ruff format --check .
 	@$(VENV_PYTHON) -m mypy
+	@$(VENV_PYTHON) -m mypy --config-file client/pyproject.toml
 	@$(MAKE) --no-print-directory test
 
 format: install-dev ## let ruff sort imports and format

@@ -146,6 +146,14 @@ def test_an_app_imports_only_apps_on_its_left(app: str) -> None:
     assert found(f"steering/{app}", lambda n: ".".join(n.split(".")[:2]) in right) == []
 
 
+def test_the_client_stands_alone() -> None:
+    """Only what runs a model in its process, when it is told to, may reach for `inference`."""
+    assert found("client", lambda n: top(n) in {"steering", "webapp", "django"} | HEAVY) == []
+    users = {use.partition(" ")[0] for use in found("client", lambda n: top(n) == "inference")}
+    alone = ("client/src/steerboard/local/", "client/src/steerboard/serving/", "client/src/steerboard/doctor/")
+    assert [user for user in users if not user.startswith(alone)] == []
+
+
 def test_sae_lens_is_imported_when_an_sae_is_loaded_and_not_before() -> None:
     code = "import inference.engine, inference.worker, sys; sys.exit('sae_lens' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -1,15 +1,18 @@
-"""One run of a policy while somebody waits: for /v1, whose callers keep what they asked themselves."""
+"""Work with policies while somebody waits: for /v1 and Mechanex's client, who keep what they asked themselves."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
 from django.conf import settings
 
+from inference.client import Inference
 from inference.errors import InferenceError, Unavailable
 from inference.policies.runner import run_policy
+from inference.policies.schema import Policy
 from inference.policies.trace import Outcome
 from inference.types import Message, ModelInfo
 from steering import draining, gateway
@@ -20,7 +23,9 @@ from steering.policies.chosen import Chosen, choose
 from steering.policies.estimate import estimate
 from steering.policies.threads import in_thread
 
-__all__ = ["LIMIT_SECONDS", "Chosen", "choose", "run_now"]
+__all__ = ["LIMIT_SECONDS", "Chosen", "choose", "run_now", "work_now"]
+
+T = TypeVar("T")
 
 LIMIT_SECONDS = 55.0  # clients of the API wait for a minute
 MAX_SEED = 2**31
@@ -36,55 +41,68 @@ async def run_now(
     seed: int | None = None,
     include_trace: bool = False,
     source: str = "openai",
-    limit_seconds: float = LIMIT_SECONDS,
+    limit_seconds: float | None = LIMIT_SECONDS,
 ) -> Outcome:
-    """Run it and wait; reserved, settled and refunded through admission as any completion. Leaving early stops it.
+    """Run it and wait, as `work_now` does."""
+
+    async def run(client: Inference, served: ModelInfo, tally: Tally) -> Outcome:
+        return await run_policy(
+            chosen.policy,
+            prompt,
+            asker_of(client, served, chosen.lender, tally),
+            max_new_tokens=max_new_tokens,
+            seed=secrets.randbelow(MAX_SEED) if seed is None else seed,
+            include_trace=include_trace,
+            allow_unit_tests=settings.STEERBOARD_UNIT_TESTS,
+        )
+
+    tokens = estimate([chosen.policy], [prompt], max_new_tokens, model).tokens
+    return await work_now(
+        who, [chosen.policy], run, model=model, tokens=tokens, source=source, limit_seconds=limit_seconds
+    )
+
+
+async def work_now(
+    who: Principal,
+    policies: Sequence[Policy],
+    work: Callable[[Inference, ModelInfo, Tally], Awaitable[T]],
+    *,
+    model: ModelInfo,
+    tokens: int,
+    source: str,
+    kind: str = "policy",
+    limit_seconds: float | None = None,
+) -> T:
+    """What `work` returns, done on the gateway's loop; reserved, settled and refunded through admission as any
+    completion. `tokens` is the most that it may read and write. Leaving early stops it.
 
     From any loop. Raises Denied, InferenceError, Unavailable("policy_too_slow") where the time is not enough.
     """
     draining.refuse_new_work()
-    await in_thread(check_models)(who, [chosen.policy], model)
-    expected = estimate([chosen.policy], [prompt], max_new_tokens, model)
+    await in_thread(check_models)(who, policies, model)
     reserved = await in_thread(admission.reserve)(
         who,
-        work=f"policy-{secrets.token_hex(12)}",
-        kind="policy",
+        work=f"{kind}-{secrets.token_hex(12)}",
+        kind=kind,
         model=model.id,
-        tokens=expected.tokens,
+        tokens=tokens,
         source=source,
     )
     hold, tally = draining.hold(), Tally()
-    work = gateway.submit(_run(chosen, prompt, model.id, tally, max_new_tokens, seed, include_trace))
+    working = gateway.submit(_work(work, model.id, tally))
     try:
         async with asyncio.timeout(limit_seconds):
-            return await asyncio.wrap_future(work)
+            return await asyncio.wrap_future(working)
     except TimeoutError:
-        raise too_slow(limit_seconds) from None
+        raise too_slow(limit_seconds or 0.0) from None
     finally:
-        work.cancel()
+        working.cancel()
         gateway.spawn(_settle(reserved.id, tally, hold))
 
 
-async def _run(
-    chosen: Chosen,
-    prompt: str | tuple[Message, ...],
-    model_id: str,
-    tally: Tally,
-    max_new_tokens: int,
-    seed: int | None,
-    include_trace: bool,
-) -> Outcome:
+async def _work(work: Callable[[Inference, ModelInfo, Tally], Awaitable[T]], model_id: str, tally: Tally) -> T:
     client = await gateway.opened()
-    model = await ready(client, model_id)
-    return await run_policy(
-        chosen.policy,
-        prompt,
-        asker_of(client, model, chosen.lender, tally),
-        max_new_tokens=max_new_tokens,
-        seed=secrets.randbelow(MAX_SEED) if seed is None else seed,
-        include_trace=include_trace,
-        allow_unit_tests=settings.STEERBOARD_UNIT_TESTS,
-    )
+    return await work(client, await ready(client, model_id), tally)
 
 
 async def _settle(reservation: Any, tally: Tally, hold: draining.Hold) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from steerboard import _errors
 from steerboard._core import Core
 from steerboard._sending import ask, backoff, open_stream
-from steerboard._wire import Close, Emit, Event, Flow, Json, NextEvent, Pause, Plan, Request
+from steerboard._wire import Auth, Close, Emit, Event, Flow, Json, NextEvent, Pause, Plan, Request
 from steerboard.errors import APIConnectionError, APIError, JobFailed, StreamInterrupted
 
 API = "/api/v1"
@@ -19,13 +19,13 @@ ACTIVE = ("queued", "running")
 LOOK_SECONDS = (0.1, 2.0)  # between two looks at what runs: the first, and the longest
 
 
-def get(core: Core, path: str, **params: Any) -> Plan[Json]:
-    return (yield from ask(core, Request("GET", API + path, params=params)))
+def get(core: Core, path: str, *, auth: Auth = "key", **params: Any) -> Plan[Json]:
+    return (yield from ask(core, Request("GET", API + path, params=params, auth=auth)))
 
 
-def create(core: Core, path: str, body: Json) -> Plan[Json]:
+def create(core: Core, path: str, body: Json, *, auth: Auth = "key") -> Plan[Json]:
     """Done once, however often it has to be sent."""
-    return (yield from ask(core, Request("POST", API + path, json=body, once=True)))
+    return (yield from ask(core, Request("POST", API + path, json=body, once=True, auth=auth)))
 
 
 def act(core: Core, path: str, body: Json = None) -> Plan[Json]:
@@ -36,16 +36,16 @@ def change(core: Core, path: str, body: Json) -> Plan[Json]:
     return (yield from ask(core, Request("PATCH", API + path, json=body)))
 
 
-def delete(core: Core, path: str) -> Plan[None]:
-    yield from ask(core, Request("DELETE", API + path))
+def delete(core: Core, path: str, *, auth: Auth = "key") -> Plan[None]:
+    yield from ask(core, Request("DELETE", API + path, auth=auth))
 
 
-def every(core: Core, path: str, **params: Any) -> Plan[list[dict[str, Any]]]:
+def every(core: Core, path: str, *, auth: Auth = "key", **params: Any) -> Plan[list[dict[str, Any]]]:
     """All rows of a list, page after page."""
     rows: list[dict[str, Any]] = []
     cursor: str | None = None
     while True:
-        page = yield from get(core, path, limit=PAGE, cursor=cursor, **params)
+        page = yield from get(core, path, auth=auth, limit=PAGE, cursor=cursor, **params)
         rows += page["data"]
         cursor = page.get("next_cursor")
         if not cursor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import secrets
 import time
@@ -13,13 +12,13 @@ from django.http import HttpResponseBase, JsonResponse, StreamingHttpResponse
 
 from inference.policies.trace import Outcome
 from inference.types import Message, ModelInfo
-from steering.access.principal import Principal, still_valid
+from steering.access.principal import Principal
 from steering.api.openai.answer import ENDS
 from steering.api.openai.ask import Ask
 from steering.api.openai.catalog import resolve
 from steering.api.openai.errors import invalid
 from steering.api.openai.parsing import DEFAULT_COMPLETION_TOKENS, DEFAULT_TOKENS
-from steering.api.openai.rows import CHECK_SECONDS, revoked
+from steering.api.openai.rows import while_valid
 from steering.api.openai.threads import in_thread
 from steering.policies.running import Chosen, choose, run_now
 
@@ -85,7 +84,8 @@ async def _watched(who: Principal, ask: Ask, chosen: Chosen, model: ModelInfo) -
     """Runs as long as the key holds and the client waits."""
     assert ask.policy is not None
     default = DEFAULT_TOKENS if ask.kind == "messages" else DEFAULT_COMPLETION_TOKENS
-    work = asyncio.ensure_future(
+    return await while_valid(
+        who,
         run_now(
             who,
             chosen,
@@ -95,17 +95,8 @@ async def _watched(who: Principal, ask: Ask, chosen: Chosen, model: ModelInfo) -
             seed=ask.sampling.get("seed"),
             include_trace=ask.policy.include_trace,
             source="openai",
-        )
+        ),
     )
-    try:
-        while True:
-            done, _ = await asyncio.wait({work}, timeout=CHECK_SECONDS)
-            if done:
-                return work.result()
-            if not await in_thread(still_valid)(who):
-                raise revoked()
-    finally:
-        work.cancel()
 
 
 def _reason(outcome: Outcome) -> str:

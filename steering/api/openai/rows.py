@@ -6,14 +6,17 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 from django.db import Error as DatabaseTrouble
 
 from inference.errors import InferenceError
 from inference.types import Event, Failed, Finished, GenerationRequest
 from steering import gateway
+from steering.access.principal import Principal, still_valid
 from steering.api.openai.errors import ApiError, of_inference
+from steering.api.openai.threads import in_thread
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +24,7 @@ CHECK_SECONDS = 2.0  # a key that is revoked stops its rows within five
 UNREAD_SECONDS = 60.0  # nobody takes events for so long: the reader is gone without a word
 
 Item = tuple[int, Event] | ApiError
+T = TypeVar("T")
 
 
 class Rows:
@@ -123,3 +127,15 @@ def revoked() -> ApiError:
         "invalid_api_key",
         "The API key of this request was revoked or has expired while it ran. Make a new one on Keys & usage.",
     )
+
+
+async def while_valid(who: Principal, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` returns; it runs as long as the key holds and the caller waits. Raises ApiError(401) when it ends."""
+    working = asyncio.ensure_future(work)
+    try:
+        while not (await asyncio.wait({working}, timeout=CHECK_SECONDS))[0]:
+            if not await in_thread(still_valid)(who):
+                raise revoked()
+        return working.result()
+    finally:
+        working.cancel()

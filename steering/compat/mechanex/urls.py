@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from django.contrib.auth.decorators import login_not_required
-from django.urls import path
+from django.urls import include, path
 from django.views.generic import RedirectView
 
 from steering.compat.mechanex import account, behaviors, dashboard, evaluating, keys, models, money, vectors, writing
@@ -9,6 +9,7 @@ from steering.compat.mechanex.wire import by_method, or_page
 
 app_name = "mechanex"
 urlpatterns = [
+    path("", include("steering.compat.mechanex.policy_urls")),
     path("auth/signup", account.signup),
     path("auth/login", account.login),
     path("auth/refresh", account.refresh),

@@ -62,13 +62,12 @@ def _steering(options: Mapping[str, Any]) -> dict[str, Any]:
     vector, preset, strength = (options.get(f"steering_{name}") for name in ("vector", "preset", "strength"))
     if vector is None and not preset:
         return {"enabled": True, "strength": strength} if strength else {}
-    what = {"vector_id": vector} if isinstance(vector, str) else {"vector": wire_of(vector)} if vector else {}
-    return {
-        "enabled": True,
-        **what,
-        **({"preset": preset} if preset else {}),
-        "strength": 1.0 if vector is None and not strength else strength,
-    }
+    what: dict[str, Any] = {"preset": preset} if preset else {}
+    if vector is not None:
+        what |= {"vector_id": vector} if isinstance(vector, str) else {"vector": wire_of(vector)}
+    if vector is None and not strength:
+        strength = 1.0  # a preset has its own, and 0 is what was not said
+    return {"enabled": True, **what, "strength": strength}
 
 
 def _constraints(options: Mapping[str, Any]) -> dict[str, Any]:

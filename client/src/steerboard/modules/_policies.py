@@ -11,6 +11,7 @@ from steerboard._wire import Plan
 from steerboard.errors import ValidationError
 from steerboard.modules._completions import Generated
 
+KEPT = ("id", "name", "version", "call_name", "shared", "mine", "created_at")
 NEITHER = "Give `policy` or `policy_id`."
 
 
@@ -18,7 +19,17 @@ def named(policy: Mapping[str, Any] | None, policy_id: str | None) -> dict[str, 
     """Raises ValidationError unless it is exactly one of the two."""
     if (policy is None) == (policy_id is None):
         raise ValidationError(NEITHER if policy is None else "Give `policy` or `policy_id`, not both.")
-    return {"policy_id": policy_id} if policy is None else {"policy": dict(policy)}
+    return {"policy_id": policy_id} if policy is None else {"policy": content_of(policy)}
+
+
+def shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A kept policy as Mechanex's programs know them: what it says, and its id beside that."""
+    return {**row["policy"], **{name: row[name] for name in KEPT if name in row}}
+
+
+def content_of(policy: Mapping[str, Any]) -> dict[str, Any]:
+    """What a policy says, without what was said of it."""
+    return {name: value for name, value in policy.items() if name not in KEPT or name == "name"}
 
 
 def asked(model: str | None, max_new_tokens: int, seed: int | None, chat: bool | None) -> dict[str, Any]:

@@ -148,7 +148,9 @@ class Account(Module):
         """Use a model from now on, here and, for calls that name none, at the server. What the server answers."""
         found = yield from ask(self._core, Request("GET", "/models"))
         rows = found["models"] if isinstance(found, dict) else found
-        names = {str(row["name"]).lower(): str(row["name"]) for row in rows if isinstance(row, dict)}
+        names: dict[str, str] = {}
+        for row in rows:
+            names.setdefault(str(row["name"]).lower(), str(row["name"]))
         if model_name.lower() not in names:
             served = ", ".join(sorted(names.values())) or "none"
             raise ValidationError(f"There is no model {model_name!r} at this server.", cure=f"Served are: {served}.")
@@ -165,7 +167,7 @@ class Account(Module):
             server = server_of(host if "://" in host else f"http://{host}:{port}")
         found = yield from ask(self._core, Request("GET", "/models", auth="none", server=server))
         rows = found["models"] if isinstance(found, dict) else found
-        return [str(row["name"]) for row in rows]
+        return list(dict.fromkeys(str(row["name"]) for row in rows))
 
     def _get(self, path: str) -> Plan[Row]:
         answer: Row = yield from ask(self._core, Request("GET", path, auth="account"))

@@ -13,7 +13,13 @@ from steerboard.modules._inline import beside_policy, inline_policy, needs_polic
 from steerboard.modules._policies import policy_text
 
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
-OTHERS = ("min_p", "typical_p", "ads_subset_size", "ads_beta")  # parameters of other methods than top-k
+OTHERS = (
+    "min_p",
+    "typical_p",
+    "ads_subset_size",
+    "ads_beta",
+    "adaptive_top_p_schedule",
+)  # parameters of other methods than top-k
 
 
 class _Generation(Module):

@@ -14,14 +14,14 @@ Rows = list[Row]  # a call below is named `list`
 
 
 class _Keys(Module):
-    """These need a key with the scope `admin`. `create_api_key` of the client needs none but a session."""
+    """These take a log-in (`login`, `set_token`), or a key with the scope `admin`."""
 
     name = "keys"
 
     @call
     def list(self, state: str | None = None) -> Plan[Rows]:
         """The keys of the account. `state`: active, expired or revoked."""
-        return (yield from _rest.every(self._core, "/keys/", state=state))
+        return (yield from _rest.every(self._core, "/keys/", auth="account", state=state))
 
     @call
     def create(
@@ -32,19 +32,19 @@ class _Keys(Module):
         `limits`: models, expires_at, requests_per_minute, tokens_per_day, concurrent_runs.
         """
         body = {"name": name, "scopes": [*scopes], **(limits or {})}
-        made: Row = yield from _rest.create(self._core, "/keys/", body)
+        made: Row = yield from _rest.create(self._core, "/keys/", body, auth="account")
         return made
 
     @call
     def rotate(self, key_id: str) -> Plan[Row]:
         """A new secret in the place of the old one, which ends."""
-        made: Row = yield from _rest.create(self._core, f"/keys/{key_id}/rotate/", {})
+        made: Row = yield from _rest.create(self._core, f"/keys/{key_id}/rotate/", {}, auth="account")
         return made
 
     @call
     def revoke(self, key_id: str) -> Plan[None]:
         """End a key, also in the middle of a stream."""
-        yield from _rest.delete(self._core, f"/keys/{key_id}/")
+        yield from _rest.delete(self._core, f"/keys/{key_id}/", auth="account")
 
 
 class Keys(_Keys, SyncSide):

@@ -9,7 +9,7 @@ from typing import Any
 from steerboard import _rest, builders
 from steerboard._calls import AsyncSide, Module, SyncSide, call
 from steerboard._wire import Plan
-from steerboard.modules._policies import asked, named, run, with_traces
+from steerboard.modules._policies import asked, content_of, named, run, shown, with_traces
 
 Row = dict[str, Any]
 Rows = list[Row]  # classes below have a call of the name `list`
@@ -30,26 +30,25 @@ class _Policy(Module):
     @call
     def save(self, policy: Mapping[str, Any], name: str | None = None) -> Plan[str]:
         """Keep a policy; its id. Under a name that there is already it becomes the next version of it."""
-        content = {key: value for key, value in policy.items() if key != "id"}
-        body = {"name": _slug(name or str(policy.get("name") or "policy")), "policy": content}
+        body = {"name": _slug(name or str(policy.get("name") or "policy")), "policy": content_of(policy)}
         made = yield from _rest.create(self._core, "/policies/", body)
         return str(made["id"])
 
     @call
     def list(self, name: str | None = None, owner: str | None = None) -> Plan[Rows]:
-        """All versions that one may run. `owner`: me, starters or others."""
-        return (yield from _rest.every(self._core, "/policies/", name=name, owner=owner))
+        """All versions that one may run, each with its `id`. `owner`: me, starters or others."""
+        rows = yield from _rest.every(self._core, "/policies/", name=name, owner=owner)
+        return [shown(row) for row in rows]
 
     @call
     def get(self, policy_id: str) -> Plan[Row]:
-        """One version: what it says lies under `policy`."""
-        found: Row = yield from _rest.get(self._core, f"/policies/{policy_id}/")
-        return found
+        """One version: what it says, and its `id`, `name` and `version` beside that."""
+        return shown((yield from _rest.get(self._core, f"/policies/{policy_id}/")))
 
     @call
     def update(self, policy_id: str, policy: Mapping[str, Any]) -> Plan[str]:
         """Make a new version of it, which has an id of its own; the old one stays as it is."""
-        body = {"policy": {key: value for key, value in policy.items() if key != "id"}}
+        body = {"policy": content_of(policy)}
         made = yield from _rest.create(self._core, f"/policies/{policy_id}/versions/", body)
         return str(made["id"])
 
@@ -94,7 +93,7 @@ class _Policy(Module):
         chat: bool | None = None,
     ) -> Plan[Row]:
         """One prompt, several policies (or their ids), the same seed: `results` in their order."""
-        given = [{"policy_id": one} if isinstance(one, str) else {"policy": dict(one)} for one in policies]
+        given = [{"policy_id": one} if isinstance(one, str) else {"policy": content_of(one)} for one in policies]
         body = {"prompt": prompt, "policies": given, **self._asked(model, max_new_tokens, seed, chat)}
         ended = yield from run(self._core, "compare", body)
         results = yield from with_traces(self._core, ended, True)
@@ -152,7 +151,7 @@ class _Policy(Module):
         description: str | None = None,
     ) -> Plan[str]:
         """A copy of a policy as it is now, for oneself or, with visibility "public", for all here; its id."""
-        body = {"name": name, "policy": dict(policy), "visibility": visibility, "tags": list(tags or ())}
+        body = {"name": name, "policy": content_of(policy), "visibility": visibility, "tags": list(tags or ())}
         body |= {"description": description} if description else {}
         made = yield from _rest.create(self._core, "/policies/presets/publish/", body)
         return str(made["id"])

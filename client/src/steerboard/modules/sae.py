@@ -11,7 +11,7 @@ from steerboard import _files, _rest
 from steerboard._calls import AsyncSide, Module, SyncSide, call
 from steerboard._mechanex import post
 from steerboard._wire import Invoke, Plan
-from steerboard.modules._completions import Generated, answered, body_of
+from steerboard.modules._completions import TOP_K, Generated, answered, body_of, settled
 
 COMPLETIONS = "/v1/completions"
 
@@ -84,17 +84,19 @@ class _Sae(Module):
         the text says what fired, where, and what was done.
         """
         named = [*(behavior_names or ()), *(force_steering or ())]
-        body = body_of(
+        options = settled(
             {
+                "sampling_method": TOP_K,
                 "behavior_names": list(dict.fromkeys(named)) or None,
                 "force_steering": list(force_steering) if force_steering else None,
                 "auto_correct": auto_correct if named else None,
                 "temperature": temperature,
                 "top_p": top_p,
                 "seed": seed,
-            }
+            },
+            (),
         )
-        asked = {"model": model, "prompt": prompt, "max_tokens": max_new_tokens, **body}
+        asked = {"model": model, "prompt": prompt, "max_tokens": max_new_tokens, **body_of(options)}
         return (yield from answered(self._core, COMPLETIONS, asked))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from steerboard import _files, _rest
 from steerboard._calls import AsyncSide, Module, SyncSide, call
@@ -126,8 +127,8 @@ class _Steering(Module):
 
     @call
     def get_vectors(self, vector_id: str) -> Plan[Vectors]:
-        """The numbers of a vector by layer, as lists."""
-        found = yield from ask(self._core, Request("GET", f"/steering/vectors/{vector_id}/download"))
+        """The numbers of a vector by layer, as lists: by layer, or by the hook that they are added at."""
+        found = yield from ask(self._core, Request("GET", f"/steering/vectors/{quote(vector_id, safe='')}/download"))
         return vectors_of(found)
 
     @call

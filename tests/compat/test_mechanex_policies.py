@@ -1,0 +1,206 @@
+"""Policies, attribution patching and answers from documents, over HTTP as Mechanex's client asks for them."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.openai.server import Server
+
+POLICY = {
+    "name": "short_one",
+    "sampling": {"method": "top-k", "temperature": 0.5},
+    "optimization": {"best_of_n": 2, "retry_on_failure": 0},
+}
+RUN = {
+    "output": str, "accepted": bool, "score": float, "latency_ms": int, "tokens": int, "constraints_ok": bool,
+    "verifier_ok": bool,
+}  # fmt: skip
+
+
+def post(raw: httpx2.Client, path: str, **body: Any) -> Any:
+    answer = raw.post(path, json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def has_shape(run: dict[str, Any]) -> bool:
+    return "trace" in run and "policy_id" in run and all(isinstance(run[name], kind) for name, kind in RUN.items())
+
+
+def test_a_policy_is_kept_listed_and_got(raw: httpx2.Client) -> None:
+    id = post(raw, "/policies/save", policy=POLICY)["policy_id"]
+    found = raw.get(f"/policies/{id}").json()
+    assert found["id"] == id and found["name"] == "short_one" and found["optimization"]["best_of_n"] == 2
+    assert found["sampling"]["top_p"] == 0.9  # the whole policy, defaults too
+    assert id in [policy["id"] for policy in raw.get("/policies").json()]
+
+
+def test_saving_under_an_id_again_changes_what_the_id_means(raw: httpx2.Client) -> None:
+    for id in (str(uuid.uuid4()), "my-own-id", post(raw, "/policies/save", policy=POLICY)["policy_id"]):
+        for strength in (0.3, 0.4):
+            policy = POLICY | {"id": id, "sampling": {"temperature": strength}}
+            assert post(raw, "/policies/save", policy=policy)["policy_id"] == id
+        assert raw.get(f"/policies/{id}").json()["sampling"]["temperature"] == 0.4
+        assert [policy["id"] for policy in raw.get("/policies").json()].count(id) == 1
+
+
+def test_a_policy_is_run_whole_or_by_its_id(raw: httpx2.Client, server: Server) -> None:
+    id = post(raw, "/policies/save", policy=POLICY)["policy_id"]
+    by_id = post(raw, "/policies/run", prompt="Tabby cats", policy_id=id, policy=None, max_new_tokens=4)
+    assert has_shape(by_id) and by_id["policy_id"] == id and len(by_id["trace"]["candidates"]) == 2
+    whole = post(raw, "/policies/run", prompt="Tabby cats", policy=POLICY, max_new_tokens=4, include_trace=False)
+    assert has_shape(whole) and whole["policy_id"] is None and whole["trace"] is None
+    there = post(raw, f"/policies/{id}/run", prompt="Tabby cats", model="default", max_new_tokens=4)
+    assert has_shape(there) and there["policy_id"] == id
+    server.until("ledger", 0)
+
+
+def test_policies_are_compared_and_one_that_cannot_run_says_why(raw: httpx2.Client, server: Server) -> None:
+    lost = {"name": "lost", "steering": {"enabled": True, "vector": {"1": [1.0]}}}
+    found = post(raw, "/policies/compare", prompt="Tabby cats", policies=[POLICY, POLICY], max_new_tokens=4)
+    assert len(found["results"]) == 2 and all(has_shape(run) and run["trace"] for run in found["results"])
+    mixed = post(raw, "/policies/compare", prompt="Tabby cats", policies=[POLICY, lost], max_new_tokens=4)["results"]
+    assert has_shape(mixed[1]) and not mixed[1]["accepted"] and mixed[1]["reason"]
+
+
+def test_a_policy_is_evaluated_over_prompts(raw: httpx2.Client) -> None:
+    found = post(raw, "/policies/evaluate", prompts=["Tabby cats", "A calm"], policy=POLICY, max_new_tokens=4)
+    assert found["num_prompts"] == 2 == found["pass_count"] + found["fail_count"] == len(found["outputs"])
+    assert all(has_shape(run) for run in found["outputs"]) and found["success_rate"] == found["pass_count"] / 2
+    assert found["avg_latency_ms"] >= 0 and found["avg_tokens"] > 0
+
+
+def test_settings_are_searched(raw: httpx2.Client) -> None:
+    space = {"sampling.temperature": [0.2, 0.9], "sampling.method": ["top-k", "no-such"]}
+    found = post(raw, "/policies/autotune", prompts=["Tabby cats"], search_space=space, max_new_tokens=3,
+                 base_policy=None, base_policy_id=None)  # fmt: skip
+    assert len(found["trials"]) == 2 == len(found["refused"])
+    for trial in (*found["trials"], found["best_trial"]):
+        assert {"policy", "success_rate", "avg_score", "avg_latency_ms", "pass_count", "fail_count"} <= {*trial}
+    assert found["best_policy"] == found["best_trial"]["policy"]
+    base = post(
+        raw, "/policies/autotune", prompts=["Tabby cats"], base_policy=POLICY, search_space={}, max_new_tokens=3
+    )
+    assert len(base["trials"]) == 1 and base["best_policy"]["optimization"]["best_of_n"] == 2
+
+
+def test_presets_are_published_listed_and_cloned(raw: httpx2.Client) -> None:
+    id = post(raw, "/policies/presets/publish", name="Short", policy=POLICY, visibility="private", tags=["a"],
+              description=None)["preset_id"]  # fmt: skip
+    mine = [preset for preset in raw.get("/policies/presets?include_public=false").json() if preset["id"] == id]
+    assert mine and mine[0]["tags"] == ["a"] and mine[0]["policy"]["optimization"]["best_of_n"] == 2
+    clone = post(raw, f"/policies/presets/{id}/clone")["policy_id"]
+    assert raw.get(f"/policies/{clone}").json()["optimization"]["best_of_n"] == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "says"),
+    [
+        ("/policies/save", {}, 422, "policy"),
+        ("/policies/save", {"policy": []}, 422, "object"),
+        ("/policies/save", {"policy": {"sampling": {"methud": "greedy"}}}, 422, "method"),
+        ("/policies/run", {"prompt": "x"}, 422, "policy"),
+        ("/policies/run", {"policy": {}}, 422, "prompt"),
+        ("/policies/run", {"prompt": "x", "policy": {}, "max_new_tokens": 0}, 422, "max_new_tokens"),
+        ("/policies/run", {"prompt": "x", "policy_id": str(uuid.uuid4())}, 404, "no policy"),
+        ("/policies/run", {"prompt": "x", "policy": {"steering": {"enabled": True, "strength": 2}}}, 422, "vector"),
+        ("/policies/run", {"prompt": "x", "policy": {}, "model": "no-such"}, 404, "not served"),
+        ("/policies/compare", {"prompt": "x", "policies": []}, 422, "policies"),
+        ("/policies/evaluate", {"prompts": [], "policy": {}}, 422, "prompt"),
+        ("/policies/autotune", {"prompts": ["x"], "search_space": {"sampling.heat": [1]}}, 422, "sampling.heat"),
+        ("/policies/presets/publish", {"name": "x", "policy": {}, "visibility": "all"}, 422, "visibility"),
+        ("/policies/presets/nothing/clone", {}, 404, "preset"),
+        ("/attribution-patching/scores", {"clean_prompt": "a"}, 422, "corrupted_prompt"),
+        ("/attribution-patching/scores", {"clean_prompt": "a", "corrupted_prompt": "b",
+                                          "target_module_paths": ["lm_head"]}, 422, "lm_head"),
+        ("/attribution-patching/scores", {"clean_prompt": "a", "corrupted_prompt": "b",
+                                          "target_module_paths": ["blocks.99"]}, 422, "99"),
+        ("/raag/generate", {"qa_entries": [{"id": 1, "question": "Who?"}]}, 422, "docs"),
+        ("/raag/generate", {"qa_entries": [], "docs": [{"id": 1, "text": "Cats."}]}, 422, "questions"),
+        ("/raag/generate", {"qa_entries": [{"question": "Who?"}], "pinecone_index_name": "mine"}, 422, "Pinecone"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_done_is_refused_with_a_sentence(
+    raw: httpx2.Client, path: str, body: dict[str, Any], status: int, says: str
+) -> None:
+    answer = raw.post(path, json=body)
+    assert answer.status_code == status and says in answer.json()["detail"], answer.text
+
+
+def test_a_stranger_s_policy_is_not_there(raw: httpx2.Client, server: Server) -> None:
+    assert raw.get(f"/policies/{uuid.uuid4()}").status_code == 404
+    assert raw.get("/policies/no-such-name").status_code == 404
+
+
+def test_browsers_are_sent_to_the_page(raw: httpx2.Client) -> None:
+    answer = raw.get("/policies", headers={"Accept": "text/html"}, follow_redirects=False)
+    assert answer.status_code == 302 and answer.headers["Location"].endswith("/policies/")
+
+
+CLEAN, CORRUPTED = "Tabby cats purr when the morning", "Tabby dogs purr when the morning"
+
+
+def test_scores_by_hook_and_by_module_are_those_of_the_same_place(raw: httpx2.Client) -> None:
+    pairs = {
+        "blocks.1.hook_resid_post": "model.layers.1",
+        "blocks.2.hook_attn_out": "model.layers.2.self_attn",
+        "blocks.2.hook_mlp_out": "model.layers.2.mlp.down_proj",
+    }
+    asked = [*pairs, *pairs.values(), "blocks.1.attn.hook_z", "blocks.2.hook_resid_pre"]
+    found = post(raw, "/attribution-patching/scores", clean_prompt=CLEAN, corrupted_prompt=CORRUPTED,
+                 target_module_paths=asked)  # fmt: skip
+    scores = found["scores"]
+    assert list(scores) == asked and all(scores[hook] == scores[module] for hook, module in pairs.items())
+    assert scores["blocks.2.hook_resid_pre"] == scores["blocks.1.hook_resid_post"]
+    assert found["metric"] == "kl" and found["clean"]["metric"] == 0 < found["corrupted"]["metric"]
+    for path in asked:
+        row = found["positions"][path]
+        assert len(row) == len(found["corrupted"]["tokens"]) and sum(filter(None, row)) == pytest.approx(
+            scores[path], rel=1e-4, abs=1e-5
+        )
+    assert sum(found["heads"]["blocks.1.attn.hook_z"]) == pytest.approx(
+        scores["blocks.1.attn.hook_z"], rel=1e-4, abs=1e-5
+    )
+
+
+def test_without_paths_all_layers_are_scored_and_targets_choose_the_metric(raw: httpx2.Client) -> None:
+    found = post(raw, "/attribution-patching/scores", clean_prompt=CLEAN, corrupted_prompt=CORRUPTED,
+                 target_module_paths=[], targets=["a"], against=["b"])  # fmt: skip
+    layers = len(raw.get("/graph").json()["graph"])
+    assert found["metric"] == "logit_difference" and len(found["scores"]) == 4 * layers
+    assert {f"blocks.{n}.hook_resid_pre" for n in range(layers)} <= {*found["scores"]}
+
+
+DOCS = [
+    {"id": "cats", "text": "Tabby cats purr on the window sill."},
+    {"id": 2, "text": "The quick brown fox jumps."},
+]
+
+
+def test_an_answer_from_documents_has_all_that_the_client_draws(raw: httpx2.Client, server: Server) -> None:
+    questions = [
+        {"id": "q", "question": "Which cats purr?", "answer": "Tabby"},
+        {"id": 7, "question": "What jumps?"},
+    ]
+    found = post(raw, "/raag/generate", qa_entries=questions, docs=DOCS)
+    assert list(found["data_by_question"]) == ["0", "1"]
+    for n, one in enumerate(found["data_by_question"].values()):
+        prompt, answer = found["prompt_tokens"][n], found["answer_tokens"][n]
+        spans = {s["chunk_global_id"]: s for s in one["bundle"]["chunk_spans"]}
+        texts = {each["chunk_global_id"]: each["text"] for each in one["bundle"]["retrieved"]}
+        for id, span in spans.items():
+            assert texts[id] in "".join(prompt[span["tok_start_in_prompt"] : span["tok_end_in_prompt"]])
+        edges = one["validated"]["validated_edges"]
+        assert edges
+        for place, each in edges.items():
+            assert 0 <= int(place) - len(prompt) < len(answer)
+            assert all(e["chunk_global_id"] in spans and isinstance(e["best_layer"], int) for e in each)
+            assert all(e["below_epsilon"] == (e["weight"] < 0.1) for e in each)
+    known = found["data_by_question"]["0"]["prov"]
+    assert {c["cid"]: c["label"] for c in known["ranked_chunks"]} == {"cats#0": 1, "2#0": 0} and known["metrics"]
+    assert found["data_by_question"]["1"]["prov"]["metrics"] is None
+    server.until("ledger", 0)
