@@ -13,6 +13,9 @@ from steerboard.errors import AuthenticationError
 
 PASSWORD = "STEERBOARD_PASSWORD"  # noqa: S105
 KEY = "STEERBOARD_API_KEY"
+KEY_COLUMNS = {
+    "Name": "name", "Id": "id", "Key": "shown", "Created": "created_at", "Last used": "last_used", "Scopes": "scopes",
+}  # fmt: skip
 password_options = [
     click.option("--email", help="Your address; else $STEERBOARD_EMAIL, or it is asked for."),
     click.option("--password", help="Better not here, where others may see it: it is asked for."),
@@ -107,15 +110,12 @@ def whoami(client: Steerboard, out: Output) -> None:
 def list_api_keys(client: Steerboard, out: Output) -> None:
     """The account's keys, without their secrets."""
     rows = client.list_api_keys()
-    out.table(
-        rows,
-        ("Name", "Id", "Key", "Created", "Last used", "Scopes"),
-        (
-            (r.get("name"), r.get("id"), r.get("shown"), r.get("created_at"), r.get("last_used") or "never", _list(r.get("scopes")))
-            for r in rows
-        ),
-        "There are no API keys.",
-    )  # fmt: skip
+    out.table(rows, tuple(KEY_COLUMNS), (_key_row(row) for row in rows), "There are no API keys.")
+
+
+def _key_row(row: dict[str, Any]) -> list[Any]:
+    found = [row.get(field) for field in KEY_COLUMNS.values()]
+    return [", ".join(each) if isinstance(each, list) else each for each in found]
 
 
 @click.command("create-api-key")
@@ -145,14 +145,9 @@ def balance(client: Steerboard, out: Output) -> None:
 def topup(client: Steerboard, out: Output) -> None:
     """What the server sells, which a self-hosted one does not."""
     rows = client.get_subscription_products()
-    out.table(
-        rows, ("Id", "Name"), ((r.get("id"), r.get("name")) for r in rows), "This server sells nothing: there is nothing to top up."
-    )  # fmt: skip
+    shown = ((row.get("id"), row.get("name")) for row in rows)
+    out.table(rows, ("Id", "Name"), shown, "This server sells nothing: there is nothing to top up.")
 
 
 def _without_secret(made: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in made.items() if name not in ("key", "api_key")}
-
-
-def _list(values: Any) -> str:
-    return ", ".join(values) if isinstance(values, list) else ""

@@ -18,6 +18,8 @@ from steerboard.cli.serve import serve
 from steerboard.cli.vector import vector
 from steerboard.errors import SteerboardError
 
+COMPLETE = "_STEERBOARD_COMPLETE"
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="steerboard")

@@ -15,10 +15,12 @@ def certificate(host: str, port: int, seconds: float) -> Finding:
     """By the certificates that Python trusts, as httpx does."""
     context = ssl.create_default_context()
     try:
-        with socket.create_connection((host, port), timeout=seconds) as plain:
-            with context.wrap_socket(plain, server_hostname=host) as secured:
-                held = secured.getpeercert() or {}
-                version = secured.version()
+        with (
+            socket.create_connection((host, port), timeout=seconds) as plain,
+            context.wrap_socket(plain, server_hostname=host) as secured,
+        ):
+            held = secured.getpeercert() or {}
+            version = secured.version()
     except ssl.SSLCertVerificationError as error:
         cure = "Renew it for this name; for an authority of your own set SSL_CERT_FILE to its certificate."
         return Finding("TLS", "failed", f"The certificate is not trusted: {error.verify_message}.", cure)

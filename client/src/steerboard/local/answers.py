@@ -9,7 +9,7 @@ ENDS = {"watch": "content_filter", "constraint": "length", "cancelled": "stop"} 
 
 
 def reason_of(end: Any) -> str:
-    return ENDS.get(end.reason, end.reason)
+    return str(ENDS.get(end.reason, end.reason))
 
 
 def told(rows: Sequence[tuple[int, Any, Any]]) -> dict[str, Any]:

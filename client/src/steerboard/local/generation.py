@@ -13,7 +13,6 @@ from steerboard.modules._completions import Generated, Piece
 
 if TYPE_CHECKING:
     from inference.types import GenerationRequest
-
     from steerboard.local.local import Local
 
 PRESETS = "Steering presets are kept by a server."
@@ -105,7 +104,7 @@ class LocalGeneration:
         with told():
             for event in self._local.studio.stream(request):
                 if event.type in ("token", "finished"):
-                    pieces.append(event.text)  # type: ignore[union-attr]
+                    pieces.append(event.text)
                 end = event
         text = "".join(pieces)
         return Generated(text, answer(self._local.model_id, request, text, end, chat=chat))

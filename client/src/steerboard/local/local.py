@@ -22,6 +22,7 @@ class Local:
     def __init__(self) -> None:
         self._studio: Studio | None = None
         self.name = self.source = ""  # as it was asked for, and what that was found to be
+        self.policy = LocalPolicies(self)
         self._forget()
 
     @property
@@ -59,12 +60,9 @@ class Local:
         self.name = self.source = ""
         if studio is not None:
             studio.close()
-        policies = self.policy
         self._forget()
-        self.policy = policies
 
     def _forget(self) -> None:
         self.steering = LocalSteering(self)
         self.sae = LocalSae(self)
-        self.policy = LocalPolicies(self)
         self.generation = LocalGeneration(self)

@@ -17,6 +17,7 @@ INSTALL = (
     "(PYTHONPATH=/path/to/steerboard /path/to/steerboard/.venv/bin/python), or put the checkout on PYTHONPATH and "
     "install its requirements.txt; or leave load() out and use a server."
 )
+GEMMA_3 = ("270m", "270m-it", *(f"{size}-{kind}" for size in ("1b", "4b", "12b", "27b") for kind in ("it", "pt")))
 # The short names of Mechanex's table, as Hugging Face has them.
 NAMES = {
     "deepseek-r1-distill-llama-8b": "deepseek-ai/DeepSeek-R1-Distill-Llama-8B",
@@ -26,9 +27,7 @@ NAMES = {
     "gemma-2-9b-it": "google/gemma-2-9b-it",
     "gemma-2b": "google/gemma-2b",
     "gemma-2b-it": "google/gemma-2b-it",
-    **{f"gemma-3-{size}-{kind}": f"google/gemma-3-{size}-{kind}" for size in ("1b", "4b", "12b", "27b") for kind in ("it", "pt")},
-    "gemma-3-270m": "google/gemma-3-270m",
-    "gemma-3-270m-it": "google/gemma-3-270m-it",
+    **{f"gemma-3-{kind}": f"google/gemma-3-{kind}" for kind in GEMMA_3},
     "gpt-oss-20b": "openai/gpt-oss-20b",
     "gpt2-small": "openai-community/gpt2",
     "llama-3.1-8b": "meta-llama/Llama-3.1-8B",
@@ -87,7 +86,7 @@ def open_studio(name: str, *, dtype: str = "auto", folder: Path | str | None = N
         raise NotFoundError(
             f"There is no model {name!r}.",
             code="model_not_found",
-            cure=f"Give a folder, a GGUF file, a Hugging Face id such as org/name, or one of: {', '.join(sorted(NAMES))}.",
+            cure=f"Give a folder, a GGUF file, a Hugging Face id (org/name), or one of {', '.join(sorted(NAMES))}.",
         )
     with told():
         opened: Studio = studio.Studio(chosen, data_dir=folder or data_dir(), dtype=dtype)

@@ -12,7 +12,6 @@ from steerboard.local.errors import tells
 
 if TYPE_CHECKING:
     from inference.policies.schema import Policy
-
     from steerboard.local.local import Local
 
 T = TypeVar("T")
@@ -28,11 +27,11 @@ class LocalPolicies:
 
     # ---- keeping ----
 
-    def save(self, policy: Mapping[str, Any]) -> str:
+    def save(self, policy: Mapping[str, Any], name: str | None = None) -> str:
         """Keep it; under its own id, if it has one."""
         parsed = self._parsed(policy)
         id = parsed.id or str(uuid.uuid4())
-        self._kept[id] = {**policy, "id": id}
+        self._kept[id] = {**policy, "id": id, **({"name": name} if name else {})}
         return id
 
     def list(self) -> Many:
@@ -67,11 +66,11 @@ class LocalPolicies:
     def list_presets(self, include_public: bool = True) -> Many:
         return [*self._presets.values()]
 
-    def clone_preset(self, preset_id: str) -> str:
+    def clone_preset(self, preset_id: str, name: str | None = None) -> str:
         found = self._presets.get(preset_id)
         if found is None:
             raise NotFoundError(f"There is no preset {preset_id!r} in this process.", cure="See list_presets().")
-        return self.save({**found["policy"], "id": None})
+        return self.save({**found["policy"], "id": None}, name)
 
     # ---- running ----
 

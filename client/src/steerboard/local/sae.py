@@ -25,7 +25,6 @@ from steerboard.modules._completions import Generated
 
 if TYPE_CHECKING:
     from inference.types import Pair, Probe, Watch
-
     from steerboard.local.local import Local
 
 FIGURES = ("auroc", "precision", "recall", "false_positive_rate", "n_train", "n_held_out", "warnings")

@@ -20,7 +20,6 @@ from steerboard.local.errors import tells
 
 if TYPE_CHECKING:
     from inference.types import Direction, Intervention, Pair, SteeringVector
-
     from steerboard.local.local import Local
 
 CAA, FEW_SHOT, PERCEPTRONS = "caa", "few-shot", "steering-perceptrons"
@@ -187,6 +186,7 @@ def _pair(kind: Any, prompt: str, positive: str, negative: str) -> Any:
 def directions_of(vectors: Mapping[Any, Any]) -> tuple[Direction, ...]:
     """By hook, or by the number of the block that they go into. Raises ValidationError."""
     import numpy as np
+
     from inference.types import Direction, Site
 
     found = []

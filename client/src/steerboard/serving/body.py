@@ -19,7 +19,7 @@ NOT_HERE = {
 }  # fmt: skip
 MOST_CHOICES = 16
 CHAT_TOKENS, COMPLETION_TOKENS = 1024, 16  # where nothing is said: as the product's own /v1 has it
-EMPTY = (None, False, 0, [], {}, "", "none")
+EMPTY: tuple[Any, ...] = (None, False, 0, [], {}, "", "none")
 
 
 @dataclass(frozen=True)

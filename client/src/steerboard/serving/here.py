@@ -17,7 +17,6 @@ from steerboard.serving.wire import DONE, Answer, Refusal, Streamed, Whole, even
 
 if TYPE_CHECKING:
     from inference.types import Event, GenerationRequest
-
     from steerboard.local import Local
 
 ANY_NAME = {"", "default", "mechanex-local", "mechanex-model", "steerboard-local"}
@@ -199,7 +198,7 @@ class Here:
 
     def _run(self, ask: Ask) -> dict[str, Any]:
         policy = self._local.policy
-        return policy.run_on(
+        outcome: dict[str, Any] = policy.run_on(
             self._prompt(ask, ask.prompts[0]),
             ask.policy.get("policy"),
             ask.policy.get("policy_id"),
@@ -207,6 +206,7 @@ class Here:
             include_trace=bool(ask.policy.get("include_trace")),
             seed=ask.fields.get("seed"),
         )
+        return outcome
 
     async def _at_once(
         self, ask: Ask, text: str, reason: str, about: dict[str, Any], spent: dict[str, int]
