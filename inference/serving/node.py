@@ -28,6 +28,7 @@ from inference.serving.vectors import RedisVectors
 from inference.types import (
     JOB_REQUESTS,
     TERMINAL,
+    EngineKind,
     Event,
     Failed,
     GenerationRequest,
@@ -59,6 +60,7 @@ class Node:
         data_dir: Path,
         dtype: str,
         companions: Sequence[str] = (),
+        engine: EngineKind = "built-in",
         consume: Callable[[str], None],
         put_back: Callable[[dict[str, Any]], None],
     ):
@@ -75,6 +77,7 @@ class Node:
             dtype=dtype,
             sources=sources_from(data_dir),
             companions=companions,
+            engine=engine,
         )
         self._pulse = Pulse()
         self._started = time.time()
