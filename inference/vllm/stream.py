@@ -51,6 +51,8 @@ class StreamHooks:
             block.register_forward_hook(self._after(i))
 
     def _act(self, index: int, hidden: Tensor, residual: Tensor | None) -> None:
+        if hidden.ndim == 3:  # a model of transformers that vLLM runs has a batch of one
+            hidden = hidden[0]
         for lines in self.lines:
             site = lines.bank.sites.get(index)
             if site is not None:

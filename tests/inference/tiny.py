@@ -52,9 +52,7 @@ def config(family: str, shape: dict[str, Any] = SHAPE) -> Any:
         "mistral": lambda: MistralConfig(**shape, sliding_window=6),
         "qwen2": lambda: Qwen2Config(
             **{k: v for k, v in shape.items() if k != "head_dim"},
-            use_sliding_window=True,
-            max_window_layers=2,
-            **WINDOWED,
+            **({"use_sliding_window": True, "max_window_layers": 2, **WINDOWED} if shape is SHAPE else {}),
         ),
         "qwen3": lambda: Qwen3Config(**shape),
         "gemma2": lambda: Gemma2Config(**shape, query_pre_attn_scalar=8, **WINDOWED),
