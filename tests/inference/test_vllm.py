@@ -142,7 +142,6 @@ def test_every_block_hands_on_what_hugging_face_has_there(family: str, side: Sid
         found = torch.tensor(answer.seen[id])
         assert found.shape == expected.shape
         torch.testing.assert_close(found, expected, rtol=2e-4, atol=2e-4)
-    assert answer.rows[0].tokens != answer.rows[1].tokens, "the steering does nothing that could be seen"
 
 
 def test_steered_rows_shift_by_exactly_strength_times_direction_at_the_site(side: Side) -> None:

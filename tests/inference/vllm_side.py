@@ -33,6 +33,7 @@ class Spy:
     def _hook(self, layer: int) -> Any:
         def hook(module: object, args: object, output: Any) -> None:
             stream = output[0] + output[1] if isinstance(output, tuple) else output
+            stream = stream.flatten(0, -2)
             batch, runs = self._engine.batch, self._engine._running
             for span in batch._spans:
                 name = runs[batch._rows[span.id]].id
