@@ -17,7 +17,7 @@ NEEDS_PYTHON = command -v $(PYTHON) >/dev/null 2>&1 || { \
 	echo "Steerboard needs Python 3.11, and $(PYTHON) was not found. Install it (Debian, Ubuntu: apt install python3.11 python3.11-venv; macOS: brew install python@3.11), or name yours: make run PYTHON=/path/to/python3.11" >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help run stack stack-stop demo test check format audit doctor size bench soak bench-peers clients starters presets sae clean install install-dev
+.PHONY: help run stack stack-stop demo test check format audit doctor size bench soak bench-peers vllm clients starters presets sae clean install install-dev
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,6 +81,10 @@ soak: install-dev ## 250 websockets on one web process for a quarter of an hour,
 bench-peers: ## install what the benchmarks compare with and that needs venvs of its own: vLLM and repeng
 	@$(NEEDS_PYTHON)
 	@$(PYTHON) scripts/peers.py
+
+vllm: ## install vLLM in a venv of its own, 4 GB, for workers with --engine vllm and their tests (docs/vllm.md)
+	@$(NEEDS_PYTHON)
+	@$(PYTHON) scripts/peers.py vllm
 
 clients: ## install what tests drive as clients of the API: lm-eval and OpenAI's JavaScript package
 	@$(NEEDS_PYTHON)

@@ -20,7 +20,17 @@ import torch
 from transformers import AutoTokenizer
 
 from inference.transports.inprocess import InProcess
-from inference.types import Direction, Event, GenerationRequest, Intervention, Message, SamplingParams, Site, Token
+from inference.types import (
+    Direction,
+    EngineKind,
+    Event,
+    GenerationRequest,
+    Intervention,
+    Message,
+    SamplingParams,
+    Site,
+    Token,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -72,9 +82,9 @@ async def open_default_model(dtype: str = "float32") -> InProcess:
     return await open_model("default", dtype)
 
 
-async def open_model(name: str, dtype: str = "float32") -> InProcess:
+async def open_model(name: str, dtype: str = "float32", engine: EngineKind = "built-in") -> InProcess:
     """A model behind the in-process transport, loaded. Raises RuntimeError with the engine's own sentence."""
-    inference = InProcess(name, data_dir=DATA, dtype=dtype)
+    inference = InProcess(name, data_dir=DATA, dtype=dtype, engine=engine)
     while (info := await inference.describe()).state == "loading":
         await asyncio.sleep(0.05)
     if info.state == "failed":

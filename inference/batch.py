@@ -192,7 +192,7 @@ class Batch:
             by_reading.setdefault(row.reading, []).append(row)
         self._followers = {first: rest for first, *rest in by_reading.values()}
         for same in by_reading.values():
-            _share_readings(same)
+            share_readings(same)
         self.rows += self._followers
         self._group_bank = self._make_bank(list(self._followers))
         self._group_start = 0
@@ -241,7 +241,7 @@ class Batch:
             if start < row.prompt_length <= stop:
                 self._group_logits[row] = logits[i, last.index(row.prompt_length - 1)]
             if row.state.params.prompt_logprobs:
-                row.read += _prompt_details(row, logits[i], start)
+                row.read += prompt_details(row, logits[i], start)
         self._tell_group(group, start)
         self._group_start = stop
 
@@ -569,7 +569,7 @@ def _groups(rows: Sequence[Row]) -> list[Group]:
     return list(dict.fromkeys(row.group for row in rows if row.group))
 
 
-def _share_readings(rows: list[Row]) -> None:
+def share_readings(rows: list[Row]) -> None:
     """What conditions and watches of rows with one prompt want of it is read once, by whoever reads it."""
     watches = list({watch.key: watch for row in rows for watch in row.watches}.values())
     shared: dict[tuple[int, str], Readout] = {}
@@ -604,7 +604,7 @@ def _copy_tallies(source: Row, target: Row) -> None:
         same.tally = list(done.tally)
 
 
-def _prompt_details(row: Row, logits: Tensor, start: int) -> list[Detail]:
+def prompt_details(row: Row, logits: Tensor, start: int) -> list[Detail]:
     """Of the prompt's tokens that `logits`, float[k, vocab] at the positions from `start` on, foretell."""
     ahead = row.tokens[start + 1 : min(start + 1 + len(logits), row.prompt_length)]
     if not ahead:

@@ -1,6 +1,7 @@
 """The verbs through which everything else reaches a model, and the place where a URL becomes a transport.
 
 `inprocess://default`, `inprocess:///abs/path` or `inprocess://org/name` hold the engine in a thread of this process;
+`vllm://default` and its like do the same with vLLM's engine (docs/vllm.md), in a Python that has vLLM;
 `redis://host:6379/0` reaches the engines of `inference.worker` processes, and loads no torch.
 """
 
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from inference.errors import InvalidRequest
+from inference.serving.kinds import check_engine
 from inference.types import Command, Event, GenerationRequest, JobRequest, ModelInfo, SteeringVector, WorkerInfo
 
 
@@ -72,14 +74,16 @@ class Inference(Protocol):
 def connect(url: str, *, data_dir: Path, dtype: str = "auto") -> Inference:
     """Open the transport that `url` names; the model loads in the background. Raises InvalidRequest("bad_url")."""
     scheme, _, name = url.partition("://")
-    if scheme == "inprocess":
+    if scheme in ("inprocess", "vllm"):
+        kind = check_engine("vllm" if scheme == "vllm" else "built-in")
         from inference.transports.inprocess import InProcess  # loads torch: only where the engine lives
 
-        return InProcess(name or "default", data_dir=data_dir, dtype=dtype)
+        return InProcess(name or "default", data_dir=data_dir, dtype=dtype, engine=kind)
     if scheme in ("redis", "rediss"):
         from inference.transports.remote import Remote
 
         return Remote(url, data_dir=data_dir)
     raise InvalidRequest(
-        "bad_url", f"INFERENCE_URL={url!r} is not understood. Use inprocess://default or redis://host:6379/0."
+        "bad_url",
+        f"INFERENCE_URL={url!r} is not understood. Use inprocess://default, vllm://default or redis://host:6379/0.",
     )

@@ -348,6 +348,11 @@ class Engine:
         )
 
     @property
+    def job_model(self) -> LoadedModel:
+        """What jobs read and run."""
+        return self.batch.model
+
+    @property
     def _rows(self) -> int:
         """Those of the batch that are taken; a group takes several."""
         return sum(run.prepared.width for run in list(self._running.values()))
@@ -366,13 +371,20 @@ class Engine:
 
     # ---- the engine's own thread ----
 
+    def _new_batch(self, model: LoadedModel) -> Batch:
+        return Batch(model)
+
+    def _room(self, model: LoadedModel) -> int:
+        """Tokens that the cache can hold."""
+        return self.limits.cache_bytes // model.cache_bytes_per_token
+
     def _run(self) -> None:
         try:
             model = self._load()
             model.sources = self.sources
             self.companions.meet(model)
-            self.batch = Batch(model)
-            self._cache_tokens = self.limits.cache_bytes // model.cache_bytes_per_token
+            self.batch = self._new_batch(model)
+            self._cache_tokens = self._room(model)
             self._model = model
         except Exception as error:
             log.exception("the model could not be loaded")
@@ -596,7 +608,7 @@ class Engine:
         job = self._jobs[0]
         if job.steps is None:
             job.steps = self._begin(job)
-        self.batch.model.idle = not (self._running or self._waiting)
+        self.job_model.idle = not (self._running or self._waiting)
         event = job.advance()
         if isinstance(event, Result):
             event = self._keep_vector(event)
@@ -613,10 +625,10 @@ class Engine:
     def _begin(self, job: Job) -> Iterator[Progress | Result | None]:
         kind = type(job.request)
         if kind in STEERED_JOBS:
-            return STEERED_JOBS[kind](self.batch.model, job.request, job.find)
+            return STEERED_JOBS[kind](self.job_model, job.request, job.find)
         if kind in SOURCE_JOBS:
-            return SOURCE_JOBS[kind](self.batch.model, job.request, self.sources)
-        return JOBS[kind](self.batch.model, job.request)
+            return SOURCE_JOBS[kind](self.job_model, job.request, self.sources)
+        return JOBS[kind](self.job_model, job.request)
 
     def _keep_vector(self, event: Result) -> Result:
         """Store what a job built: the bytes under "data", or several under "datas"."""
@@ -655,7 +667,7 @@ class Engine:
         """A failed pass takes all its rows with it; the next one begins with an empty cache."""
         runs = list(self._running.values())
         self._running.clear()
-        self.batch = Batch(self.batch.model)
+        self.batch = self._new_batch(self.batch.model)
         for run in runs:
             run.send(Failed, **error.to_wire())
 

@@ -23,6 +23,7 @@ WatchAction = Literal["observe", "steer", "stop", "regenerate"]
 WorkerState = Literal["loading", "ready", "draining", "empty", "failed", "lost"]
 MAX_RANK = 16  # of an AffineMap
 Command = Literal["load", "unload", "drain", "resume"]
+EngineKind = Literal["built-in", "vllm"]
 
 _TL_SITE = re.compile(r"blocks\.(\d+)\.hook_(resid_post|resid_pre)")
 
@@ -1507,6 +1508,7 @@ class ModelInfo(Wire):
     problem: str = ""
     sources: tuple[SourceInfo, ...] = ()
     companions: tuple[str, ...] = ()  # other models at hand with the same tokenizer, for drafts and ensembles
+    engine: str = "built-in"  # what runs it, such as "vLLM 0.32.0"
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from inference.errors import InferenceError
 from inference.logs import log_settings
 from inference.saes import settings as saes
 from inference.serving import link
+from inference.serving.kinds import check_engine
 from inference.serving.node import Node
 
 log = logging.getLogger("inference.worker")
@@ -53,6 +54,7 @@ class Serving(bootsteps.StartStopStep):
             data_dir=Path(settings["data"]),
             dtype=settings["dtype"],
             companions=settings["companions"],
+            engine=settings["engine"],
             consume=consuming.want,
             put_back=lambda message: send(app, message),
         )
@@ -95,11 +97,27 @@ def send(app: Celery, message: dict[str, Any]) -> None:
     app.send_task(link.TASK, args=(message,), queue=link.queue_of(message["request"]["model"]), retry=False)
 
 
-def make_app(url: str, *, model: str, name: str, data: str, dtype: str, companions: Sequence[str] = ()) -> Celery:
+def make_app(
+    url: str,
+    *,
+    model: str,
+    name: str,
+    data: str,
+    dtype: str,
+    companions: Sequence[str] = (),
+    engine: str = "built-in",
+) -> Celery:
     saes.check()
     app = link.make_celery(link.check_url(url))
-    settings = {"url": url, "model": model, "name": name, "data": data, "dtype": dtype, "companions": tuple(companions)}
-    app.conf.steerboard = settings
+    app.conf.steerboard = {
+        "url": url,
+        "model": model,
+        "name": name,
+        "data": data,
+        "dtype": dtype,
+        "companions": tuple(companions),
+        "engine": check_engine(engine),
+    }
     app.steps["worker"].add(Serving)
 
     @app.task(name=link.TASK, ignore_result=True, shared=False)
@@ -125,6 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             data=str(options.data),
             dtype=options.dtype,
             companions=names_from({"STEERBOARD_COMPANIONS": options.companions}),
+            engine=options.engine,
         )
     except InferenceError as error:
         print(error.message, file=sys.stderr)
@@ -164,6 +183,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--dtype",
         default=environment("STEERBOARD_DTYPE", "auto"),
         help="auto, float32, bfloat16 or float64 (STEERBOARD_DTYPE)",
+    )
+    parser.add_argument(
+        "--engine",
+        default=environment("STEERBOARD_ENGINE", "built-in"),
+        help="built-in, or vllm where vLLM is installed (STEERBOARD_ENGINE)",
     )
     parser.add_argument(
         "--companions",

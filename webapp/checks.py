@@ -81,7 +81,7 @@ def settings_fit_together(**kwargs: Any) -> list[CheckMessage]:
     if not settings.REDIS_URL:
         return []
     found: list[CheckMessage] = []
-    if settings.INFERENCE_URL.startswith("inprocess://"):
+    if settings.INFERENCE_URL.startswith(("inprocess://", "vllm://")):
         found.append(
             Error(
                 "REDIS_URL is set, so several processes share the work, but each would load a model of its own.",

@@ -9,18 +9,18 @@ from typing import Any
 from benchmarks.common import open_model, some_direction
 from benchmarks.peers.lines import Answer, serve
 from inference.transports.inprocess import InProcess
-from inference.types import GenerationRequest, SamplingParams, Token
+from inference.types import EngineKind, GenerationRequest, SamplingParams, Token
 
 GREEDY = {"temperature": 0.0, "ignore_eos": True}
 
 
-def start(model: str, dtype: str) -> tuple[dict[str, Any], Answer]:
+def start(model: str, dtype: str, engine: EngineKind = "built-in") -> tuple[dict[str, Any], Answer]:
     """Questions: `rows`, each with the `ids` of its prompt and `edits` [seed, layer, strength]; `tokens` for each row.
 
     Optional: `sampling`, which is greedy to the last token otherwise, and `at_once`, how many rows are sent together.
     """
     runner = asyncio.Runner()
-    inference = runner.run(open_model(model, dtype))
+    inference = runner.run(open_model(model, dtype, engine))
     info = runner.run(inference.describe())
 
     def answer(question: dict[str, Any]) -> dict[str, Any]:
@@ -28,7 +28,8 @@ def start(model: str, dtype: str) -> tuple[dict[str, Any], Answer]:
         requests = [request(i, row, sampling, info.d_model) for i, row in enumerate(question["rows"])]
         return runner.run(write(inference, requests, question.get("at_once", len(requests))))
 
-    return {"dtype": info.dtype, "layers": info.n_layers, "max_rows": info.max_rows}, answer
+    facts = {"dtype": info.dtype, "layers": info.n_layers, "max_rows": info.max_rows, "engine": info.engine}
+    return facts, answer
 
 
 def request(number: int, row: dict[str, Any], sampling: SamplingParams, width: int) -> GenerationRequest:

@@ -61,15 +61,15 @@ class LoadedModel:
         self.device: torch.device = hf.device
         self.dtype: torch.dtype = hf.dtype
         self.compute_dtype = torch.float64 if self.dtype == torch.float64 else torch.float32
-        self.eos_ids = _eos_ids(hf, tokenizer)
-        self.special_ids = _special_ids(tokenizer, self.vocab_size)
+        self.eos_ids = eos_ids(hf.generation_config, tokenizer)
+        self.special_ids = special_ids(tokenizer, self.vocab_size)
         self.vocabulary = Vocabulary(tokenizer)
         self.constraints = Compiler(tokenizer, self.vocab_size, self.eos_ids, self.special_ids)
         self.hooks = ResidualHooks(self.layers)
         self.decoder: Decoder | None = None  # a faster way to take one step, where there is one
         self.shares = False  # whether texts that begin alike are read as one, where there is a decoder
         self.idle = False  # nobody waits for a token, so a job may take larger slices; the engine says so
-        self.cache_bytes_per_token = _cache_bytes_per_token(config, self.n_layers, self.dtype)
+        self.cache_bytes_per_token = cache_bytes_per_token(config, self.n_layers, self.dtype)
         self.load_seconds = 0.0
         self.source = ""  # what from_pretrained takes
         self.sources: Sources | None = None  # the autoencoders that read it; the engine sets them
@@ -173,19 +173,19 @@ def find_blocks(hf: nn.Module) -> nn.ModuleList:
     )
 
 
-def _eos_ids(hf: Any, tokenizer: Any) -> frozenset[int]:
-    configured = hf.generation_config.eos_token_id if hf.generation_config else None
+def eos_ids(generation_config: Any, tokenizer: Any) -> frozenset[int]:
+    configured = generation_config.eos_token_id if generation_config else None
     ids = configured if isinstance(configured, list) else [configured]
     return frozenset(i for i in (*ids, tokenizer.eos_token_id) if i is not None)
 
 
-def _special_ids(tokenizer: Any, vocab_size: int) -> frozenset[int]:
+def special_ids(tokenizer: Any, vocab_size: int) -> frozenset[int]:
     """BOS, EOS and their like, and the markers of chat templates, which some tokenizers only list as added."""
     added = [i for i, token in tokenizer.added_tokens_decoder.items() if token.special]
     return frozenset(i for i in (*tokenizer.all_special_ids, *added) if i < vocab_size)
 
 
-def _cache_bytes_per_token(config: Any, n_layers: int, dtype: torch.dtype) -> int:
+def cache_bytes_per_token(config: Any, n_layers: int, dtype: torch.dtype) -> int:
     heads = config.num_attention_heads
     head_width = getattr(config, "head_dim", None) or config.hidden_size // heads
     return 2 * n_layers * (getattr(config, "num_key_value_heads", None) or heads) * head_width * dtype.itemsize
@@ -284,7 +284,7 @@ def id_of(name: str) -> str:
 
 def load_tokenizer(name: str, *, cache_dir: Path) -> Any:
     """The tokenizer of a model that `load` would load. Raises NotFound or Unavailable."""
-    return _tokenizer(resolve(name, cache_dir)[0])
+    return load_tokenizer_of(resolve(name, cache_dir)[0])
 
 
 def default_gguf() -> Path:
@@ -365,7 +365,7 @@ def _load_folder(
     name: str, id: str, revision: str, dtype: torch.dtype, device: str, paths: Sequence[str]
 ) -> LoadedModel:
     hf = from_folder(name, dtype, torch.device(device))
-    tokenizer = _tokenizer(name)
+    tokenizer = load_tokenizer_of(name)
     for path, improve in IMPROVEMENTS.items():
         if path in paths:
             improve(hf)
@@ -374,11 +374,11 @@ def _load_folder(
     return model
 
 
-def _tokenizer(name: str) -> Any:
+def load_tokenizer_of(folder: str) -> Any:
     try:
-        return AutoTokenizer.from_pretrained(name)
+        return AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, KeyError) as error:
-        raise _not_loaded(name, error) from error
+        raise _not_loaded(folder, error) from error
 
 
 def from_folder(name: str, dtype: torch.dtype, device: torch.device) -> Any:

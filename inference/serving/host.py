@@ -24,7 +24,7 @@ from inference.models.loader import id_of, load
 from inference.saes.sources import Sources
 from inference.serving.refusals import check_command, draining, not_served, nothing_loaded
 from inference.store import Vectors
-from inference.types import TERMINAL, Command, Event, GenerationRequest, JobRequest, ModelInfo, WorkerState
+from inference.types import TERMINAL, Command, EngineKind, Event, GenerationRequest, JobRequest, ModelInfo, WorkerState
 
 log = logging.getLogger(__name__)
 
@@ -44,11 +44,13 @@ class ModelHost:
         limits: Limits = Limits(),
         sources: Sources | None = None,
         companions: Sequence[str] = (),
+        engine: EngineKind = "built-in",
         drain_seconds: float = DRAIN_SECONDS,
     ):
         self._vectors, self._cache_dir, self._dtype, self._limits = vectors, cache_dir, dtype, limits
         self._sources = sources or Sources()
         self._companions = Companions(companions, cache_dir=cache_dir)
+        self._kind: EngineKind = engine
         self._drain_seconds = drain_seconds
         self._changed = threading.Condition()  # guards the three below
         self._open = 0  # requests that have not ended
@@ -164,6 +166,10 @@ class ModelHost:
 
     def _start(self, name: str) -> Engine:
         cache, dtype = self._cache_dir, self._dtype
+        if self._kind == "vllm":
+            from inference.vllm.engine import VllmEngine  # here alone, where vLLM is installed
+
+            return VllmEngine(name, self._vectors, id=id_of(name), cache_dir=cache, dtype=dtype, limits=self._limits)
         return Engine(
             lambda: load(name, cache_dir=cache, dtype=dtype),
             self._vectors,

@@ -28,10 +28,12 @@ from inference.serving.vectors import RedisVectors
 from inference.types import (
     JOB_REQUESTS,
     TERMINAL,
+    EngineKind,
     Event,
     Failed,
     GenerationRequest,
     JobRequest,
+    ModelInfo,
     WorkerInfo,
 )
 
@@ -59,6 +61,7 @@ class Node:
         data_dir: Path,
         dtype: str,
         companions: Sequence[str] = (),
+        engine: EngineKind = "built-in",
         consume: Callable[[str], None],
         put_back: Callable[[dict[str, Any]], None],
     ):
@@ -75,6 +78,7 @@ class Node:
             dtype=dtype,
             sources=sources_from(data_dir),
             companions=companions,
+            engine=engine,
         )
         self._pulse = Pulse()
         self._started = time.time()
@@ -174,12 +178,12 @@ class Node:
         model = self.host.describe()
         if not model or model.state != "ready":
             return ""
-        name = link.key("revision", model.id)
+        name, mine = link.key("revision", model.id), answering(model)
         pipe = self._redis.pipeline(transaction=False)
-        pipe.set(name, model.revision, nx=True, ex=REVISION_SECONDS)
+        pipe.set(name, mine, nx=True, ex=REVISION_SECONDS)
         pipe.get(name)
         *_, served = pipe.execute()
-        if served is None or served.decode() == model.revision:
+        if served is None or served.decode() == mine:
             self._redis.expire(name, REVISION_SECONDS)
             return ""
         return str(served.decode())
@@ -187,7 +191,7 @@ class Node:
     def info(self) -> WorkerInfo:
         state, model = self.host.state, self.host.describe()
         if self._rival and model and state == "ready":
-            problem = other_revision(model.id, model.revision, self._rival).message
+            problem = other_revision(model.id, answering(model), self._rival).message
             state, model = "failed", replace(model, state="failed", problem=problem)
         if self._pulse.stuck(self.host.engine) > link.STUCK_SECONDS:
             state = "lost"
@@ -249,6 +253,11 @@ class Node:
             self._redis.srem(link.WORKERS, self.id)
         except link.ERRORS:
             log.info("Redis is gone already")
+
+
+def answering(model: ModelInfo) -> str:
+    """What has to be the same in all who share a queue: the weights, and an engine that can do as much."""
+    return model.revision if model.engine == "built-in" else f"{model.revision} with {model.engine}"
 
 
 def plain(name: str) -> str:

@@ -22,6 +22,7 @@ from inference.store import VectorStore
 from inference.types import (
     TERMINAL,
     Command,
+    EngineKind,
     Event,
     Failed,
     GenerationRequest,
@@ -60,7 +61,15 @@ class Courier:
 class InProcess:
     """`inference.client.Inference` over an engine that loads `name` in the background. May be used from many loops."""
 
-    def __init__(self, name: str, *, data_dir: Path, dtype: str = "auto", limits: Limits = Limits()):
+    def __init__(
+        self,
+        name: str,
+        *,
+        data_dir: Path,
+        dtype: str = "auto",
+        limits: Limits = Limits(),
+        engine: EngineKind = "built-in",
+    ):
         self.vectors = VectorStore(data_dir / "vectors")
         self.host = ModelHost(
             name,
@@ -70,6 +79,7 @@ class InProcess:
             limits=limits,
             sources=sources_from(data_dir),
             companions=names_from(),
+            engine=engine,
         )
         self._started = time.time()
         self._couriers: WeakKeyDictionary[asyncio.AbstractEventLoop, Courier] = WeakKeyDictionary()

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -67,13 +67,15 @@ class RedisServer:
 
 
 class WorkerProcess:
-    """`python -m inference.worker`, as anybody starts it."""
+    """`python -m inference.worker`, as anybody starts it. `options` stand last, so that theirs count."""
 
-    def __init__(self, url: str, model: str, folder: Path, name: str):
+    def __init__(
+        self, url: str, model: str, folder: Path, name: str, python: str = sys.executable, options: Sequence[str] = ()
+    ):
         self.log = folder / f"{name}.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "inference.worker", *options_of(url, model, folder, name)],
+                [python, "-m", "inference.worker", *options_of(url, model, folder, name), *options],
                 cwd=ROOT,
                 env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
                 stdout=log,

@@ -32,13 +32,15 @@ def mixed_requests(n: int = 14) -> list:
     return made
 
 
-def some_edit(rng: random.Random, seed: int) -> Intervention:
+def some_edit(rng: random.Random, seed: int, width: int = D) -> Intervention:
     operation = rng.choice(["add", "ablate", "clamp", "cap", "floor", "rotate"])
     positions = rng.choice(
         [Positions(), Positions(prompt=False), Positions(generated=False), Positions(start=3, stop=20)]
     )
     layer = rng.randrange(4)
-    spread = tuple(direction(D, (layer + n) % 4, seed=seed + 100 * n) for n in range(2 if operation == "rotate" else 1))
+    spread = tuple(
+        direction(width, (layer + n) % 4, seed=seed + 100 * n) for n in range(2 if operation == "rotate" else 1)
+    )
     schedules = [None, Schedule("first", 4), Schedule("ramp", 5), Schedule("decay", 3)]
     return Intervention(
         operation=operation,
@@ -47,16 +49,16 @@ def some_edit(rng: random.Random, seed: int) -> Intervention:
         positions=positions,
         norm_preserving=rng.random() < 0.3,
         schedule=rng.choice(schedules) if positions.generated else None,
-        condition=some_condition(rng, positions, min(d.site.layer for d in spread)),
+        condition=some_condition(rng, positions, min(d.site.layer for d in spread), width),
     )
 
 
-def some_condition(rng: random.Random, positions: Positions, layer: int) -> Condition | None:
+def some_condition(rng: random.Random, positions: Positions, layer: int, width: int = D) -> Condition | None:
     decided = rng.choice([None, "token", "prompt"])
     if decided is None or (decided == "prompt" and positions.prompt):
         return None
     at = rng.randrange(layer + 1 if decided == "token" else 4)
-    values = direction(D, at, seed=rng.randrange(1000)).values
+    values = direction(width, at, seed=rng.randrange(1000)).values
     return Condition(at, 0.0, direction=values, decided=decided, comparison=rng.choice(["above", "below"]))
 
 

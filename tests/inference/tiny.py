@@ -41,30 +41,35 @@ SHAPE: dict[str, Any] = {
     "eos_token_id": 1,
     "pad_token_id": 2,
 }
+WIDE = {"hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32}  # the least vLLM takes
 WINDOWED = {"sliding_window": 6, "layer_types": ["sliding_attention", "full_attention"] * 2}
 
 
-def config(family: str) -> Any:
+def config(family: str, shape: dict[str, Any] = SHAPE) -> Any:
     """A 4-layer configuration; every family with a sliding window uses one shorter than the prompts of the tests."""
     builders: dict[str, Any] = {
-        "llama": lambda: LlamaConfig(**SHAPE),
-        "mistral": lambda: MistralConfig(**SHAPE, sliding_window=6),
+        "llama": lambda: LlamaConfig(**shape),
+        "mistral": lambda: MistralConfig(**shape, sliding_window=6),
         "qwen2": lambda: Qwen2Config(
-            **{k: v for k, v in SHAPE.items() if k != "head_dim"},
-            use_sliding_window=True,
-            max_window_layers=2,
-            **WINDOWED,
+            **{k: v for k, v in shape.items() if k != "head_dim"},
+            **({"use_sliding_window": True, "max_window_layers": 2, **WINDOWED} if shape is SHAPE else {}),
         ),
-        "qwen3": lambda: Qwen3Config(**SHAPE),
-        "gemma2": lambda: Gemma2Config(**SHAPE, query_pre_attn_scalar=8, **WINDOWED),
-        "gemma3": lambda: Gemma3TextConfig(**SHAPE, query_pre_attn_scalar=8, **WINDOWED),
+        "qwen3": lambda: Qwen3Config(**shape),
+        "gemma2": lambda: Gemma2Config(**shape, query_pre_attn_scalar=8, **WINDOWED),
+        "gemma3": lambda: Gemma3TextConfig(**shape, query_pre_attn_scalar=8, **WINDOWED),
         "gpt2": lambda: GPT2Config(
-            vocab_size=VOCAB, n_embd=32, n_layer=4, n_head=4, n_positions=128, bos_token_id=0, eos_token_id=1
+            vocab_size=VOCAB,
+            n_embd=shape["hidden_size"],
+            n_layer=4,
+            n_head=shape["num_attention_heads"],
+            n_positions=128,
+            bos_token_id=0,
+            eos_token_id=1,
         ),
         "gpt_neox": lambda: GPTNeoXConfig(
-            **{k: v for k, v in SHAPE.items() if k not in ("head_dim", "num_key_value_heads")}
+            **{k: v for k, v in shape.items() if k not in ("head_dim", "num_key_value_heads")}
         ),
-        "gpt_oss": lambda: GptOssConfig(**SHAPE, num_local_experts=4, num_experts_per_tok=2, **WINDOWED),
+        "gpt_oss": lambda: GptOssConfig(**shape, num_local_experts=4, num_experts_per_tok=2, **WINDOWED),
     }
     return builders[family]()
 
@@ -95,10 +100,10 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return fast
 
 
-def save(family: str, folder: Path, seed: int = 0) -> Path:
+def save(family: str, folder: Path, seed: int = 0, *, wide: bool = False) -> Path:
     """Random weights, large enough that layers matter and that greedy answers vary with the prompt."""
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(config(family), dtype=torch.float64)
+    model = AutoModelForCausalLM.from_config(config(family, SHAPE | WIDE if wide else SHAPE), dtype=torch.float64)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim >= 2:

