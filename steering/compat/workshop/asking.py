@@ -23,6 +23,7 @@ MOST_CHARACTERS = 4000
 MOST_TOKENS = 400
 MOST_STRENGTH = 5.0
 REPETITION_PENALTY = 1.15  # with which the personas were measured
+TOP_K = 50  # as the demo's library has it where nothing is said
 SEED_BITS = 31
 LANES = ("base", "steered")
 
@@ -79,6 +80,7 @@ def parse(body: Fields, who: Principal) -> Asked:
         SamplingParams(
             max_tokens=body.whole("max_length", 1, MOST_TOKENS) or 60,
             temperature=0.7 if temperature is None else temperature,
+            top_k=TOP_K,
             repetition_penalty=REPETITION_PENALTY,
             seed=secrets.randbits(SEED_BITS) if seed is None else seed,
         ),
