@@ -87,6 +87,7 @@ function show(event) {
 }
 
 if (form) {
+  form.inert = false; // until somebody listens, clicks would be lost
   tell();
   form.addEventListener('submit', event => { event.preventDefault(); write(); });
   form.addEventListener('input', event => {

@@ -27,6 +27,7 @@ PAGES = [
     "/questions/new/?example",
     "/questions/collections/new/",
     "/jobs/",
+    "/workshop/",
     "/accounts/profile/",
     "/accounts/password/set/",
     "/accounts/email/",
