@@ -187,7 +187,12 @@ class ProgramLogin(models.Model):
         ordering = ("-refreshed_at",)
 
     def __str__(self) -> str:
-        return f"{self.program} of {self.user}"
+        return f"{self.name} of {self.user}"
+
+    @property
+    def name(self) -> str:
+        """What the program calls itself, without its version."""
+        return self.program.partition("/")[0][:40] or "a program without a name"
 
 
 class RefreshToken(models.Model):

@@ -6,7 +6,7 @@ A program has no session: what allauth puts there, and into messages, goes nowhe
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from allauth.account.adapter import get_adapter
 from allauth.account.internal.flows.email_verification import send_verification_email_to_address
@@ -25,6 +25,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from steering.accounts import locking, logins, signup, totp
 from steering.accounts.forms import EmailForm, ResetForm, SignUpForm
+from steering.accounts.mailing import MailNotSent
 from steering.accounts.models import ProgramLogin, User
 from steering.accounts.origin import client_ip, is_local
 
@@ -64,7 +65,7 @@ def log_in(request: HttpRequest, email: str, password: str) -> User:
     """The account that this password opens. Raises Refused; as slow for an address that nobody has."""
     if not ratelimit.consume(request, action="login"):
         raise Refused(429, "rate_limited", TOO_OFTEN, retry_after=60)
-    if len(email) > LONGEST or len(password) > LONGEST:
+    if len(email) > LONGEST or len(password) > LONGEST or "\0" in email:  # which no database can be asked for
         raise Refused(401, "mismatch", MISMATCH)
     try:
         with without_session(request):
@@ -115,6 +116,7 @@ def sign_up(request: HttpRequest, email: str, password: str) -> User | None:
         raise Refused(403, "signup_closed", _closed())
     if not ratelimit.consume(request, action="signup"):
         raise Refused(429, "rate_limited", TOO_OFTEN, retry_after=3600)
+    _check_length(password)
     with without_session(request):
         form = SignUpForm({"email": email, "password1": password, "password2": password})
         _check(form)
@@ -162,15 +164,17 @@ def change_password(request: HttpRequest, login: ProgramLogin, password: str) ->
     """Ends every other log-in and every session. Raises Refused."""
     user = login.user
     adapter = get_adapter(request)
+    _check_length(password)
     try:
-        adapter.clean_password(password[: LONGEST + 1], user=user)
+        adapter.clean_password(password, user=user)
     except ValidationError as error:
         raise Refused(422, "password", " ".join(error.messages)) from None
     with without_session(request, user):
         adapter.set_password(user, password)
         logins.keep_only(login, user)
-        adapter.send_notification_mail("account/email/password_changed", user)
         password_changed.send(sender=User, request=request, user=user)
+        with suppress(MailNotSent):  # which is in the log; the password is changed all the same
+            adapter.send_notification_mail("account/email/password_changed", user)
 
 
 def send_reset(request: HttpRequest, email: str) -> None:
@@ -189,6 +193,12 @@ def change_email(request: HttpRequest, user: User, email: str) -> None:
         form = EmailForm(data={"email": email}, user=user)
         _check(form)
         form.save(request)
+
+
+@sensitive_variables("password")
+def _check_length(password: str) -> None:
+    if len(password) > LONGEST:
+        raise Refused(422, "password", f"A password has at most {LONGEST:,} characters. Choose a shorter one.")
 
 
 def _check(form: Form) -> None:

@@ -139,6 +139,34 @@ def test_an_unknown_address_costs_as_much_as_a_known_one(owner: User, monkeypatc
     assert len(hashed) == 2 * known > 0
 
 
+@pytest.mark.parametrize("wrong", [{"email": "a\0b@example.org"}, {"email": "x" * 2000}, {"password": "p" * 2000}])
+def test_what_no_account_can_have_is_refused_like_any_other(owner: User, settings: Any, wrong: dict[str, str]) -> None:
+    settings.SIGNUP = "open"
+    asked = {"email": "new@example.org", "password": PASSWORD} | wrong
+    assert post("login", asked).json() == log_in(owner, OTHER).json()
+    assert post("signup", asked).status_code == 422
+    if "password" in wrong:
+        token = access(owner)
+        assert post("change-password", {"new_password": wrong["password"]}, token).status_code == 422
+
+
+def test_a_key_cannot_have_any_name(owner: User) -> None:
+    token = access(owner)
+    for name in ("a\0b", "x" * 81):
+        assert post("api-keys", {"name": name}, token).status_code == 422
+
+
+def test_a_changed_password_is_changed_without_its_mail(owner: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = access(owner)
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise OSError("no mail server")
+
+    monkeypatch.setattr("steering.accounts.mailing.send_mail", refuse)
+    assert post("change-password", {"new_password": OTHER}, token).status_code == 200
+    assert log_in(owner, OTHER).status_code == 200
+
+
 def test_staff_that_logs_in_is_written_down(owner: User) -> None:
     access(owner)
     assert not AuditEntry.objects.filter(action="staff_signed_in").exists()

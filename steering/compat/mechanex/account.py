@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.http import HttpRequest
+from django.views.decorators.debug import sensitive_variables
 
 from steering.access.principal import Principal
 from steering.accounts import deletion, logins, programs
@@ -26,6 +27,7 @@ async def signup(request: HttpRequest, who: None, body: Fields) -> dict[str, Any
     return await in_thread(_sign_up)(request, *_credentials(body))
 
 
+@sensitive_variables("password")
 def _sign_up(request: HttpRequest, email: str, password: str) -> dict[str, Any]:
     user = programs.sign_up(request, email, password)
     if user is None:
@@ -38,6 +40,7 @@ async def login(request: HttpRequest, who: None, body: Fields) -> dict[str, Any]
     return await in_thread(_log_in)(request, *_credentials(body))
 
 
+@sensitive_variables("password")
 def _log_in(request: HttpRequest, email: str, password: str) -> dict[str, Any]:
     user = programs.log_in(request, email, password)
     if user.is_staff:
@@ -50,6 +53,7 @@ async def refresh(request: HttpRequest, who: None, body: Fields) -> dict[str, An
     return await in_thread(_go_on)(body.required_text("refresh_token"))
 
 
+@sensitive_variables("token")
 def _go_on(token: str) -> dict[str, Any]:
     try:
         found, tokens = logins.go_on(token)

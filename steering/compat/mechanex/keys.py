@@ -20,6 +20,7 @@ from steering.api.openai.threads import in_thread
 from steering.compat.mechanex.served import choose
 from steering.compat.mechanex.wire import by_method, operation
 from steering.compat.models import ModelChoice
+from steering.refusals import storable
 
 DEFAULT_NAME = "Default Key"
 LONGEST_NAME = 80
@@ -66,6 +67,7 @@ async def create(request: HttpRequest, who: Principal, body: Fields) -> dict[str
 def _create(who: Principal, wanted: str) -> dict[str, Any]:
     if len(wanted) > LONGEST_NAME:
         raise ApiError(422, "name", f"A key's name has at most {LONGEST_NAME} characters. Choose a shorter one.")
+    storable(wanted, "The name")
     for _ in range(TRIES):
         try:
             with transaction.atomic():
