@@ -143,6 +143,25 @@ def test_a_strangers_policy_is_not_there(raw: httpx2.Client, server: Server) -> 
     assert theirs not in [policy["id"] for policy in raw.get("/policies").json()]
 
 
+def test_whoever_leaves_ends_the_work_and_is_charged_for_what_was_done(raw: httpx2.Client, server: Server) -> None:
+    def used() -> int:
+        return int(raw.get("/auth/api-keys/balance").json()["tokens_used_today"])
+
+    before = used()
+    done = post(raw, "/policies/run", prompt="Tabby cats", policy=POLICY, max_new_tokens=4)
+    server.until("ledger", 0)
+    assert used() - before == done["spent_tokens"] + done["prompt_tokens"]
+    before = used()
+    server.ask("waiting 0")  # it waits for a place
+    try:
+        with pytest.raises(httpx2.TimeoutException):
+            raw.post("/policies/run", json={"prompt": "x", "policy": POLICY}, timeout=1)
+    finally:
+        server.ask("waiting 256")
+    server.until("ledger", 0)
+    assert used() == before
+
+
 def test_browsers_are_sent_to_the_page(raw: httpx2.Client) -> None:
     answer = raw.get("/policies", headers={"Accept": "text/html"}, follow_redirects=False)
     assert answer.status_code == 302 and answer.headers["Location"].endswith("/policies/")

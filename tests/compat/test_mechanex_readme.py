@@ -277,6 +277,19 @@ def test_a_vector_is_made_kept_and_applied(mx: ModuleType, tmp_path: Path):
     assert steered != plain == mx.generation.generate(**ways, steering_vector=vector, steering_strength=0)
 
 
+def test_a_vector_acts_alike_with_and_without_a_policy(mx: ModuleType):
+    """The client asks /policies/run for some parameters and /generate for others."""
+    asked: dict[str, Any] = {"prompt": "The sky is", "max_tokens": 6, "sampling_method": "greedy"}
+    asked |= {"steering_vector": caa(mx), "steering_strength": 4.0}
+    policy = {"sampling": {"method": "greedy"}, "optimization": {"retry_on_failure": 0}}
+    steering = {"enabled": True, "vector_id": asked["steering_vector"], "strength": 4.0}
+    plain = mx.generation.generate(**asked)
+    assert plain == mx.policy.run(asked["prompt"], policy | {"steering": steering}, max_new_tokens=6)["output"]
+    kept = mx.policy.save(policy | {"steering": steering})
+    found = mx.policy.run(asked["prompt"], policy_id=kept, max_new_tokens=6)
+    assert found["output"] == plain and found["trace"]["steering"][0]["unit"] == "raw"
+
+
 def test_a_behavior_is_made_and_steered_by_force(mx: ModuleType):
     mx.sae.create_behavior(
         "cats",
