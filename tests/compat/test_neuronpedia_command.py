@@ -150,6 +150,13 @@ def test_models_and_their_sets_are_listed() -> None:
     assert "gpt2-small:" in lines and "  res-jb (13 SAEs)" in lines[lines.index("gpt2-small:") :]
 
 
+def test_without_saes_all_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[dict[str, str]] = []
+    monkeypatch.setattr(command, "start", lambda asked, environment: started.append(environment))
+    call_command("neuronpedia", "--no-saes", stdout=StringIO())
+    assert started == [{"STEERBOARD_SAES_EXCLUDE": "*"}]
+
+
 # ---- the secret ----
 
 
