@@ -33,7 +33,7 @@ def test_a_model_has_the_fields_of_the_hosted_list(server: Server, raw: httpx2.C
         "hf_model_name": None,
         "base_url": server.url,
         "sae_release_id": "1-tiny",
-        "sae_sources": ["1-tiny"],
+        "sae_sources": models[0]["sae_sources"],
         "is_active": True,
         "is_default": True,
         "inference_only": False,
@@ -42,4 +42,5 @@ def test_a_model_has_the_fields_of_the_hosted_list(server: Server, raw: httpx2.C
         "context_length": models[0]["context_length"],
         "created_at": None,
     }
+    assert "1-tiny" in models[0]["sae_sources"]
     assert models[0]["context_length"] > 0 and "layers" in models[0]["description"]

@@ -374,7 +374,7 @@ RULES: dict[str, Rule] = {
     "mechanex:key": program("DELETE", id=lambda world: world.owned["key"].pk),
     "mechanex:balance": program("GET", key=any_of(200)),
     "mechanex:set-model": program(key=any_of(422)),
-    "mechanex:models": Rule({"GET": None}, *(any_of(200, 403),) * 5, json=True),
+    "mechanex:models": program("GET"),
     "mechanex:graph": program("GET"),
     "mechanex:paths": program("GET"),
     "mechanex:subscriptions": open_program("GET", statuses=any_of(200)),
