@@ -186,7 +186,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     for name in ("1-tiny", "2-tiny"):
         saes.save("standard", folder / "data" / "saes" / name)
     words = ["neuronpedia", "--model_id", str(model), "--include-sae", "^1-tiny", "--token_limit", "20"]
-    unset = ("REDIS_URL", "DATABASE_URL", "INFERENCE_URL", "HOST", "PORT", "MODEL_ID")
+    unset = ("DJANGO_SETTINGS_MODULE", "REDIS_URL", "DATABASE_URL", "INFERENCE_URL", "HOST", "PORT", "MODEL_ID")
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "manage.py", *words, "--model-dtype", "float64", "--port", str(port)],

@@ -1,7 +1,7 @@
 """The server of these tests: `python -m tests.compat.web PORT`. What `tests.openai.web` has, and what is said here.
 
-Lines, besides: "age SECONDS" makes every log-in and refresh token older, "mails ADDRESS" prints what it was sent, "drain"
-has the server refuse work until "resume".
+Lines, besides: "age SECONDS" makes every log-in and refresh token older, "mails ADDRESS" prints what it was sent,
+"drain" has the server refuse work until "resume".
 """
 
 from __future__ import annotations

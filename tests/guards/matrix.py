@@ -381,6 +381,14 @@ RULES: dict[str, Rule] = {
     "mechanex:checkout": program(key=GONE),
     "mechanex:waitlist": open_program("GET", statuses=any_of(422)),
     "mechanex:docs": for_all(*METHODS, statuses=any_of(302, 405)),
+    # Neuronpedia
+    **{
+        f"neuronpedia:{name}": api("POST", owner=any_of(422))
+        for name in ("single", "single-batch", "all", "all-batch", "topk", "topk-batch", "source")
+    },
+    **{f"neuronpedia:{name}": api("POST", owner=any_of(422)) for name in ("tokenize", "nearest", "vector")},
+    "neuronpedia:capabilities": api("GET", owner=any_of(200)),
+    "health": for_all(statuses=any_of(200, 405)),
     "openai:models": api("GET"),
     "openai:model": api("GET", name=MODEL),
     "openai:chat": api(forms={"POST": {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}}),
