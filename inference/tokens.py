@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from inference.errors import InvalidRequest
-from inference.types import Progress, Result, Tokenize
+from inference.text import prompt_pieces
+from inference.types import Message, Progress, Result, Tokenize
 
 if TYPE_CHECKING:
     from inference.models.loader import LoadedModel
@@ -16,8 +17,30 @@ CHARACTERS = 16  # a text longer than this times the limit is refused before it 
 
 def tokenize(model: LoadedModel, job: Tokenize) -> Iterator[Progress | Result]:
     """See `Tokenize`."""
-    ids = encode(model, job.text, bos=job.bos, most=job.most_tokens)
-    yield Result(job.id, 0, {**shown(model, ids), "bos": bool(ids) and ids[0] == model.tokenizer.bos_token_id})
+    if job.messages:
+        text = model.chat_text(job.messages)
+        ids = encode(model, text, bos=False, most=job.most_tokens)
+        chat = {"text": text, "ends": sorted(turn_ends(model))}
+    else:
+        ids, chat = encode(model, job.text, bos=job.bos, most=job.most_tokens), {}
+    first = bool(ids) and ids[0] == model.tokenizer.bos_token_id
+    yield Result(job.id, 0, {**shown(model, ids), "bos": first, **chat})
+
+
+def turn_ends(model: LoadedModel) -> frozenset[int]:
+    """The special token that the chat template writes behind an answer, where that is not an EOS; maybe none."""
+    said = "Aye"
+    try:
+        text = model.chat_text([Message("user", said), Message("assistant", said), Message("user", said)])
+    except InvalidRequest:
+        return frozenset()
+    answer = text.find(said, text.find(said) + 1) + len(said)
+    ids, at = encode(model, text, bos=False), 0
+    for id, piece in zip(ids, prompt_pieces(model.tokenizer, ids), strict=True):
+        if at >= answer and id in model.special_ids:
+            return frozenset({id} - model.eos_ids)
+        at += len(piece)
+    return frozenset()
 
 
 def encode(model: LoadedModel, text: str, *, bos: bool | None, most: int = 0) -> list[int]:

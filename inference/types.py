@@ -938,17 +938,23 @@ class DescribeFeature(Wire):
 
 @dataclass(frozen=True)
 class Tokenize(Wire):
-    """A text's tokens. With `bos` BOS stands at the front, once, where the tokenizer has one; False leaves it away.
+    """The tokens of a text, or of `messages` through the chat template.
+
+    With `bos` BOS stands at the front of a text, once, where the tokenizer has one; False leaves it away. A template
+    writes its own.
 
     Result.payload: {"tokens": [[id, text]], "special": [whether it is a special token], "bos": whether the first is
-    BOS}. Raises InvalidRequest("text_too_long") above `most_tokens`, where that is not 0, or above the context.
+    BOS}; of messages also "text": what the template made of them, and "ends": ids of special tokens behind which an
+    answer of the assistant is over, other than EOS. Raises InvalidRequest("text_too_long") above `most_tokens`, where
+    that is not 0, or above the context.
     """
 
     id: str
-    text: str
+    text: str = ""
     bos: bool = True
     most_tokens: int = 0
     model: str = ""
+    messages: tuple[Message, ...] = ()
     kind: Literal["tokenize"] = "tokenize"
 
 

@@ -394,6 +394,12 @@ RULES: dict[str, Rule] = {
     "openai:chat": api(forms={"POST": {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}}),
     "openai:completions": api(forms={"POST": {"model": MODEL, "prompt": "Hi"}}),
     "openai:responses": api(forms={"POST": {"model": MODEL, "input": "Hi"}}),
+    # the older server: the key is in the body, so who sends the request counts for nothing
+    **{
+        f"older:{name}": Rule({"POST": None}, *(NO_SCOPE,) * 5, json=True, csrf_exempt=NO_SESSION)
+        for name in ("all", "completion", "nearest", "test", "topk")
+    },
+    **{f"neuronpedia:{name}": api("POST", owner=any_of(422)) for name in ("steer", "steer-chat")},
     # REST
     "api-docs": page(),
     "rest:schema": for_all(),

@@ -81,10 +81,10 @@ def _single(body: Fields, texts: tuple[str, ...]) -> ReadAsk:
         raise bad(ONE_OF, "one_input")
     if all(by_vector):
         return ReadAsk(model, texts, vector=numbers_of(body, "vector"), hook=body.required_text("hook"))
-    return ReadAsk(model, texts, body.required_text("source"), index=_index(body))
+    return ReadAsk(model, texts, body.required_text("source"), index=index_of(body))
 
 
-def _index(body: Fields) -> int:
+def index_of(body: Fields) -> int:
     """The client sends it as text. Raises ApiError, Refusal(400)."""
     value = body.any("index")
     if isinstance(value, int) and not isinstance(value, bool):

@@ -1,0 +1,1 @@
+"""Steered completions as Neuronpedia's client asks for them."""
