@@ -150,6 +150,13 @@ def test_models_and_their_sets_are_listed() -> None:
     assert "gpt2-small:" in lines and "  res-jb (13 SAEs)" in lines[lines.index("gpt2-small:") :]
 
 
+def test_without_saes_all_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[dict[str, str]] = []
+    monkeypatch.setattr(command, "start", lambda asked, environment: started.append(environment))
+    call_command("neuronpedia", "--no-saes", stdout=StringIO())
+    assert started == [{"STEERBOARD_SAES_EXCLUDE": "*"}]
+
+
 # ---- the secret ----
 
 
@@ -186,7 +193,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     for name in ("1-tiny", "2-tiny"):
         saes.save("standard", folder / "data" / "saes" / name)
     words = ["neuronpedia", "--model_id", str(model), "--include-sae", "^1-tiny", "--token_limit", "20"]
-    unset = ("REDIS_URL", "DATABASE_URL", "INFERENCE_URL", "HOST", "PORT", "MODEL_ID")
+    unset = ("DJANGO_SETTINGS_MODULE", "REDIS_URL", "DATABASE_URL", "INFERENCE_URL", "HOST", "PORT", "MODEL_ID")
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "manage.py", *words, "--model-dtype", "float64", "--port", str(port)],

@@ -266,3 +266,17 @@ def test_decoder_rows_are_asked_of_the_engine(make_engine: Any, tmp_path: Path) 
     assert found["hook_out"] == "blocks.1.hook_resid_post"
     expected = engine.sources.get("1-post", engine._model).rows((3,)).decoder[0]
     assert torch.equal(torch.tensor(found["decoder"]), expected)
+
+
+def test_a_hook_that_cannot_be_steered_is_refused_by_name(model: LoadedModel, tmp_path: Path) -> None:
+    """What an SAE writes at the MLP's output can be added there, which is exact; its component cannot be scaled."""
+    for id, hook in {"1-mlp": "blocks.1.hook_mlp_out", "1-z": "blocks.1.attn.hook_z"}.items():
+        saes.save("standard", tmp_path / "more" / id, hook=hook)
+    model.sources = Sources([tmp_path / "more"])
+    base, moved = run(model, (), planned(model, ask(), feature(5, 2.0, "1-mlp")), steps=0)
+    row_of = decoder(model, "1-mlp", 5)
+    torch.testing.assert_close(moved[1] - base[1], (2 * row_of).expand_as(base[1]), atol=1e-6, rtol=1e-6)
+    with pytest.raises(InvalidRequest, match="hook_mlp_out"):
+        planned(model, ask("ORTHOGONAL_DECOMP"), feature(5, 0.0, "1-mlp"))
+    with pytest.raises(InvalidRequest, match="hook_z"):
+        row(model, planned(model, ask(), feature(5, 2.0, "1-z")))

@@ -415,7 +415,7 @@ RULES: dict[str, Rule] = {
     },
     **{f"neuronpedia:{name}": api("POST", owner=any_of(422)) for name in ("tokenize", "nearest", "vector")},
     "neuronpedia:capabilities": api("GET", owner=any_of(200)),
-    "health": for_all(statuses=any_of(200, 405)),
+    "health": for_all(statuses=any_of(200)),
     "openai:models": api("GET"),
     "openai:model": api("GET", name=MODEL),
     "openai:chat": api(forms={"POST": {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}}),

@@ -412,6 +412,19 @@ def test_what_has_no_neighbours_is_refused_with_a_cure(code, settings, model, so
     assert refused(nearest_features(model, NearestFeatures("job", "1-a", **settings), sources), code).endswith(".")
 
 
+def test_only_so_many_saes_stay_loaded(model, folder):
+    few = Sources([folder], most=2)
+    for name in ("1-a", "2-a", "3-a", "2-a"):
+        few.get(name, model)
+    assert [info.id for info in few.infos(model) if info.loaded] == ["2-a", "3-a"]
+
+
+def test_saes_of_another_model_fit_where_that_is_said(model, tmp_path):
+    saes.save("standard", tmp_path / "1-other", metadata={"model_name": "somebody/else-7b"})
+    assert "was trained on" in Sources([tmp_path]).infos(model)[0].problem
+    assert Sources([tmp_path], fitting=["somebody/else-7b"]).infos(model)[0].problem == ""
+
+
 # ---- in the engine ----
 
 

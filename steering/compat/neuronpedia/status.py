@@ -6,6 +6,7 @@ from typing import Any
 
 from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
+from django.views.decorators.http import require_safe
 
 from inference.types import ModelInfo
 from steering import gateway
@@ -17,12 +18,14 @@ from steering.compat.neuronpedia.wire import refusal_of, who_asks
 
 
 @login_not_required
+@require_safe
 async def health(request: HttpRequest) -> HttpResponseBase:
     """That this process answers, also while a model loads; /readyz says when it is ready."""
     return JsonResponse({"status": "healthy"})
 
 
 @login_not_required
+@require_safe
 async def capabilities(request: HttpRequest) -> HttpResponseBase:
     try:
         return JsonResponse(await in_thread(_capabilities)(request))

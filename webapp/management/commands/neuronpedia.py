@@ -71,7 +71,7 @@ class Command(BaseCommand):
 
     def asked(self, options: dict[str, Any]) -> Options:
         """Raises InvalidRequest. What the environment says in place of an option is told."""
-        known = {name: tuple(v) if name in LISTS else v for name, v in options.items() if name in HELP}
+        known: dict[str, Any] = {name: tuple(v) if name in LISTS else v for name, v in options.items() if name in HELP}
         told = Options(**known)
         asked = with_environment(told, os.environ)
         for name in known:

@@ -89,9 +89,9 @@ def _target(who: Principal, model: ModelInfo, ask: SteerAsk, item: Item) -> Targ
     return Target(strength, feature_of(model, item.source, item.index))
 
 
-async def requests_of(ask: SteerAsk, model: ModelInfo, targets: tuple[Target, ...], prompt: Prompt) -> dict[
-    Type, GenerationRequest
-]:  # fmt: skip
+async def requests_of(
+    ask: SteerAsk, model: ModelInfo, targets: tuple[Target, ...], prompt: Prompt
+) -> dict[Type, GenerationRequest]:
     """One row for each kind of answer, all of one id, so that they are one batch and end together."""
     steering = await interventions_of(ask, model, targets) if "STEERED" in ask.kinds else ()
     plain = GenerationRequest(new_id(), model.id, token_ids=prompt.ids, sampling=sampling_of(ask))

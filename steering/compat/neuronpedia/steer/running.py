@@ -84,4 +84,4 @@ async def frames(answer: Answer, first: tuple[int, Event], rows: Rows, body: Bod
 
 
 def frame(content: dict[str, Any]) -> bytes:
-    return f"data: {json.dumps(content, **JSON)}\n\n".encode()
+    return f"data: {json.dumps(content, **JSON)}\n\n".encode()  # type: ignore[arg-type]
