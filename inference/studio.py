@@ -12,17 +12,18 @@ Synchronous, over the same client as the pages: calls from many threads share ba
 from __future__ import annotations
 
 import asyncio
+import queue
 import threading
 import time
 import uuid
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from inference import errors
-from inference.client import connect
+from inference.client import Inference, connect
 from inference.interchange import Loose, is_ours, read, request_for, write
 from inference.policies.asking import Asker, client_asker
 from inference.policies.replaying import replay
@@ -35,6 +36,7 @@ from inference.types import (
     CreateVector,
     Draft,
     Ensemble,
+    Event,
     Failed,
     Finished,
     GenerationRequest,
@@ -185,9 +187,39 @@ class Studio:
         before = trace if isinstance(trace, Trace) else Trace.from_wire(trace)
         return self._run(replay(before, self.asker(), allow_unit_tests=allow_unit_tests))
 
+    def stream(self, request: GenerationRequest) -> Iterator[Event]:
+        """The events of one request as they come. Leaving it early cancels the row; a Failed is raised."""
+        arrived: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+
+        async def follow() -> None:
+            try:
+                async for event in self._client.generate(request):
+                    arrived.put(event)
+            finally:
+                arrived.put(None)
+
+        following = asyncio.run_coroutine_threadsafe(follow(), self._loop)
+        try:
+            while (event := arrived.get()) is not None:
+                if isinstance(event, Failed):
+                    raise errors.from_wire(event.to_wire())
+                yield event
+            following.result()
+        finally:
+            following.cancel()
+
+    @property
+    def client(self) -> Inference:
+        """The verbs beneath, for programs that have an event loop of their own: in this process, any loop will do."""
+        return self._client
+
     def asker(self) -> Asker:
-        """What `inference.policies` asks this model through; its coroutines belong on this object's own loop."""
+        """What `inference.policies` asks this model through; its coroutines are for `wait_for`."""
         return client_asker(self._client)
+
+    def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on this object's own loop, to its end."""
+        return self._run(work)
 
     def steer(
         self,

@@ -38,6 +38,9 @@ policy, attribution, raag = client.policy, client.attribution, client.raag
 models, model, keys = client.models, client.model, client.keys
 datasets, presets, jobs = client.datasets, client.presets, client.jobs
 
+load, load_model, unload, unload_model = client.load, client.load_model, client.unload, client.unload_model
+set_execution_mode, set_local_model, serve = client.set_execution_mode, client.set_local_model, client.serve
+
 __all__ = [
     "APIConnectionError",
     "APIError",
@@ -76,6 +79,8 @@ __all__ = [
     "jobs",
     "keys",
     "list_api_keys",
+    "load",
+    "load_model",
     "login",
     "logout",
     "model",
@@ -84,11 +89,16 @@ __all__ = [
     "presets",
     "raag",
     "sae",
+    "serve",
     "set_base_url",
+    "set_execution_mode",
     "set_key",
+    "set_local_model",
     "set_model",
     "set_token",
     "signup",
     "steering",
+    "unload",
+    "unload_model",
     "whoami",
 ]

@@ -13,6 +13,8 @@ from typing import Any
 from steerboard._numbers import Vectors, vectors_of
 from steerboard.errors import ValidationError
 
+PathLike = str | os.PathLike[str]
+
 
 @dataclass(frozen=True)
 class Pairs:

@@ -9,6 +9,7 @@ import httpx
 
 from steerboard._calls import AsyncSide, SyncSide
 from steerboard._core import DEFAULT_RETRIES, DEFAULT_TIMEOUT, Core
+from steerboard._local_side import AsyncLocalSide, LocalSide
 from steerboard._transport import AsyncTransport, SyncTransport
 from steerboard.credentials import CredentialsFile
 from steerboard.modules.account import Account
@@ -24,7 +25,7 @@ from steerboard.modules.sae import AsyncSae, Sae
 from steerboard.modules.steering import AsyncSteering, Steering
 
 
-class Steerboard(Account, SyncSide):
+class Steerboard(Account, LocalSide, SyncSide):
     """A client that waits for its answers. May be used by several threads.
 
     `base_url` and `api_key` come from the environment or the file of credentials, if left out; see `Core`. `timeout`
@@ -85,7 +86,7 @@ class Steerboard(Account, SyncSide):
         self.close()
 
 
-class AsyncSteerboard(Account, AsyncSide):
+class AsyncSteerboard(Account, AsyncLocalSide, AsyncSide):
     """A client whose answers are awaited. Belongs to one event loop. Arguments as of `Steerboard`."""
 
     def __init__(

@@ -1,0 +1,7 @@
+"""python -m steerboard.cli"""
+
+from __future__ import annotations
+
+from steerboard.cli import main
+
+main()
