@@ -1,8 +1,9 @@
 """The sampling methods by name, what each takes, and what it means in `SamplingParams`. Needs no model.
 
-The names, defaults and ranges are those of the Mechanex client, whose policies and `sampling_method` they come from. A
-parameter that a method does not take is refused, except where it holds the value that such a client sends for want of
-another (`UNSAID`). What a method needs beside numbers (a constraint, a draft, an ensemble) is for the request to say.
+The names, defaults and ranges are those of the Mechanex client, whose policies and `sampling_method` they come from.
+A parameter that a method does not take is refused, except where it holds the value that such a client sends for want
+of another (`UNSAID`), or one that leaves every token in (`OFF`). What a method needs beside numbers (a constraint, a
+draft, an ensemble) is for the request to say.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from inference.errors import InvalidRequest
 
 UNSAID = {"temperature": 0.7, "top_k": 50, "top_p": 0.9}
+OFF = {"top_k": 0, "top_p": 1.0}
 PENALTIES = ("repetition_penalty", "frequency_penalty", "presence_penalty")
 WARMTH = ("temperature", "adaptive_temperature", "temperature_schedule")
 EVERY = (*WARMTH, "top_k", "top_p", "top_p_schedule", "min_p", "typical_p")
@@ -122,7 +124,11 @@ def settle(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_taken(way: Way, name: str, value: Any) -> None:
-    if name in way.takes or name in PENALTIES or (name in UNSAID and value in (UNSAID[name], way.fixed.get(name))):
+    if (
+        name in way.takes
+        or name in PENALTIES
+        or (name in UNSAID and value in (UNSAID[name], OFF.get(name), way.fixed.get(name)))
+    ):
         return
     takers = [other.name for other in _WAYS if name in other.takes]
     if not takers:

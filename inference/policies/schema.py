@@ -23,6 +23,7 @@ MOST_TESTS = 50
 LONGEST_TEXT = 100_000  # characters of a schema, pattern, grammar or test
 
 VERIFIERS = ("syntax", "json_schema", "regex", "code_compile", "unit_tests", "tool_args", "factuality")
+UNITS = ("relative", "raw")
 VOTING = ("majority", "texts", "mixture", "product")
 LANGUAGES = ("python",)
 
@@ -149,8 +150,8 @@ class SteeringPart(Wire):
     file_url: str | None = _says("Refused: no other host is asked. Import the vector's file instead.", None)
     preset: str | None = _says("A steering preset by name.", None)
     strength: float = _says(
-        "Of a stored vector: in residual norms of its layer. Of directions given here: a factor. Of a preset: a "
-        "factor on its own strengths.",
+        "Of a stored vector: in residual norms of its layer, unless `unit` says raw. Of directions given here: a "
+        "factor. Of a preset: a factor on its own strengths.",
         1.0,
         low=-10_000,
         high=10_000,
@@ -158,6 +159,12 @@ class SteeringPart(Wire):
     layer_scope: tuple[int, ...] = _says("Only these layers; empty: those that the vector recommends.", ())
     token_start: int | None = _says("The first token that is steered; 0 is the prompt's first.", None, low=0)
     token_end: int | None = _says("The first token that is no longer steered.", None, low=1)
+    unit: str = _says(
+        "Of a stored vector's strength. relative: residual norms of its layer. raw: how many times the vector is added, "
+        "as programs of Mechanex mean it.",
+        "relative",
+        choices=UNITS,
+    )
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from allauth.account import views as account
 from allauth.mfa.base import views as mfa
 from allauth.mfa.recovery_codes import views as codes
 from allauth.mfa.totp import views as totp
-from allauth.usersessions.views import ListUserSessionsView
 from django.urls import path, re_path
 
 from steering.accounts import views
@@ -54,7 +53,7 @@ urlpatterns = [
         account.PasswordResetFromKeyView.as_view(template_name="accounts/reset_key.html"),
         name="account_reset_password_from_key",
     ),
-    path("sessions/", ListUserSessionsView.as_view(template_name="accounts/sessions.html"), name="usersessions_list"),
+    path("sessions/", views.Sessions.as_view(), name="usersessions_list"),
     path("totp/", mfa.IndexView.as_view(template_name="accounts/totp/index.html"), name="mfa_index"),
     path("totp/code/", mfa.AuthenticateView.as_view(template_name="accounts/totp/code.html"), name="mfa_authenticate"),
     path(

@@ -175,13 +175,12 @@ def change_password(request: HttpRequest, login: ProgramLogin, password: str) ->
 
 def send_reset(request: HttpRequest, email: str) -> None:
     """A link to set a new password, or a mail that there is no account. Raises Refused."""
-    if not ratelimit.consume(request, action="reset_password"):
-        raise Refused(429, "rate_limited", TOO_OFTEN, retry_after=3600)
     with without_session(request):
         form = ResetForm({"email": email})
         _check(form)
-        if ratelimit.consume(request, action="reset_password", key=form.cleaned_data["email"].lower()):
-            form.save(request)
+        if not ratelimit.consume(request, action="reset_password", key=form.cleaned_data["email"].lower()):
+            raise Refused(429, "rate_limited", TOO_OFTEN, retry_after=900)
+        form.save(request)
 
 
 def change_email(request: HttpRequest, user: User, email: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from allauth.account import views as allauth
 from allauth.account.decorators import reauthentication_required
@@ -13,6 +14,7 @@ from allauth.account.utils import perform_login
 from allauth.core import ratelimit
 from allauth.usersessions.internal.flows.sessions import end_sessions
 from allauth.usersessions.models import UserSession
+from allauth.usersessions.views import ListUserSessionsView
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required
@@ -24,10 +26,10 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from steering.accounts import deletion, mailing, signup, totp
+from steering.accounts import deletion, logins, mailing, signup, totp
 from steering.accounts.adapter import LINK
 from steering.accounts.forms import DeleteForm, InviteForm, ProfileForm, SignUpForm
-from steering.accounts.models import Invitation, SigninLink
+from steering.accounts.models import Invitation, ProgramLogin, SigninLink
 from steering.accounts.origin import is_local, site_url
 from steering.accounts.requests import PersonRequest
 
@@ -124,6 +126,29 @@ def profile(request: PersonRequest) -> HttpResponse:
         messages.success(request, "Your profile is saved.")
         return redirect("accounts:profile")
     return render(request, "accounts/profile.html", {"form": form})
+
+
+class Sessions(ListUserSessionsView):
+    """Browsers that are signed in and programs that are logged in."""
+
+    template_name = "accounts/sessions.html"
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        return super().get_context_data(**kwargs) | {"programs": logins.of(self.request.user)}
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        logins.end_all(self.request.user)
+        response: HttpResponse = super().form_valid(form)
+        return response
+
+
+@require_POST
+def end_program(request: PersonRequest, pk: UUID) -> HttpResponse:
+    """End the log-in of a program of one's own."""
+    login = get_object_or_404(ProgramLogin, pk=pk, user=request.user)
+    logins.end(login)
+    messages.success(request, "That log-in has ended. The program has to log in again.")
+    return redirect("usersessions_list")
 
 
 @require_POST

@@ -109,7 +109,7 @@ def interventions_of(lender: Any, part: SteeringPart, model: ModelInfo) -> tuple
 
 
 def _of_vector(lender: Any, part: SteeringPart, model: ModelInfo) -> tuple[Intervention, ...]:
-    """At the layer that it recommends, or at each of the policy's; strength in residual norms."""
+    """At the layer that it recommends, or at each of the policy's."""
     assert part.vector_id
     vector = find_vector(lender, part.vector_id, model)
     layers = part.layer_scope or (vector.facts.layer,)
@@ -122,7 +122,8 @@ def _of_vector(lender: Any, part: SteeringPart, model: ModelInfo) -> tuple[Inter
         )
     operation = vector.facts.operation
     uses = tuple(
-        VectorUse(vector=str(vector.pk), layer=layer, operation=operation, strength=part.strength) for layer in layers
+        VectorUse(vector=str(vector.pk), layer=layer, operation=operation, strength=part.strength, unit=part.unit)  # type: ignore[arg-type]
+        for layer in layers
     )
     check_uses(uses, "this policy")
     return resolve_uses(lender, uses, model)

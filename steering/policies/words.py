@@ -32,7 +32,8 @@ def steering_in_words(policy: Policy) -> str:
         return ""
     what = f"the preset {steering.preset}" if steering.preset else "a stored vector" if steering.vector_id else ""
     what = what or ("directions of its own" if steering.vector else "")
-    return f"steered by {what} × {steering.strength:g}" if what else ""
+    raw = ", raw" if steering.vector_id and steering.unit == "raw" else ""
+    return f"steered by {what} × {steering.strength:g}{raw}" if what else ""
 
 
 def constraints_of(policy: Policy) -> list[str]:

@@ -27,11 +27,11 @@ class Script:
         return reply(request) if callable(reply) else reply
 
     def client(self, key: str | None = "sk-sb-test", **options: Any) -> Steerboard:
-        http = httpx.Client(transport=httpx.MockTransport(self))
+        http = httpx.Client(transport=httpx.MockTransport(self), follow_redirects=True)
         return Steerboard(URL, key, http_client=http, **{"model": "m", **options})
 
     def aclient(self, key: str | None = "sk-sb-test", **options: Any) -> AsyncSteerboard:
-        http = httpx.AsyncClient(transport=httpx.MockTransport(self))
+        http = httpx.AsyncClient(transport=httpx.MockTransport(self), follow_redirects=True)
         return AsyncSteerboard(URL, key, http_client=http, **{"model": "m", **options})
 
     @property

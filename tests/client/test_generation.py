@@ -11,6 +11,7 @@ import torch
 from steerboard import (
     AuthenticationError,
     NotFoundError,
+    OverloadedError,
     PermissionDeniedError,
     QuotaError,
     RateLimitError,
@@ -125,10 +126,8 @@ def test_a_policy_decides_and_its_trace_can_be_had(mx: Steerboard) -> None:
 
 
 def test_settings_become_a_policy_where_only_a_policy_can_do_it(mx: Steerboard) -> None:
-    text = mx.generation.generate(
-        PROMPT, max_tokens=6, code_unit_tests=["assert True"], include_trace=True, sampling_method="greedy", seed=3
-    )
-    assert "unit_tests" in str(text.trace) and text.policy["accepted"] is False
+    with pytest.raises(ValidationError, match="unit_tests"):  # which this server does not run
+        mx.generation.generate(PROMPT, code_unit_tests=["assert True"])
     sure = mx.generation.generate(PROMPT, max_tokens=4, confidence_triggered_regeneration=True, seed=3)
     assert sure.policy["tokens"] == 4
     steered = mx.generation.generate(
@@ -150,7 +149,7 @@ def test_beside_a_policy_nothing_is_dropped_in_silence(mx: Steerboard) -> None:
 def test_a_stream_gives_what_a_whole_answer_gives(mx: Steerboard) -> None:
     options: dict[str, Any] = {"max_tokens": 10, "seed": 9, "temperature": 0.9, "steering_vector": "calm"}
     pieces = list(mx.generation.stream(PROMPT, steering_strength=2, **options))
-    whole = mx.generation.generate(PROMPT, sampling_method=None, top_k=None, top_p=None, steering_strength=2, **options)
+    whole = mx.generation.generate(PROMPT, steering_strength=2, **options)
     assert "".join(pieces) == whole and len(pieces) > 5
     assert pieces[-1].finish_reason == "length" and pieces[-1].steering["receipts"][0]["applied"]
 
@@ -203,6 +202,18 @@ def test_each_refusal_has_its_own_error(client_of: Make, server: Server) -> None
     client_of("slow").generation.generate(PROMPT, max_tokens=1, model=server.about["model"])
     limited = refused(RateLimitError, "slow")
     assert limited.retry_after and 0 < limited.retry_after <= 60
+
+
+def test_a_server_that_is_full_is_overloaded(mx: Steerboard, server: Server) -> None:
+    server.ask("waiting 0")
+    try:
+        for ask in (lambda: mx.generation.generate(PROMPT), lambda: list(mx.generation.stream(PROMPT))):
+            with pytest.raises(OverloadedError) as full:
+                ask()
+            assert full.value.status_code == 503 and full.value.retry_after and full.value.code == "queue_full"
+    finally:
+        server.ask("waiting 256")
+    assert mx.generation.generate(PROMPT, 2)
 
 
 def test_a_wrong_key_is_told_before_anything_else(server: Server) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sys
 from importlib.resources import files
@@ -17,8 +18,9 @@ from steerboard._calls import AsyncSide, Call, Module, Stream, SyncSide
 from inference.policies.builders import BUILDERS
 from inference.policies.schema import Policy
 
-SOURCE = Path(__file__).resolve().parents[2] / "client" / "src"
-HEAVY = ("torch", "numpy", "transformers", "inference", "rich", "click", "typer")
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE, DOCUMENT = ROOT / "client" / "src", ROOT / "docs" / "client.md"
+HEAVY = ("torch", "numpy", "transformers", "inference", "django", "typer")
 
 
 def test_importing_it_loads_no_model_library() -> None:
@@ -157,3 +159,15 @@ def test_both_clients_offer_the_same_calls_from_one_description() -> None:
 def test_a_call_shows_its_words_and_arguments() -> None:
     signature = inspect.signature(mx.generation.generate)
     assert next(iter(signature.parameters)) == "prompt" and "prompt" in (mx.generation.generate.__doc__ or "")
+
+
+def test_the_document_lists_exactly_the_calls_there_are() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (`.+) \|$", DOCUMENT.read_text(), re.MULTILINE)
+    listed = {module: set(re.findall(r"`(\w+)`", cell)) for module, cell in rows}
+    there = {
+        name: set(calls(module))
+        | {each for each in dir(module) if hasattr(builders, each) and not each.startswith("_")}
+        for name, module in modules(Steerboard, Steerboard()).items()
+        if name
+    }
+    assert listed == there

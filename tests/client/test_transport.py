@@ -95,7 +95,7 @@ def test_a_creation_keeps_its_idempotency_key_however_often_it_is_sent() -> None
 def test_a_creation_that_is_still_being_answered_is_asked_for_again(waits: list[float]) -> None:
     script = Script(busy(409, "request_in_progress", Retry_After="1"), says(201, {"id": "p"}))
     assert script.client().policy.save({"name": "A b_c"}) == "p"
-    assert waits == [1.0] and json.loads(script.asked[0].content)["name"] == "a-b-c"
+    assert waits == [1.0] and json.loads(script.asked[0].content)["name"] == "a-b_c"
 
 
 def test_the_server_has_the_last_word_on_trying_again(waits: list[float]) -> None:
@@ -182,6 +182,25 @@ def test_an_old_token_is_renewed_once_and_for_all() -> None:
     assert [script.asked[i].headers["authorization"] for i in (0, 2, 3)] == ["Bearer old", "Bearer new", "Bearer new"]
 
 
+def test_a_key_that_is_refused_is_not_renewed() -> None:
+    script = Script(says(401, {"detail": "No."}))
+    with pytest.raises(AuthenticationError):
+        script.client("key", access_token="old", refresh_token="r1").generation.generate("x")
+    assert len(script.asked) == 1
+
+
+def test_who_logs_in_as_somebody_else_leaves_the_others_key_behind() -> None:
+    session = {"session": {"access_token": "hers", "refresh_token": "r"}}
+    script = Script(says(body=session), completion(), says(body=session), completion())
+    client = script.client("his-key")
+    client.login("her@example.org", "words")
+    client.generation.generate("x")
+    client.set_key("her-key")
+    client.login("her@example.org", "words")
+    client.generation.generate("x")
+    assert [script.asked[i].headers["authorization"] for i in (1, 3)] == ["Bearer hers", "Bearer her-key"]
+
+
 def test_a_token_that_cannot_be_renewed_is_an_authentication_error() -> None:
     script = Script(says(401, {"detail": "The token has expired."}), says(401))
     with pytest.raises(AuthenticationError, match="expired"):
@@ -208,6 +227,18 @@ def test_every_way_to_refuse_is_read(body: Any, message: str) -> None:
     error = refused.value
     assert (error.message, error.status_code, error.details, error.request_id) == (message, 422, body, "7")
     assert str(error) == f"[422] {message}"
+
+
+def test_a_spent_quota_is_told_from_a_limit_of_the_minute_by_how_long_it_lasts() -> None:
+    said = {"detail": "Today's tokens are used up."}
+    for headers, kind in (
+        ({}, QuotaError),
+        ({"Retry_After": "9000"}, QuotaError),
+        ({"Retry_After": "30"}, RateLimitError),
+    ):
+        with pytest.raises(RateLimitError) as limited:
+            Script(says(429, said, **headers)).client(max_retries=0).steering.generate_pairs("calm")
+        assert limited.type is kind
 
 
 def test_fields_at_fault_are_named() -> None:

@@ -56,6 +56,7 @@ def test_sign_up_log_in_and_a_first_key(newcomer: Any, mechanex_of: Callable[...
 def test_an_address_that_is_taken_is_told_to_nobody(server: Server, newcomer: Any) -> None:
     answer = newcomer.signup(newcomer.email, "another password of theirs")
     assert answer["session"] is None and answer["user"]["email"] == newcomer.email
+    assert "already" in server.ask(f"mails {newcomer.email}")[-1]
     with pytest.raises(AuthenticationError):
         newcomer.login(newcomer.email, "another password of theirs")
 
@@ -155,7 +156,7 @@ def test_a_second_key_of_one_name_gets_a_number(newcomer: Any) -> None:
 
 
 def test_a_key_makes_no_keys(mx: Any) -> None:
-    with pytest.raises(APIError, match="may not do this") as refused:
+    with pytest.raises(APIError, match="A key cannot make keys") as refused:
         mx.create_api_key("more")
     assert refused.value.status_code == 403
 
@@ -261,9 +262,23 @@ def test_an_old_log_in_changes_no_account(server: Server, newcomer: Any, mechane
         again.login(newcomer.email, PASSWORD)
 
 
-def test_a_new_address_counts_once_its_link_is_opened(newcomer: Any) -> None:
-    assert "link was sent" in newcomer.change_email(address())["message"]
+def test_a_new_address_counts_once_its_link_is_opened(server: Server, newcomer: Any) -> None:
+    new = address()
+    assert "link was sent" in newcomer.change_email(new)["message"]
+    (mail,) = server.ask(f"mails {new}")
+    assert f"{server.url}/accounts/email/confirm/" in mail
     assert newcomer.whoami()["email"] == newcomer.email
+
+
+def test_a_forgotten_password_is_set_by_mail(server: Server, newcomer: Any) -> None:
+    """Without a new password, as later clients ask; or by somebody who is not logged in."""
+    assert "was sent" in newcomer._post("/auth/change-password", {})["message"]
+    answer = httpx2.post(f"{server.url}/auth/forgot-password", json={"email": newcomer.email})
+    assert answer.status_code == 200
+    assert [f"{server.url}/accounts/password/reset/" in mail for mail in server.ask(f"mails {newcomer.email}")] == [
+        True,
+        True,
+    ]
 
 
 # ---- money and the wait-list ----

@@ -131,9 +131,35 @@ def test_what_cannot_be_done_is_refused_with_a_sentence(
     assert answer.status_code == status and says in answer.json()["detail"], answer.text
 
 
-def test_a_stranger_s_policy_is_not_there(raw: httpx2.Client, server: Server) -> None:
-    assert raw.get(f"/policies/{uuid.uuid4()}").status_code == 404
-    assert raw.get("/policies/no-such-name").status_code == 404
+def test_a_strangers_policy_is_not_there(raw: httpx2.Client, server: Server) -> None:
+    other = {"x-api-key": server.key("stranger")}
+    theirs = httpx2.post(f"{server.url}/policies/save", json={"policy": POLICY}, headers=other).json()["policy_id"]
+    preset = {"name": "Mine", "policy": POLICY}
+    published = httpx2.post(f"{server.url}/policies/presets/publish", json=preset, headers=other).json()["preset_id"]
+    assert httpx2.get(f"{server.url}/policies/{theirs}", headers=other).status_code == 200
+    assert raw.get(f"/policies/{theirs}").status_code == 404
+    assert raw.post("/policies/run", json={"prompt": "x", "policy_id": theirs}).status_code == 404
+    assert raw.post(f"/policies/presets/{published}/clone", json={}).status_code == 404
+    assert theirs not in [policy["id"] for policy in raw.get("/policies").json()]
+
+
+def test_whoever_leaves_ends_the_work_and_is_charged_for_what_was_done(raw: httpx2.Client, server: Server) -> None:
+    def used() -> int:
+        return int(raw.get("/auth/api-keys/balance").json()["tokens_used_today"])
+
+    before = used()
+    done = post(raw, "/policies/run", prompt="Tabby cats", policy=POLICY, max_new_tokens=4)
+    server.until("ledger", 0)
+    assert used() - before == done["spent_tokens"] + done["prompt_tokens"]
+    before = used()
+    server.ask("waiting 0")  # it waits for a place
+    try:
+        with pytest.raises(httpx2.TimeoutException):
+            raw.post("/policies/run", json={"prompt": "x", "policy": POLICY}, timeout=1)
+    finally:
+        server.ask("waiting 256")
+    server.until("ledger", 0)
+    assert used() == before
 
 
 def test_browsers_are_sent_to_the_page(raw: httpx2.Client) -> None:
@@ -170,9 +196,14 @@ def test_scores_by_hook_and_by_module_are_those_of_the_same_place(raw: httpx2.Cl
 def test_without_paths_all_layers_are_scored_and_targets_choose_the_metric(raw: httpx2.Client) -> None:
     found = post(raw, "/attribution-patching/scores", clean_prompt=CLEAN, corrupted_prompt=CORRUPTED,
                  target_module_paths=[], targets=["a"], against=["b"])  # fmt: skip
-    layers = len(raw.get("/graph").json()["graph"])
-    assert found["metric"] == "logit_difference" and len(found["scores"]) == 4 * layers
-    assert {f"blocks.{n}.hook_resid_pre" for n in range(layers)} <= {*found["scores"]}
+    graph = raw.get("/graph").json()["graph"]
+    layers = {node["layer"] for node in graph}
+    assert found["metric"] == "logit_difference" and len(found["scores"]) == 4 * len(layers)
+    assert {f"blocks.{n}.hook_resid_pre" for n in layers} <= {*found["scores"]}
+    names = [node["name"] for node in graph]
+    everywhere = post(raw, "/attribution-patching/scores", clean_prompt=CLEAN, corrupted_prompt=CORRUPTED,
+                      target_module_paths=names)  # fmt: skip
+    assert list(everywhere["scores"]) == names == list(everywhere["hooks"].values())
 
 
 DOCS = [

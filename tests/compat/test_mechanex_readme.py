@@ -66,7 +66,8 @@ def run(code: str, hosted: Server, **known: Any) -> dict[str, Any]:
 
 def test_every_block_has_a_test_here():
     known = [
-        ("bash", "pip install"), ("bash", "signup"), ("bash", "login"), ("python", "set_key"), ("python", "set_model"),
+        ("bash", "pip install"), ("bash", "signup"), ("bash", "login"),  # these two in test_mechanex_cli.py
+        ("python", "set_key"), ("python", "set_model"),
         ("python", "mx.load("), ("python", "mx.unload()"), ("python", "strict_json_extraction"),
         ("python", "generate_vectors"), ("python", "create_behavior"), ("python", "policy.compare"),
         ("python", "mx.serve("),
@@ -114,8 +115,14 @@ def test_block_policy_in_the_client(mx: ModuleType, hosted: Server, loaded: list
 
 def test_block_policy_here(mx: ModuleType, hosted: Server):
     found = run(without_loading(readme.block("strict_json_extraction")), hosted)["res"]
-    assert found["accepted"] and isinstance(json.loads(found["output"])["summary"], str)
-    assert found["trace"]["selection"]["output"] == found["output"]
+    assert found["trace"]["selection"]["output"] == found["output"] and held_to_the_schema(found)
+
+
+def held_to_the_schema(found: dict[str, Any]) -> bool:
+    """What is not accepted is not wrong: a model of random weights may write on until its tokens are spent."""
+    whole = found["finish_reason"] != "length"
+    assert [piece.strip() for piece in found["output"].split('"')[:2]] == ["{", "summary"], found["output"]
+    return bool(found["accepted"] == whole and (not whole or isinstance(json.loads(found["output"])["summary"], str)))
 
 
 def test_block_steering(mx: ModuleType, hosted: Server, tmp_path: Path):
@@ -123,8 +130,8 @@ def test_block_steering(mx: ModuleType, hosted: Server, tmp_path: Path):
     assert isinstance(found["steered_output"], str) and found["steered_output"]
     kept = json.loads((tmp_path / "honesty_vector.json").read_text())
     assert kept and len(kept) == len(found["vectors"]) and all(len(values) == 32 for values in kept.values())
-    named = httpx2.get(f"{hosted.url}/api/v1/vectors/{found['vector_id']}", headers={"x-api-key": hosted.key("all")})
-    assert named.json()["name"] == "honesty_vector"
+    listed = httpx2.get(f"{hosted.url}/auth/steering-vectors", headers={"x-api-key": hosted.key("all")}).json()
+    assert (found["vector_id"], "honesty_vector") in [(vector["id"], vector["name"]) for vector in listed]
 
 
 def test_block_behavior(mx: ModuleType, hosted: Server):
@@ -141,7 +148,10 @@ def test_block_compare_and_evaluate(mx: ModuleType, hosted: Server):
         (True, True)
     ] * 2
     evaluated = found["ev"]
-    assert evaluated["num_prompts"] == 2 == len(evaluated["outputs"]) and evaluated["success_rate"] == 1.0
+    assert (
+        evaluated["num_prompts"] == 2 == len(evaluated["outputs"]) == evaluated["pass_count"] + evaluated["fail_count"]
+    )
+    assert all(held_to_the_schema(output) for output in evaluated["outputs"])
     assert mx.policy.get(found["pid"])["name"] == policy["name"]
 
 
@@ -213,6 +223,13 @@ def caa(mx: ModuleType) -> str:
     return found
 
 
+def test_every_command_of_the_readme_is_run_somewhere():
+    """In tests/compat/test_mechanex_cli.py, with the real command line."""
+    run_there = Path(__file__).with_name("test_mechanex_cli.py").read_text()
+    assert len(readme.commands()) == 8
+    assert [name for name in readme.commands() if f'("{name}"' not in run_there] == []
+
+
 # ---- the calls of the first README ----
 
 
@@ -258,6 +275,19 @@ def test_a_vector_is_made_kept_and_applied(mx: ModuleType, tmp_path: Path):
     plain = mx.generation.generate(**ways)
     steered = mx.generation.generate(**ways, steering_vector=vector, steering_strength=8.0)
     assert steered != plain == mx.generation.generate(**ways, steering_vector=vector, steering_strength=0)
+
+
+def test_a_vector_acts_alike_with_and_without_a_policy(mx: ModuleType):
+    """The client asks /policies/run for some parameters and /generate for others."""
+    asked: dict[str, Any] = {"prompt": "The sky is", "max_tokens": 6, "sampling_method": "greedy"}
+    asked |= {"steering_vector": caa(mx), "steering_strength": 4.0}
+    policy = {"sampling": {"method": "greedy"}, "optimization": {"retry_on_failure": 0}}
+    steering = {"enabled": True, "vector_id": asked["steering_vector"], "strength": 4.0}
+    plain = mx.generation.generate(**asked)
+    assert plain == mx.policy.run(asked["prompt"], policy | {"steering": steering}, max_new_tokens=6)["output"]
+    kept = mx.policy.save(policy | {"steering": steering})
+    found = mx.policy.run(asked["prompt"], policy_id=kept, max_new_tokens=6)
+    assert found["output"] == plain and found["trace"]["steering"][0]["unit"] == "raw"
 
 
 def test_a_behavior_is_made_and_steered_by_force(mx: ModuleType):
@@ -357,3 +387,17 @@ def test_each_refusal_is_the_client_s_own_error(mx: ModuleType, hosted: Server):
     mx.set_key("sk-sb-nonsense")
     with pytest.raises(errors.AuthenticationError):
         mx.policy.list()
+
+
+def test_an_overloaded_server_is_the_client_s_own_error(mx: ModuleType, hosted: Server):
+    errors = __import__("mechanex.errors", fromlist=["errors"])
+    hosted.ask("waiting 0")
+    try:
+        soon = {"objective": {"latency_budget_ms": 1000}}  # else it is tried again for a while
+        for ask in (lambda: mx.generation.generate("x"), lambda: mx.policy.run("x", policy=soon)):
+            with pytest.raises(errors.APIError, match="waiting list is full") as refused:
+                ask()
+            assert refused.value.status_code == 503
+    finally:
+        hosted.ask("waiting 256")
+    assert isinstance(mx.generation.generate("x", max_tokens=2), str)

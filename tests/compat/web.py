@@ -1,10 +1,12 @@
 """The server of these tests: `python -m tests.compat.web PORT`. What `tests.openai.web` has, and what is said here.
 
-Lines, besides: "age SECONDS" makes every log-in and refresh token older. Others may add theirs to `web.ORDERS`.
+Lines, besides: "age SECONDS" makes every log-in and refresh token older, "mails ADDRESS" prints what it was sent.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import gc
 import json
 import sys
 import threading
@@ -12,8 +14,10 @@ from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
+from django.core import mail as django_mail
 from django.db.models import F
 
+from inference.engine import Engine
 from tests.openai import web
 
 from steering.access.keys import create_key  # isort: skip  web has made Django ready
@@ -24,6 +28,8 @@ from webapp.webserver import serve
 PASSWORD = "plain words for mira"
 
 
+settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"  # the console is where orders are answered
+settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # argon2 is slow by design
 # All tests come from one address.
 settings.ACCOUNT_RATE_LIMITS = settings.ACCOUNT_RATE_LIMITS | {"signup": "1000/m/ip", "login": "1000/m/ip"}
 
@@ -35,6 +41,8 @@ def prepare() -> dict[str, Any]:
     owner.save()
     scopes = [scope for scope in SCOPES if scope != "admin"]
     about["keys"]["all"] = create_key(owner=owner, name="all", scopes=scopes)[1]
+    stranger = User.objects.get(email="charlie@example.org")
+    about["keys"]["stranger"] = create_key(owner=stranger, name="stranger", scopes=scopes)[1]
     return {**about, "email": owner.email, "password": PASSWORD}
 
 
@@ -46,7 +54,19 @@ def age(seconds: str) -> str:
     return "done"
 
 
-web.ORDERS["age"] = age
+def waiting(most: str) -> str:
+    """So many requests may wait for the model: with 0 it is as full as it can be."""
+    for engine in [each for each in gc.get_objects() if isinstance(each, Engine)]:
+        engine.limits = dataclasses.replace(engine.limits, max_waiting=int(most))
+    return "done"
+
+
+def mails(to: str) -> list[str]:
+    """What was mailed to an address, subjects first."""
+    return [f"{mail.subject}\n{mail.body}" for mail in getattr(django_mail, "outbox", ()) if to in mail.to]
+
+
+web.ORDERS |= {"age": age, "mails": mails, "waiting": waiting}
 
 
 if __name__ == "__main__":

@@ -105,6 +105,21 @@ def api_for_staff(*methods: str, **values: Any) -> Rule:
     return Rule(_methods(methods, {}), NO_KEY, GONE, GONE, TAKEN, GONE, _constant(values), json=True)
 
 
+NO_SESSION = "only keys and tokens count there, which no other site can make a browser send"
+
+
+def program(*methods: str, key: Statuses = NO_SCOPE, **values: Any) -> Rule:
+    """What another system's client asks for, with a key or an access token; a browser's session counts for nothing."""
+    said = _methods(methods or ("POST",), {})
+    by = {"anonymous": NO_KEY, "key": key, "stranger": NO_KEY, "staff": NO_KEY, "owner": NO_KEY}
+    return Rule(said, **by, values=_constant(values), json=True, csrf_exempt=NO_SESSION)
+
+
+def open_program(*methods: str, statuses: Statuses = TAKEN) -> Rule:
+    """The same, where nobody is asked who they are."""
+    return Rule(_methods(methods or ("POST",), {}), *(statuses,) * 5, json=True, open=True, csrf_exempt=NO_SESSION)
+
+
 def _constant(values: dict[str, Any]) -> dict[str, Callable[[World], Any]]:
     return {name: value if callable(value) else _always(value) for name, value in values.items()}
 
@@ -155,6 +170,9 @@ RULES: dict[str, Rule] = {
     "accounts:profile": page("GET", "POST"),
     "accounts:end_session": Rule(
         {"POST": None}, SIGN_IN, SIGN_IN, GONE, GONE, DONE, {"pk": lambda world: world.session_of_owner().pk}
+    ),
+    "accounts:end_program": Rule(
+        {"POST": None}, SIGN_IN, SIGN_IN, GONE, GONE, DONE, {"pk": lambda world: world.login_of_owner().pk}
     ),
     "accounts:invitations": for_staff("GET", "POST", outside=NO_SCOPE),
     "accounts:take_back": for_staff("POST", outside=NO_SCOPE, pk=lambda world: world.invitation.pk),
@@ -341,6 +359,41 @@ RULES: dict[str, Rule] = {
     "rating:delete": own("study", "GET", "POST"),
     "rating:export": own("study", ending="csv"),
     # OpenAI's API
+    # Mechanex: what needs no scope is let in with a key that has none
+    "mechanex:signup": open_program(),
+    "mechanex:login": open_program(),
+    "mechanex:refresh": open_program(),
+    "mechanex:forgot-password": open_program(),
+    "mechanex:logout": program(),
+    "mechanex:whoami": program("GET", key=any_of(200)),
+    "mechanex:dashboard": program("GET", key=any_of(200)),
+    "mechanex:change-password": program(key=any_of(200)),  # without a new one: a mail to the owner
+    "mechanex:change-email": program(key=any_of(422)),
+    "mechanex:delete-account": program("DELETE"),
+    "mechanex:keys": program("GET", "POST", key=any_of(200, 403)),
+    "mechanex:key": program("DELETE", id=lambda world: world.owned["key"].pk),
+    "mechanex:balance": program("GET", key=any_of(200)),
+    "mechanex:set-model": program(key=any_of(422)),
+    "mechanex:models": Rule({"GET": None}, *(any_of(200, 403),) * 5, json=True),
+    "mechanex:graph": program("GET"),
+    "mechanex:paths": program("GET"),
+    "mechanex:subscriptions": open_program("GET", statuses=any_of(200)),
+    "mechanex:checkout": program(key=GONE),
+    "mechanex:waitlist": open_program("GET", statuses=any_of(422)),
+    "mechanex:policies": program("GET"),
+    "mechanex:policy": program("GET", id=lambda world: world.owned["policy"].pk),
+    "mechanex:policy-save": program(),
+    "mechanex:policy-run": program(),
+    "mechanex:policy-run-stored": program(id=lambda world: world.owned["policy"].pk),
+    "mechanex:policy-compare": program(),
+    "mechanex:policy-evaluate": program(),
+    "mechanex:policy-autotune": program(),
+    "mechanex:policy-presets": program("GET"),
+    "mechanex:policy-publish": program(),
+    "mechanex:policy-clone": program(id=lambda world: world.owned["policy_preset"].pk),
+    "mechanex:scores": program(),
+    "mechanex:raag": program(),
+    "mechanex:docs": for_all(*METHODS, statuses=any_of(302, 405)),
     "openai:models": api("GET"),
     "openai:model": api("GET", name=MODEL),
     "openai:chat": api(forms={"POST": {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}}),

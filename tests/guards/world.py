@@ -21,7 +21,8 @@ from inference.types import FitDetector, ModelInfo, Pair, ReadProbes
 from steering import gateway
 from steering.access.keys import create_key
 from steering.access.models import ApiKey
-from steering.accounts.models import Invitation, User
+from steering.accounts import logins
+from steering.accounts.models import Invitation, ProgramLogin, User
 from steering.attribution.models import Attribution, ModelMap
 from steering.behaviors.fitting import FitSettings
 from steering.behaviors.models import Behavior
@@ -224,6 +225,10 @@ class World:
         return UserSession.objects.create(
             user=self.owner, session_key="0" * 32, ip="127.0.0.1", user_agent="x", data={}
         )
+
+    def login_of_owner(self) -> ProgramLogin:
+        logins.begin(self.owner, program="x")
+        return ProgramLogin.objects.filter(user=self.owner).latest("created_at")
 
     def kept(self) -> dict[str, Any]:
         """What is the owner's, row by row, to be compared before and after others came."""

@@ -13,7 +13,7 @@ from inference.policies.schema import PARTS, Policy, explain
 
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs/policies.md").read_text("utf-8")
 
-# Mechanex's schema, with its defaults.
+# Mechanex's schema, with its defaults; `unit` is ours.
 SEED = {
     "task_profile": {"name": "general", "category": None, "description": None},
     "objective": {"name": "quality", "maximize": True, "latency_budget_ms": None, "token_budget": None},
@@ -27,7 +27,7 @@ SEED = {
     },
     "steering": {
         "enabled": False, "method": "caa", "vector_id": None, "vector": None, "file_url": None, "preset": None,
-        "strength": 1.0, "layer_scope": [], "token_start": None, "token_end": None,
+        "strength": 1.0, "layer_scope": [], "token_start": None, "token_end": None, "unit": "relative",
     },
     "constraints": {
         "json_mode": False, "json_schema": None, "required_fields": [], "regex_pattern": None, "grammar": None,

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from steerboard import _routing
@@ -46,7 +46,7 @@ class SyncSide:
     def _run(self, plan: Plan[T]) -> T:
         return self._transport.run(plan, self._core.base_url, self._core.timeout)
 
-    def _iterate(self, flow: Flow) -> Iterator[Any]:
+    def _iterate(self, flow: Flow) -> Generator[Any, None, None]:
         return self._transport.iterate(flow, self._core.base_url, self._core.timeout)
 
 
@@ -62,7 +62,7 @@ class AsyncSide:
     async def _run(self, plan: Plan[T]) -> T:
         return await self._transport.run(plan, self._core.base_url, self._core.timeout)
 
-    def _iterate(self, flow: Flow) -> AsyncIterator[Any]:
+    def _iterate(self, flow: Flow) -> AsyncGenerator[Any, None]:
         return self._transport.iterate(flow, self._core.base_url, self._core.timeout)
 
 
@@ -116,9 +116,9 @@ class Stream(Generic[P, T]):
     @overload
     def __get__(self, module: None, owner: Any) -> Stream[P, T]: ...
     @overload
-    def __get__(self, module: SyncSide, owner: Any) -> Callable[P, Iterator[T]]: ...
+    def __get__(self, module: SyncSide, owner: Any) -> Callable[P, Generator[T, None, None]]: ...
     @overload
-    def __get__(self, module: AsyncSide, owner: Any) -> Callable[P, AsyncIterator[T]]: ...
+    def __get__(self, module: AsyncSide, owner: Any) -> Callable[P, AsyncGenerator[T, None]]: ...
     def __get__(self, module: Any, owner: Any = None) -> Any:
         if module is None:
             return self

@@ -69,6 +69,11 @@ class Core:
                 self._kept = self._found()
             return self._kept
 
+    def where_and_who(self) -> tuple[str, Credentials]:
+        """The server and what lets one in there, which belong together."""
+        with self._lock:
+            return self.base_url, self.credentials
+
     def _found(self) -> Credentials:
         kept, key = self.file.load(self.base_url), os.environ.get("STEERBOARD_API_KEY")
         named = os.environ.get("STEERBOARD_URL")

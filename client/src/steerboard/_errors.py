@@ -38,13 +38,14 @@ KINDS: dict[int, type[SteerboardError]] = {
 }
 QUOTA = {"insufficient_quota", "quota_spent"}
 SHOWN = 300
+MINUTE = 60.0  # seconds
 
 
 def of_reply(request: Request, reply: Reply) -> SteerboardError:
     details = _details(reply)
     code, message = _code(details), _message(details)
     kind = KINDS.get(reply.status, APIError)
-    if reply.status == 429 and code in QUOTA:
+    if reply.status == 429 and (code in QUOTA or (code is None and _no_minute(reply))):
         kind = QuotaError
     cure = None
     if 300 <= reply.status < 400:
@@ -59,6 +60,12 @@ def of_reply(request: Request, reply: Reply) -> SteerboardError:
         retry_after=retry_after(reply.headers),
         cure=cure or _cure(details),
     )
+
+
+def _no_minute(reply: Reply) -> bool:
+    """Where the reason has no name: a limit by the minute is over within one."""
+    after = retry_after(reply.headers)
+    return after is None or after > MINUTE
 
 
 def of_event(details: Any, request_id: str | None = None) -> SteerboardError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from steerboard import _errors
@@ -45,7 +46,8 @@ def _sent(core: Core, request: Request, how: type[Exchange] | type[Open]) -> Pla
         request = request.with_headers({"Idempotency-Key": str(uuid.uuid4())})
     refreshed, tries = False, 0
     while True:
-        effect: Effect = how(request.with_headers(_headers(core, request)))
+        addressed = address(core, request)
+        effect: Effect = how(addressed)
         try:
             reply: Reply = yield effect
         except APIConnectionError as lost:
@@ -56,9 +58,9 @@ def _sent(core: Core, request: Request, how: type[Exchange] | type[Open]) -> Pla
             continue
         if 200 <= reply.status < 300:
             return reply
-        if reply.status == 401 and not refreshed and request.auth != "none" and core.credentials.refresh_token:
+        if reply.status == 401 and not refreshed:
             refreshed = True
-            if (yield from refresh(core)):
+            if (yield from _renewed(core, addressed)):
                 continue
         wait = _wait(request, reply, tries)
         if wait is None or tries >= core.max_retries:
@@ -85,30 +87,39 @@ def backoff(tries: int) -> float:
     return FIRST_SECONDS * FACTOR**tries * random.uniform(0.75, 1.25)  # noqa: S311
 
 
-def _headers(core: Core, request: Request) -> dict[str, str]:
-    return {"Accept": "application/json", "User-Agent": AGENT} | dict(request.headers) | _authorization(core, request)
-
-
-def _authorization(core: Core, request: Request) -> dict[str, str]:
+def address(core: Core, request: Request) -> Request:
+    """With its server, and what lets one in at that server. Raises AuthenticationError where there is nothing."""
+    server, held = core.where_and_who()
+    said = {"Accept": "application/json", "User-Agent": AGENT} | dict(request.headers)
     if request.auth == "none":
-        return {}
+        return replace(request, server=request.server or server, headers=said)
     assert request.server is None, "credentials go to the client's own server"
-    held = core.credentials
     order = (held.api_key, held.access_token) if request.auth == "key" else (held.access_token, held.api_key)
     secret = next((each for each in order if each), None)
     if secret is None:
         raise AuthenticationError(
-            f"There are no credentials for {core.base_url}.",
+            f"There are no credentials for {server}.",
             cure="Set a key with set_key(...) or STEERBOARD_API_KEY, or run: steerboard login.",
         )
-    return {"Authorization": f"Bearer {secret}"}
+    return replace(request, server=server, headers=said | {"Authorization": bearer(secret)})
 
 
-def refresh(core: Core) -> Plan[bool]:
-    """New tokens for the refresh token; whether that worked."""
-    held = core.credentials
-    request = Request("POST", "/auth/refresh", json={"refresh_token": held.refresh_token}, auth="none")
-    reply: Reply = yield Exchange(request.with_headers(_headers(core, request)))
+def bearer(secret: str) -> str:
+    return f"Bearer {secret}"
+
+
+def _renewed(core: Core, refused: Request) -> Plan[bool]:
+    """Whether there is another token by now than the one that was refused. A key is not renewed."""
+    server, held = core.where_and_who()
+    said = refused.headers.get("Authorization")
+    if said is None or server != refused.server or said == bearer(held.api_key or ""):
+        return False
+    if held.access_token and said != bearer(held.access_token):
+        return True  # another thread has renewed it
+    if not held.refresh_token:
+        return False
+    asked = Request("POST", "/auth/refresh", json={"refresh_token": held.refresh_token}, auth="none", server=server)
+    reply: Reply = yield Exchange(address(core, asked))
     if reply.status != 200:
         return False
     return hold_session(core, reply.json(), persist=_is_kept(core, held.refresh_token))
@@ -122,7 +133,10 @@ def hold_session(core: Core, body: Any, *, persist: bool, email: str | None = No
     changes = {"access_token": str(session["access_token"])}
     if session.get("refresh_token"):
         changes["refresh_token"] = str(session["refresh_token"])
-    core.hold(persist=persist, **changes, **({"email": email} if email else {}))
+    forgotten: dict[str, str | None] = {}
+    if email and core.credentials.email != email:
+        forgotten = {"api_key": None, "model": None, "email": email}  # they may be another person's
+    core.hold(persist=persist, **changes, **forgotten)
     return True
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from typing import Any, TypeVar
 
 import httpx
@@ -89,7 +89,7 @@ class SyncTransport:
             plan.close()
             channel.close()
 
-    def iterate(self, flow: Plan[None], base_url: str, patience: float) -> Iterator[Any]:
+    def iterate(self, flow: Plan[None], base_url: str, patience: float) -> Generator[Any, None, None]:
         channel = _SyncChannel(self._client(), base_url, patience)
         try:
             answer: Any = None
@@ -115,7 +115,7 @@ class SyncTransport:
 
     def _client(self) -> httpx.Client:
         if self._http is None:
-            self._http = httpx.Client(follow_redirects=False)
+            self._http = httpx.Client()
         return self._http
 
 
@@ -144,7 +144,8 @@ class _SyncChannel:
     def _do(self, effect: Effect) -> Any:
         match effect:
             case Exchange(request):
-                return _reply(self._http.request(**_arguments(self._base_url, request, self._timeout)))
+                arguments = _arguments(self._base_url, request, self._timeout)
+                return _reply(self._http.request(**arguments, follow_redirects=False))
             case Open(request):
                 return self._open(request)
             case NextEvent():
@@ -160,7 +161,7 @@ class _SyncChannel:
     def _open(self, request: Request) -> Reply:
         self.close()
         arguments = _arguments(self._base_url, request, self._timeout)
-        response = self._http.send(self._http.build_request(**arguments), stream=True)
+        response = self._http.send(self._http.build_request(**arguments), stream=True, follow_redirects=False)
         self._response = response
         if not _streams(response):
             response.read()
@@ -197,7 +198,7 @@ class AsyncTransport:
             plan.close()
             await channel.close()
 
-    async def iterate(self, flow: Plan[None], base_url: str, patience: float) -> AsyncIterator[Any]:
+    async def iterate(self, flow: Plan[None], base_url: str, patience: float) -> AsyncGenerator[Any, None]:
         channel = _AsyncChannel(self._client(), base_url, patience)
         try:
             answer: Any = None
@@ -223,7 +224,7 @@ class AsyncTransport:
 
     def _client(self) -> httpx.AsyncClient:
         if self._http is None:
-            self._http = httpx.AsyncClient(follow_redirects=False)
+            self._http = httpx.AsyncClient()
         return self._http
 
 
@@ -250,7 +251,8 @@ class _AsyncChannel:
     async def _do(self, effect: Effect) -> Any:
         match effect:
             case Exchange(request):
-                return _reply(await self._http.request(**_arguments(self._base_url, request, self._timeout)))
+                arguments = _arguments(self._base_url, request, self._timeout)
+                return _reply(await self._http.request(**arguments, follow_redirects=False))
             case Open(request):
                 return await self._open(request)
             case NextEvent():
@@ -266,7 +268,7 @@ class _AsyncChannel:
     async def _open(self, request: Request) -> Reply:
         await self.close()
         arguments = _arguments(self._base_url, request, self._timeout)
-        response = await self._http.send(self._http.build_request(**arguments), stream=True)
+        response = await self._http.send(self._http.build_request(**arguments), stream=True, follow_redirects=False)
         self._response = response
         if not _streams(response):
             await response.aread()

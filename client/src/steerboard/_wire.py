@@ -37,7 +37,7 @@ class Request:
     auth: Auth = "key"
     once: bool = False
     timeout: float | None = None
-    server: str | None = None  # another than the client's; only without credentials
+    server: str | None = None  # the client's own, which is filled in; another one only without credentials
 
     @property
     def harmless(self) -> bool:

@@ -20,8 +20,8 @@ from steering.compat.mechanex.wire import operation
 LINK_SENT = "A link was sent to {email}. Open it, then log in."
 
 
-@operation(anonymous=True)
-async def signup(request: HttpRequest, who: Principal | None, body: Fields) -> dict[str, Any]:
+@operation(asks=False)
+async def signup(request: HttpRequest, who: None, body: Fields) -> dict[str, Any]:
     """`session` is null where the address has to be proven first, and for one that has an account already."""
     return await in_thread(_sign_up)(request, *_credentials(body))
 
@@ -33,8 +33,8 @@ def _sign_up(request: HttpRequest, email: str, password: str) -> dict[str, Any]:
     return {"user": user_json(user), "session": _begin(request, user)}
 
 
-@operation(anonymous=True)
-async def login(request: HttpRequest, who: Principal | None, body: Fields) -> dict[str, Any]:
+@operation(asks=False)
+async def login(request: HttpRequest, who: None, body: Fields) -> dict[str, Any]:
     return await in_thread(_log_in)(request, *_credentials(body))
 
 
@@ -45,8 +45,8 @@ def _log_in(request: HttpRequest, email: str, password: str) -> dict[str, Any]:
     return {"user": user_json(user), "session": _begin(request, user)}
 
 
-@operation(anonymous=True)
-async def refresh(request: HttpRequest, who: Principal | None, body: Fields) -> dict[str, Any]:
+@operation(asks=False)
+async def refresh(request: HttpRequest, who: None, body: Fields) -> dict[str, Any]:
     return await in_thread(_go_on)(body.required_text("refresh_token"))
 
 
@@ -94,8 +94,8 @@ async def change_email(request: HttpRequest, who: Principal, body: Fields) -> di
     return {"message": f"A link was sent to {email}. The address counts once it is opened."}
 
 
-@operation(anonymous=True)
-async def forgot_password(request: HttpRequest, who: Principal | None, body: Fields) -> dict[str, Any]:
+@operation(asks=False)
+async def forgot_password(request: HttpRequest, who: None, body: Fields) -> dict[str, Any]:
     email = body.required_text("email")
     await in_thread(programs.send_reset)(request, email)
     return {"message": f"A mail was sent to {email}. If it has an account, the link there sets a new password."}

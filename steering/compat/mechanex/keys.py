@@ -8,6 +8,7 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 from django.http import HttpRequest
 
+from steering.access.denied import Denied
 from steering.access.forms import MOST_KEYS
 from steering.access.keys import create_key, revoke_key
 from steering.access.models import SCOPES, ApiKey
@@ -98,7 +99,7 @@ def _revoke(who: Principal, id: str) -> dict[str, Any]:
     if key is None:
         raise ApiError(404, "key_not_found", "You have no such key, or it was revoked. See the list of your keys.")
     if key != who.key:
-        _for_a_person(who, "revoke another key")
+        _for_a_person(who, "revoke other keys")
     revoke_key(key)
     return {"id": str(key.pk), "message": f"The key “{key.name}” is revoked, and what ran with it has ended."}
 
@@ -130,8 +131,9 @@ async def set_model(request: HttpRequest, who: Principal, body: Fields) -> dict[
 
 def _for_a_person(who: Principal, what: str) -> None:
     """A key could otherwise give itself what it may not."""
-    if who.key is not None:
-        who.require("admin")
+    if who.key is not None and not (who.user.is_staff and "admin" in who.key.scopes):
+        said = f"A key cannot {what}. Log in with e-mail and password, or use the page Keys & usage."
+        raise Denied(403, "missing_scope", said)
 
 
 addresses = by_method(GET=listed, POST=create)

@@ -17,8 +17,8 @@ from steering.compat.mechanex.wire import operation
 FREE = "This server is self-hosted and sells nothing. How much one may use is set by whoever runs it."
 
 
-@operation(method="GET", anonymous=True)
-async def subscriptions(request: HttpRequest, who: Principal | None, body: Fields) -> list[Any]:
+@operation(method="GET", asks=False)
+async def subscriptions(request: HttpRequest, who: None, body: Fields) -> list[Any]:
     """A bare list: of an object the client's command line makes an empty table."""
     return []
 

@@ -247,8 +247,8 @@ def _compared(result: dict[str, Any], id: str) -> dict[str, Any]:
 
 @operation("vectors")
 async def publish(request: HttpRequest, who: Principal, body: Fields) -> dict[str, str]:
-    content = dict(given(body, "policy"))
-    content["metadata"] = {k: v for k, v in _metadata(content).items() if k != policy_store.KEPT_AS}
+    content = policy_store.meant(given(body, "policy"))
+    content = content | {"metadata": {k: v for k, v in _metadata(content).items() if k != policy_store.KEPT_AS}}
     preset = await in_thread(library.publish)(
         who.user,
         name=body.required_text("name"),

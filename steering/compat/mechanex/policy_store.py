@@ -41,8 +41,17 @@ class Known:
         return policy | said | {"metadata": metadata}
 
 
-def save(who: Principal, content: Any) -> str:
+def meant(content: dict[str, Any]) -> dict[str, Any]:
+    """The strength of a stored vector says how often it is added, as with /generate, unless the policy says otherwise."""
+    steering = content.get("steering")
+    if isinstance(steering, dict) and steering.get("vector_id") and steering.get("unit") is None:
+        return content | {"steering": steering | {"unit": "raw"}}
+    return content
+
+
+def save(who: Principal, content: dict[str, Any]) -> str:
     """Keep a policy; the id to ask for it by. Raises InferenceError."""
+    content = meant(content)
     check_content(content)
     id = content.get("id")
     before = None
@@ -103,7 +112,7 @@ def chosen(user: Any, policy: dict[str, Any] | None, id: str) -> tuple[Chosen, s
     if id and policy is None:
         known = find(user, id)
         return of_stored(user, known.stored), known.id
-    return choose(user, policy=policy, policy_id=id), (policy or {}).get("id") or ""
+    return choose(user, policy=None if policy is None else meant(policy), policy_id=id), (policy or {}).get("id") or ""
 
 
 def preset(user: Any, id: str) -> PolicyPreset:

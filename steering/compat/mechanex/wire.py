@@ -44,11 +44,14 @@ HOW = "Send a key as x-api-key, or an access token as â€œAuthorization: Bearer â
 # ---- one operation ----
 
 
-def operation(scope: str | None = None, *, method: str = "POST", anonymous: bool = False) -> Callable[[View], Any]:
+def operation(
+    scope: str | None = None, *, method: str = "POST", anonymous: bool = False, asks: bool = True
+) -> Callable[[View], Any]:
     """A view `async (request, who, body, **path) -> object | HttpResponse`; what it raises becomes a refusal.
 
-    `who` is the Principal of a key or an access token with this scope, or None where `anonymous` and nothing was sent;
-    `body` are the Fields of the JSON body, of which none need be read. An object or a list is answered as JSON.
+    `who` is the Principal of a key or an access token with this scope; None where `anonymous` and nothing was sent, and
+    always where it `asks` nobody. `body` are the Fields of the JSON body, of which none need be read. An object or a
+    list is answered as JSON.
     """
 
     def around(view: View) -> Any:
@@ -61,7 +64,7 @@ def operation(scope: str | None = None, *, method: str = "POST", anonymous: bool
         async def _answered(view: View, request: HttpRequest, path: dict[str, Any]) -> HttpResponseBase:
             if request.method != method:
                 raise wrong_method(request, method)
-            who = await in_thread(_caller)(request, scope, anonymous)
+            who = await in_thread(_caller)(request, scope, anonymous) if asks else None
             body = Fields(parse_json(request.body) if method in ("POST", "PATCH") and request.body.strip() else {})
             answer = await view(request, who, body, **path)
             return answer if isinstance(answer, HttpResponseBase) else as_json(answer)

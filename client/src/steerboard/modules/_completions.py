@@ -16,6 +16,7 @@ from steerboard.errors import NotFoundError, OverloadedError
 
 UNSAID = {"temperature": 0.7, "top_k": 50, "top_p": 0.9}
 TOP_K = "top-k"
+DEFAULTS: dict[str, Any] = {"sampling_method": TOP_K, **UNSAID}
 
 
 class Options(TypedDict, total=False):

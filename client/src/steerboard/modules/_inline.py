@@ -13,7 +13,7 @@ SAMPLING = (
     "temperature", "top_k", "top_p", "min_p", "typical_p", "ads_subset_size", "ads_beta", "draft_model",
     "ensemble_models", "adaptive_temperature_schedule", "adaptive_top_p_schedule",
 )  # fmt: skip
-CONSTRAINTS = {"json_schema": "json_schema", "regex_pattern": "regex", "grammar": ""}  # and who verifies them
+CONSTRAINTS = ("json_schema", "regex_pattern", "grammar")
 BESIDE = ("seed", "stop")
 
 

@@ -13,13 +13,16 @@ from steerboard.modules._inline import beside_policy, inline_policy, needs_polic
 from steerboard.modules._policies import policy_text
 
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
+# Parameters of other methods than top-k.
 OTHERS = (
     "min_p",
     "typical_p",
     "ads_subset_size",
     "ads_beta",
     "adaptive_top_p_schedule",
-)  # parameters of other methods than top-k
+    "beam_width",
+    "length_penalty",
+)
 
 
 class _Generation(Module):
@@ -131,8 +134,9 @@ class _Generation(Module):
 
     @stream_of(Piece)
     def stream(self, prompt: str, max_tokens: int = 128, **options: Unpack[Options]) -> Flow:
-        """The same, piece by piece, as it is written. Ending the loop early stops the writing."""
-        body = {"prompt": prompt, "max_tokens": max_tokens, **_completions.body_of(options)}
+        """What `generate` gives, piece by piece as it is written. Ending the loop early stops the writing."""
+        given = _completions.settled({**_completions.DEFAULTS, **options}, OTHERS)
+        body = {"prompt": prompt, "max_tokens": max_tokens, **_completions.body_of(given)}
         yield from _completions.streamed(self._core, COMPLETIONS, body)
 
     @call

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from steerboard import _rest, builders
 from steerboard._calls import AsyncSide, Module, SyncSide, call
+from steerboard._names import handle
 from steerboard._wire import Plan
 from steerboard.modules._policies import asked, content_of, named, run, shown, with_traces
 
 Row = dict[str, Any]
 Rows = list[Row]  # classes below have a call of the name `list`
-MAX_NAME = 60
 
 
 class _Policy(Module):
@@ -30,7 +29,7 @@ class _Policy(Module):
     @call
     def save(self, policy: Mapping[str, Any], name: str | None = None) -> Plan[str]:
         """Keep a policy; its id. Under a name that there is already it becomes the next version of it."""
-        body = {"name": _slug(name or str(policy.get("name") or "policy")), "policy": content_of(policy)}
+        body = {"name": handle(name or str(policy.get("name") or "policy")), "policy": content_of(policy)}
         made = yield from _rest.create(self._core, "/policies/", body)
         return str(made["id"])
 
@@ -163,18 +162,13 @@ class _Policy(Module):
     @call
     def clone_preset(self, preset_id: str, name: str | None = None) -> Plan[str]:
         """A policy of one's own out of a preset; its id."""
-        body = {"name": _slug(name)} if name else {}
+        body = {"name": handle(name)} if name else {}
         made = yield from _rest.create(self._core, f"/policies/presets/{preset_id}/clone/", body)
         return str(made["id"])
 
     def _asked(self, model: str, max_new_tokens: int, seed: int | None, chat: bool | None) -> Row:
         chosen = self._core.chosen_model if model in ("", "default") else model
         return asked(chosen, max_new_tokens, seed, chat)
-
-
-def _slug(name: str) -> str:
-    """A name as policies have them: lower-case letters, digits and hyphens."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:MAX_NAME].strip("-") or "policy"
 
 
 class Policy(_Policy, SyncSide):

@@ -10,6 +10,7 @@ from typing import Any
 from steerboard import _files, _rest
 from steerboard._calls import AsyncSide, Module, SyncSide, call
 from steerboard._mechanex import post
+from steerboard._names import handle
 from steerboard._wire import Invoke, Plan
 from steerboard.modules._completions import TOP_K, Generated, answered, body_of, settled
 
@@ -83,12 +84,13 @@ class _Sae(Module):
         `force_steering` steers at every token, whatever is found; what it names is watched for too. `.behaviors` of
         the text says what fired, where, and what was done.
         """
-        named = [*(behavior_names or ()), *(force_steering or ())]
+        forced = [handle(name) for name in force_steering or ()]
+        named = [*(handle(name) for name in behavior_names or ()), *forced]
         options = settled(
             {
                 "sampling_method": TOP_K,
                 "behavior_names": list(dict.fromkeys(named)) or None,
-                "force_steering": list(force_steering) if force_steering else None,
+                "force_steering": forced or None,
                 "auto_correct": auto_correct if named else None,
                 "temperature": temperature,
                 "top_p": top_p,
