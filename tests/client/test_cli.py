@@ -137,7 +137,7 @@ def test_base_beside_steered(keyed: Terminal) -> None:
         ("all", ("generate", "x", "--compare"), 2),
         ("all", ("generate", "x", "--max-tokens", "none"), 2),
         ("all", ("no-such-command",), 2),
-        ("all", ("generate", "x", "--vector", "no-such-vector"), 1),
+        ("all", ("generate", "x", "--vector", "no-such-vector"), 4),
         ("all", ("generate", "x", "--model", "no-such-model"), 4),
         ("all", ("vector", "download", "no-such-vector", "x.safetensors"), 4),
         ("scopeless", ("generate", "x"), 3),
@@ -147,8 +147,12 @@ def test_base_beside_steered(keyed: Terminal) -> None:
 def test_what_it_ends_with(terminal: Terminal, server: Server, key: str, words: tuple[str, ...], ends: int) -> None:
     said = terminal.json(*words, ends=ends, STEERBOARD_API_KEY=server.key(key))
     assert said["error"]["exit_code"] == ends and said["error"]["message"]
-    told = terminal.run(*words, STEERBOARD_API_KEY=server.key(key))
-    assert told.returncode == ends and not told.stdout and told.stderr and "Traceback" not in told.stderr
+
+
+def test_people_are_told_beside_the_result(terminal: Terminal) -> None:
+    told = terminal.run("generate", "x")
+    assert told.returncode == 3 and not told.stdout
+    assert "steerboard login" in told.stderr and "Traceback" not in told.stderr
 
 
 def test_a_server_that_is_not_there(terminal: Terminal) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import json
 import subprocess
@@ -20,7 +21,7 @@ from steerboard._routing import HERE
 from steerboard.local import Local
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tests.inference import tiny
+from tests.inference import stack, tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 PAIRS: dict[str, Any] = {
@@ -292,3 +293,23 @@ def test_a_jsonl_line_that_lacks_something_is_named(here: Steerboard, tmp_path: 
     file.write_text("\n".join(map(json.dumps, rows)))
     with pytest.raises(ValidationError, match="2"):
         here.steering.generate_from_jsonl(str(file), method="caa")
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"host": "0.0.0.0"}, "no key was set"),
+        ({"corrected_behaviors": ["nobody"]}, "no behavior"),
+        ({"port": 99_999}, "cannot be used"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_before_it_listens(here: Steerboard, how: dict[str, Any], said: str) -> None:
+    with pytest.raises((ValidationError, NotFoundError), match=said):
+        here.serve(**{"port": stack.free_port(), **how})
+
+
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed")
+def test_vllm_is_asked_for_where_it_is_missing(here: Steerboard) -> None:
+    with pytest.raises(SteerboardError, match="vLLM is not installed") as caught:
+        here.serve(use_vllm=True, port=stack.free_port())
+    assert caught.value.cure and "docs/vllm.md" in caught.value.cure

@@ -41,7 +41,7 @@ def hosted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("small")
-    return stack.stretch(tiny.save("gpt2", folder / "gpt2"), folder / "tiny-gpt2")
+    return stack.stretch(tiny.save("llama", folder / "llama", seed=1), folder / "tiny-gpt2")
 
 
 @pytest.fixture
@@ -107,7 +107,15 @@ def test_block_unload(mx: ModuleType, hosted: Server) -> None:
 def test_block_policy(mx: ModuleType, hosted: Server) -> None:
     found = run(readme.block("strict_json_extraction"), hosted)
     assert found["res"]["model"] == "tiny-gpt2" and found["res"]["trace"]["candidates"]
-    assert found["res"]["accepted"] == isinstance(json.loads(found["res"]["output"]).get("summary"), str)
+    assert found["res"]["accepted"] == _summarises(found["res"]["output"])
+
+
+def _summarises(text: str) -> bool:
+    """A model of random weights may write a string without end."""
+    try:
+        return isinstance(json.loads(text)["summary"], str)
+    except ValueError:
+        return False
 
 
 @pytest.mark.parametrize("local", [True, False])

@@ -32,7 +32,8 @@ def root() -> None:
 
 
 for each in (
-    signup, login, logout, whoami, list_api_keys, create_api_key, balance, topup, generate, vector, serve, doctor, completion,
+    signup, login, logout, whoami, list_api_keys, create_api_key, balance, topup, generate, vector, serve, doctor,
+    completion,
 ):  # fmt: skip
     root.add_command(each)
 

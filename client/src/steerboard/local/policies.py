@@ -34,8 +34,9 @@ class LocalPolicies:
         self._kept[id] = {**policy, "id": id, **({"name": name} if name else {})}
         return id
 
-    def list(self) -> Many:
-        return [*self._kept.values()]
+    def list(self, name: str | None = None, owner: str | None = None) -> Many:
+        """Those of this name, or all. Every one is one's own here, so `owner` "others" has none."""
+        return [each for each in self._kept.values() if owner in (None, "me") and name in (None, each.get("name"))]
 
     def get(self, policy_id: str) -> Given:
         found = self._kept.get(policy_id)
