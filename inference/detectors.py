@@ -190,7 +190,7 @@ def _doubts(job: FitDetector, held: int) -> list[Doubt]:
         found.append(
             Doubt(
                 "nothing_held_out",
-                f"{len(job.pairs)} pairs are too few to keep any back, so threshold and figures come from the very "
+                f"Of {len(job.pairs)} in all no pair can be kept back, so threshold and figures come from the very "
                 f"pairs that made the detector, and say nothing of other texts. Give {2 * FEWEST} or more; 50 give "
                 "figures that one can rely on.",
             )

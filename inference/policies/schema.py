@@ -160,8 +160,8 @@ class SteeringPart(Wire):
     token_start: int | None = _says("The first token that is steered; 0 is the prompt's first.", None, low=0)
     token_end: int | None = _says("The first token that is no longer steered.", None, low=1)
     unit: str = _says(
-        "Of a stored vector's strength. relative: residual norms of its layer. raw: how many times the vector is added, "
-        "as programs of Mechanex mean it.",
+        "Of a stored vector's strength. relative: residual norms of its layer. raw: how many times the vector is "
+        "added, as programs of Mechanex mean it.",
         "relative",
         choices=UNITS,
     )

@@ -40,7 +40,7 @@ def stored(client: Inference) -> Any:
 
         vector = load(await client.get_vector(part.vector_id))
         layers = part.layer_scope or (vector.recommended_layer,)
-        return (Intervention(strength=part.strength, unit=part.unit, vector_id=vector.id, layers=layers),)
+        return (Intervention(strength=part.strength, unit=part.unit, vector_id=vector.id, layers=layers),)  # type: ignore[arg-type]
 
     return resolve
 

@@ -169,6 +169,34 @@ def test_too_few_held_out_texts_for_the_rate_are_pointed_out(model):
     assert "few_held_out" not in [w["code"] for w in fit(model, replace(JOB, false_positive_rate=0.2))["warnings"]]
 
 
+@pytest.mark.parametrize("pairs", [1, 2, 7])
+def test_few_pairs_make_a_detector_of_their_mean_difference_that_holds_nothing_back(model, pairs):
+    job = replace(JOB, pairs=PAIRS[:pairs], few=True)
+    found = fit(model, job)
+    assert (found["n_train"], found["n_held_out"]) == (pairs, 0)
+    assert "nothing_held_out" in [w["code"] for w in found["warnings"]]
+    probe, vector = Probe.from_wire(found["probe"]), load(found["data"])
+    direction = vector.at(probe.layer).values
+    assert probe.layer == 2  # the middle one
+    assert probe.weights @ direction / np.linalg.norm(direction) == pytest.approx(1.0, abs=1e-5)
+    assert (found["auroc_interval"] is None) == (pairs == 1)
+
+
+def test_few_pairs_change_nothing_where_there_are_enough(model):
+    plain, few = fit(model), fit(model, replace(JOB, few=True))
+    assert plain["probe"] == few["probe"] and plain["threshold"] == few["threshold"]
+
+
+def test_norms_come_beside_scores_where_they_are_asked_for(model):
+    probe = Probe(1, weights=np.ones(model.d_model, np.float32))
+    job = ReadProbes("job", (probe,), ("A calm reply.",), norms=True)
+    *_, result = read_probes(model, job)
+    (text,) = result.payload["texts"]
+    assert len(text["norms"][0]) == len(text["scores"][0]) and min(text["norms"][0]) > 0
+    *_, plain = read_probes(model, replace(job, norms=False))
+    assert "norms" not in plain.payload["texts"][0]
+
+
 def test_the_scale_gives_half_of_the_tokens_that_fire_the_whole_dose():
     assert scale_of(np.array([-5.0, 1.0, 2.0, 3.0, 4.0, 9.0]), 1.0) == 2.5
     assert scale_of(np.array([-1.0, 1.0]), 5.0) == 1.0
@@ -183,6 +211,7 @@ def test_the_scale_gives_half_of_the_tokens_that_fire_the_whole_dose():
         ({"held_out": 0.9}, "bad_share"),
         ({"seed": -1}, "bad_seed"),
         ({"on": "features"}, "no_source"),
+        ({"on": "features", "few": True, "pairs": PAIRS[:3]}, "too_few_pairs"),
         ({"on": "features", "source": "1-res"}, "no_sources"),
         ({"pairs": (Pair(" ", " a"), *PAIRS)}, "empty_side"),
         ({"pairs": tuple(replace(p, negative=p.positive) for p in PAIRS)}, "identical_sides"),

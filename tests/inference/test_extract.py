@@ -187,6 +187,12 @@ def test_where_only_a_sink_can_be_read_it_is_read_and_counted():
     assert pooler.sink_reads.tolist() == [1]
 
 
+@pytest.mark.parametrize("pairs", [1, 3])
+def test_few_pairs_make_a_vector_where_that_is_said(tiny_model, pairs):
+    *_, result = create_vector(tiny_model("llama"), CreateVector("job", PAIRS[:pairs], few=True))
+    assert "nothing was measured" in result.payload["vector"]["reason"]
+
+
 @pytest.mark.parametrize(
     ("pairs", "settings", "code", "cure"),
     [

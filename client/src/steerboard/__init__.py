@@ -23,6 +23,7 @@ from steerboard.errors import (
 )
 from steerboard.modules._completions import Generated, Piece
 
+Mechanex = Steerboard  # the name that programs written for Mechanex may build
 client = Steerboard()  # touches neither file nor network before it is used
 
 set_key, set_token, set_base_url = client.set_key, client.set_token, client.set_base_url
@@ -50,6 +51,7 @@ __all__ = [
     "ConflictError",
     "Generated",
     "JobFailed",
+    "Mechanex",
     "MechanexError",
     "NotFoundError",
     "OverloadedError",

@@ -42,7 +42,7 @@ class Known:
 
 
 def meant(content: dict[str, Any]) -> dict[str, Any]:
-    """The strength of a stored vector says how often it is added, as with /generate, unless the policy says otherwise."""
+    """A stored vector's strength says how often it is added, as with /generate, unless the policy says otherwise."""
     steering = content.get("steering")
     if isinstance(steering, dict) and steering.get("vector_id") and steering.get("unit") is None:
         return content | {"steering": steering | {"unit": "raw"}}
