@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -98,3 +99,23 @@ def test_mistakes_are_answered_with_sentences(studio: Studio, tmp_path: Path) ->
         studio.generate("Hi", studio.train(PAIRS, layers=[1]), layer=3)
     with pytest.raises(InferenceError):
         Studio(str(tmp_path / "nowhere"), data_dir=tmp_path)
+
+
+def test_tokens_are_streamed_as_they_come_and_what_is_refused_is_raised(studio: Studio) -> None:
+    asked = SamplingParams(max_tokens=6, temperature=0, ignore_eos=True)
+    events = list(studio.stream(GenerationRequest("stream", prompt="The quick", sampling=asked)))
+    assert [event.type for event in events] == ["started", *["token"] * 6, "finished"]
+    whole = studio.generate("The quick", max_tokens=6, temperature=0, ignore_eos=True)
+    assert "".join(getattr(event, "text", "") for event in events) == whole.text
+    with pytest.raises(InvalidRequest):
+        next(studio.stream(GenerationRequest("refused", prompt="x", sampling=SamplingParams(temperature=-1))))
+
+
+def test_leaving_a_stream_ends_its_row(studio: Studio) -> None:
+    asked = SamplingParams(max_tokens=100, ignore_eos=True)
+    stream = studio.stream(GenerationRequest("left", prompt="The quick", sampling=asked))
+    next(stream)
+    stream.close()
+    deadline = time.monotonic() + 60
+    while studio.wait_for(studio.client.describe()).rows:
+        assert time.monotonic() < deadline
