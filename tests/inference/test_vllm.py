@@ -227,6 +227,20 @@ def test_more_rows_than_fit_wait_their_turn(side: Side) -> None:
     assert all(len(row.tokens) == 8 and row.finished.reason == "length" for row in rows)
 
 
+@pytest.mark.parametrize(
+    "way",
+    [
+        {"typical_p": 0.8},
+        {"ads_subset_size": 4},
+        {"adaptive_temperature": 1.0},
+        {"temperature_schedule": (1.5, 0.5), "top_p_schedule": (0.9, 0.5)},
+    ],
+)
+def test_every_way_to_choose_tokens_is_that_of_the_built_in_engine(way: dict, side: Side, ours: Engine) -> None:
+    asked = request("way", PROMPT, temperature=1.0, seed=9, interventions=[add(1, 1)], **way)
+    assert side.one(asked).tokens == start(ours, asked).wait().tokens
+
+
 # ---- what is asked of an engine ----
 
 

@@ -18,6 +18,7 @@ from tests.inference.test_contract import (  # noqa: F401  collected here too, w
     ask,
     is_ready,
     test_a_bad_request_is_one_failed_event,
+    test_a_constraint_is_kept_wherever_the_engine_is,
     test_a_drained_worker_finishes_refuses_and_resumes,
     test_a_model_is_unloaded_and_loaded_while_what_runs_finishes,
     test_a_model_that_nobody_serves_is_refused_with_those_that_are,
