@@ -23,7 +23,7 @@ def check_engine(kind: str, companions: Sequence[str] = ()) -> EngineKind:
     if kind == "vllm" and companions:
         raise InvalidRequest(
             "bad_setting",
-            "STEERBOARD_COMPANIONS are for drafts and ensembles, which the vLLM engine does not have. Leave it empty, or "
-            "use the built-in engine.",
+            "STEERBOARD_COMPANIONS names models for drafts and ensembles, which the vLLM engine does not have. Leave "
+            "it empty, or use the built-in engine.",
         )
     return "vllm" if kind == "vllm" else "built-in"

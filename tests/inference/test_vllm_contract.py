@@ -22,11 +22,13 @@ from tests.inference.test_contract import (  # noqa: F401  collected here too, w
     test_a_drained_worker_finishes_refuses_and_resumes,
     test_a_model_is_unloaded_and_loaded_while_what_runs_finishes,
     test_a_model_that_nobody_serves_is_refused_with_those_that_are,
+    test_a_score_may_be_cancelled,
     test_a_score_that_names_an_unknown_vector_is_one_failed_event,
     test_a_vector_comes_back_as_it_was_put,
     test_a_vector_that_nobody_has_is_not_found,
     test_a_vector_that_was_built_can_be_fetched_and_used,
     test_an_id_may_be_used_again,
+    test_an_optimisation_brings_every_vector_that_it_found,
     test_an_unknown_vector_is_one_failed_event,
     test_cancel_keeps_what_was_written,
     test_cancelling_what_is_not_there_is_harmless,
@@ -34,6 +36,7 @@ from tests.inference.test_contract import (  # noqa: F401  collected here too, w
     test_fifty_requests_at_once_all_end,
     test_leaving_the_iterator_frees_the_row,
     test_scores_of_the_prompt_and_bytes_of_tokens_cross_the_transport,
+    test_stored_vectors_are_combined_and_compared_wherever_the_engine_is,
     test_the_served_model_may_be_named,
 )
 from tests.inference.vllm_process import PYTHON, needs_vllm
