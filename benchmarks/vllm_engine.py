@@ -49,7 +49,7 @@ def measure(chosen: Options) -> None:
             "vllm_engine": Peer("benchmarks.peers.ours", model=folder, engine="vllm", **beside),
         }
         if not chosen.quick:  # it compiles for long
-            settings = {"folder": folder, "streams": max(streams), "longest": longest}
+            settings: dict[str, Any] = {"folder": folder, "streams": max(streams), "longest": longest}
             peers["vllm"] = Peer("benchmarks.peers.vllm", **settings, **beside)
         for peer in peers.values():
             stack.callback(peer.close)

@@ -78,7 +78,7 @@ class VllmBatch(Batch):
                 bank.settle()
 
     def discard(self) -> None:
-        """After a pass that failed: all rows are gone, and another batch may take the core."""
+        """After a pass that failed: all rows are gone, and another batch may take the core. Raises what vLLM raises."""
         self.model.stream.lines = []
         self._core.recover(list(self._rows))
 

@@ -359,6 +359,15 @@ def test_the_model_says_which_engine_runs_it(side: Side) -> None:
     assert (info["architecture"], info["d_model"], info["rows"]) == ("LlamaForCausalLM", D, 0)
 
 
+def test_an_engine_that_cannot_go_on_says_so_until_the_model_is_loaded_again(side: Side, folder: Callable) -> None:
+    side.ask("spoil", for_good=True)
+    assert side.one(request("broken", PROMPT)).failed.code == "engine_fault"
+    failed = side.one(request("later", PROMPT)).failed
+    assert failed.code == "engine_broken"
+    assert "Load the model again" in failed.message
+    assert side.ask("describe")["info"]["state"] == "failed"
+
+
 def test_an_unknown_architecture_is_refused_when_it_is_loaded(side: Side, folder: Callable) -> None:
     info = side.ask("load", model=str(folder("gpt_oss")))["info"]
     assert info["state"] == "failed"
