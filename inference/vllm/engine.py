@@ -14,6 +14,7 @@ from pathlib import Path
 
 from inference.batch import Batch
 from inference.engine import Emit, Engine, Limits
+from inference.errors import EngineFault
 from inference.models.loader import LoadedModel
 from inference.prepare import Prepared
 from inference.store import Vectors
