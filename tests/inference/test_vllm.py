@@ -63,6 +63,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 @pytest.fixture(scope="module")
 def side(folder: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Side]:
     made = Side(folder("llama"), tmp_path_factory.mktemp("side"))
+    made.ask("describe")  # answers when the model is loaded
     yield made
     made.close()
 
