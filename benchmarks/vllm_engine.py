@@ -47,12 +47,15 @@ def measure(chosen: Options) -> None:
         peers = {
             "built_in": Peer("benchmarks.peers.ours", model=folder, dtype=chosen.dtype),
             "vllm_engine": Peer("benchmarks.peers.ours", model=folder, engine="vllm", **beside),
-            "vllm": Peer("benchmarks.peers.vllm", folder=folder, streams=max(streams), longest=longest, **beside),
         }
+        if not chosen.quick:  # it compiles for long
+            settings: dict[str, Any] = {"folder": folder, "streams": max(streams), "longest": longest}
+            peers["vllm"] = Peer("benchmarks.peers.vllm", **settings, **beside)
         for peer in peers.values():
             stack.callback(peer.close)
         about = {name: peer.facts() for name, peer in peers.items()}
-        rates = run(peers, contests(streams, tokens, prompts, about["built_in"]["layers"]), chosen.repeats)
+        wanted = contests(streams, tokens, prompts, about["built_in"]["layers"])
+        rates = run(peers, [contest for contest in wanted if contest.peer in peers], chosen.repeats)
     report(rates, about, chosen, tokens, streams)
 
 
@@ -64,10 +67,11 @@ def figures(rates: Rates) -> dict[str, float]:
     def ratio(name: str, key: str, base: str) -> None:  # of each repeat, since the machine drifts between them
         found[name] = round(median(a / b for a, b in zip(decode[key], decode[base], strict=True)), 3)
 
-    for n in sorted({int(key.removeprefix("vllm_")) for key in decode if key.removeprefix("vllm_").isdigit()}):
+    for n in sorted({int(key.split("_")[2]) for key in decode if key.startswith("built_in_")}):
         ratio(f"vllm_engine_over_built_in_{n}", f"vllm_engine_{n}_distinct", f"built_in_{n}_distinct")
         ratio(f"steered_over_plain_{n}", f"vllm_engine_{n}_distinct", f"vllm_engine_{n}_plain")
-        ratio(f"vllm_engine_over_vllm_{n}", f"vllm_engine_{n}_plain", f"vllm_{n}")
+        if f"vllm_{n}" in decode:
+            ratio(f"vllm_engine_over_vllm_{n}", f"vllm_engine_{n}_plain", f"vllm_{n}")
     return found | {f"whole_{key}": round(median(r.whole for r in of_key), 1) for key, of_key in rates.items()}
 
 
@@ -75,7 +79,8 @@ def report(rates: Rates, about: dict[str, Any], chosen: Options, tokens: int, st
     found = figures(rates)
     names = [f"{engine} {case}" for engine in ENGINES for case in CASES]
     rows = [(name, [found[f"{name.split()[0]}_{n}_{name.split()[1]}"] for n in streams]) for name in names]
-    rows.append(("vllm itself", [found[f"vllm_{n}"] for n in streams]))
+    if "vllm" in about:
+        rows.append(("vllm itself", [found[f"vllm_{n}"] for n in streams]))
     table(
         f"Tokens per second, {chosen.dtype}, {tokens} a stream, prompts not counted, medians of {chosen.repeats}",
         [("streams", "".join(f"{n:>9}" for n in streams))]
@@ -83,7 +88,7 @@ def report(rates: Rates, about: dict[str, Any], chosen: Options, tokens: int, st
         + [(key, f"{value:.3f}") for key, value in found.items() if "_over_" in key],
     )
     facts = {"dtype": chosen.dtype, "tokens": tokens, "repeats": chosen.repeats}
-    facts |= {"engine": about["vllm_engine"]["engine"], "vllm_preloaded": " ".join(about["vllm"]["preloaded"])}
+    facts["engine"] = about["vllm_engine"]["engine"]
     record("vllm_engine", {**facts, **found}, keep=not chosen.quick)
 
 

@@ -75,9 +75,10 @@ def connect(url: str, *, data_dir: Path, dtype: str = "auto") -> Inference:
     """Open the transport that `url` names; the model loads in the background. Raises InvalidRequest("bad_url")."""
     scheme, _, name = url.partition("://")
     if scheme in ("inprocess", "vllm"):
-        kind = check_engine("vllm" if scheme == "vllm" else "built-in")
-        from inference.transports.inprocess import InProcess  # loads torch: only where the engine lives
+        from inference.companions import names_from  # loads torch, as the next: only where the engine lives
+        from inference.transports.inprocess import InProcess
 
+        kind = check_engine("vllm" if scheme == "vllm" else "built-in", names_from())
         return InProcess(name or "default", data_dir=data_dir, dtype=dtype, engine=kind)
     if scheme in ("redis", "rediss"):
         from inference.transports.remote import Remote

@@ -116,7 +116,7 @@ def make_app(
         "data": data,
         "dtype": dtype,
         "companions": tuple(companions),
-        "engine": check_engine(engine),
+        "engine": check_engine(engine, companions),
     }
     app.steps["worker"].add(Serving)
 

@@ -117,6 +117,11 @@ def test_only_the_remote_transport_knows_of_redis_and_celery() -> None:
     assert users and [user for user in users if not user.startswith(remote)] == []
 
 
+def test_one_file_knows_vllm() -> None:
+    users = found("inference", lambda n: top(n) == "vllm")
+    assert users and {user.partition(" ")[0] for user in users} == {"inference/vllm/core.py"}
+
+
 def test_the_product_reaches_the_model_only_through_its_client() -> None:
     assert found("steering", lambda n: top(n) == "inference" and n not in FOR_PRODUCT) == []
 

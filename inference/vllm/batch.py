@@ -34,6 +34,7 @@ class VllmBatch(Batch):
         self._rows: dict[str, Row] = {}
         self._reading: dict[Row, Bank | None] = {}  # rows whose prompt is being read, each with its edits
         self._writing: list[Row] = []  # whose edits `_bank` holds
+        self._steered: list[Tensor] = []  # of its sites, the rows with an edit there
         self._spans: Sequence[Span] = ()
         self._choices: list[Choice] = []
 
@@ -77,7 +78,7 @@ class VllmBatch(Batch):
                 bank.settle()
 
     def discard(self) -> None:
-        """After a pass that failed: all rows are gone, and another batch may take the core."""
+        """After a pass that failed: all rows are gone, and another batch may take the core. Raises what vLLM raises."""
         self.model.stream.lines = []
         self._core.recover(list(self._rows))
 
@@ -85,7 +86,7 @@ class VllmBatch(Batch):
 
     def begin(self, spans: Sequence[Span], ids: Tensor, positions: Tensor) -> None:
         self._spans = spans
-        self.model.stream.lines = lines = []
+        self.model.stream.lines = []
         writing: list[tuple[Row, int]] = []
         for span in spans:
             row = self._rows[span.id]
@@ -93,21 +94,24 @@ class VllmBatch(Batch):
                 writing.append((row, span.place))
             elif bank := self._reading[row]:
                 at = torch.arange(span.place, span.place + span.count, device=ids.device)[None]
-                lines.append(self._lines(bank, at, ids, positions, in_prompt=True))
+                self._lines(bank, steered_rows(bank, ids.device), at, ids, positions, in_prompt=True)
         if writing:
             places = dict(writing)
             rows = [row for row in self.rows if row in places]  # whatever vLLM's order, so that the bank lasts
             if rows != self._writing or self._bank is None:
                 super().settle()
                 self._writing, self._bank = rows, self._make_bank(rows, reading=False)
+                self._steered = steered_rows(self._bank, ids.device) if self._bank else []
             if self._bank:
                 at = torch.tensor([places[row] for row in rows], device=ids.device)[:, None]
-                lines.append(self._lines(self._bank, at, ids, positions, in_prompt=False))
+                self._lines(self._bank, self._steered, at, ids, positions, in_prompt=False)
 
-    def _lines(self, bank: Bank, at: Tensor, ids: Tensor, positions: Tensor, *, in_prompt: bool) -> Lines:
+    def _lines(
+        self, bank: Bank, steered: list[Tensor], at: Tensor, ids: Tensor, positions: Tensor, *, in_prompt: bool
+    ) -> None:
         true = torch.ones_like(at, dtype=torch.bool)
         bank.begin(Step(positions[at], true if in_prompt else ~true, self._special[ids[at]], true))
-        return Lines(bank, at, steered_rows(bank, at.device))
+        self.model.stream.lines.append(Lines(bank, at, steered))
 
     def end(self, hidden: Tensor) -> None:
         for lines in self.model.stream.lines:

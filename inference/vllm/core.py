@@ -77,6 +77,7 @@ class Core:
         self._core = EngineCore(config, Executor.get_class(config), log_stats=False)
         self._runner: Any = self._core.model_executor.driver_worker.worker.model_runner
         self.model: nn.Module = self._runner.model
+        self.config: Any = config.model_config.hf_config
         self.context_length: int = config.model_config.max_model_len
         self.page: int = config.cache_config.block_size
         self.pages: int = config.cache_config.num_gpu_blocks - 1  # one is kept empty

@@ -6,6 +6,7 @@ which is loaded when the first such job comes.
 
 from __future__ import annotations
 
+import logging
 import threading
 from contextlib import suppress
 from dataclasses import replace
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from inference.batch import Batch
 from inference.engine import Emit, Engine, Limits
+from inference.errors import EngineFault
 from inference.models.loader import LoadedModel
 from inference.prepare import Prepared
 from inference.store import Vectors
@@ -20,6 +22,8 @@ from inference.types import GenerationRequest, JobRequest, ModelInfo, Started
 from inference.vllm.batch import VllmBatch
 from inference.vllm.model import VllmModel, load_copy, load_vllm
 from inference.vllm.refusals import check_job, check_request
+
+log = logging.getLogger(__name__)
 
 
 class VllmEngine(Engine):
@@ -69,7 +73,13 @@ class VllmEngine(Engine):
     def _new_batch(self, model: LoadedModel) -> Batch:
         assert isinstance(model, VllmModel)
         if hasattr(self, "batch"):
-            self.batch.discard()
+            try:
+                self.batch.discard()
+            except Exception:
+                log.exception("vLLM could not be brought back")
+                self._problem = EngineFault(
+                    "engine_broken", "vLLM failed and cannot go on. Load the model again, or start the worker again."
+                )
         return VllmBatch(model)
 
     def _room(self, model: LoadedModel) -> int:

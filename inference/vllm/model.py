@@ -45,7 +45,7 @@ class VllmModel(LoadedModel):
     """`core` runs it. What needs the model's insides asks `copy`, the same weights in transformers' own modules."""
 
     def __init__(self, core: Core, tokenizer: Any, folder: str, *, id: str, revision: str, dtype: torch.dtype):
-        config = core.model.config.get_text_config()
+        config: Any = core.config.get_text_config()
         self.core = core
         self.hf = core.model
         self.tokenizer = tokenizer

@@ -36,6 +36,14 @@ def test_an_unknown_engine_is_refused_with_those_that_are() -> None:
         check_engine("sglang")
 
 
+def test_companions_are_refused_where_nothing_could_use_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    with pytest.raises(InvalidRequest) as refusal:
+        check_engine("vllm", ["other"])
+    assert refusal.value.code == "bad_setting"
+    assert check_engine("vllm") == "vllm"
+
+
 def test_workers_share_a_queue_only_with_the_same_engine_and_revision() -> None:
     plain = ModelInfo("ready", "m", revision="r1")
     assert answering(plain) == "r1"

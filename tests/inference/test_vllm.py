@@ -63,6 +63,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 @pytest.fixture(scope="module")
 def side(folder: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Side]:
     made = Side(folder("llama"), tmp_path_factory.mktemp("side"))
+    made.ask("describe")  # answers when the model is loaded
     yield made
     made.close()
 
@@ -227,6 +228,20 @@ def test_more_rows_than_fit_wait_their_turn(side: Side) -> None:
     assert all(len(row.tokens) == 8 and row.finished.reason == "length" for row in rows)
 
 
+@pytest.mark.parametrize(
+    "way",
+    [
+        {"typical_p": 0.8},
+        {"ads_subset_size": 4},
+        {"adaptive_temperature": 1.0},
+        {"temperature_schedule": (1.5, 0.5), "top_p_schedule": (0.9, 0.5)},
+    ],
+)
+def test_every_way_to_choose_tokens_is_that_of_the_built_in_engine(way: dict, side: Side, ours: Engine) -> None:
+    asked = request("way", PROMPT, temperature=1.0, seed=9, interventions=[add(1, 1)], **way)
+    assert side.one(asked).tokens == start(ours, asked).wait().tokens
+
+
 # ---- what is asked of an engine ----
 
 
@@ -343,6 +358,15 @@ def test_the_model_says_which_engine_runs_it(side: Side) -> None:
     info = side.ask("describe")["info"]
     assert info["engine"].startswith("vLLM 0.")
     assert (info["architecture"], info["d_model"], info["rows"]) == ("LlamaForCausalLM", D, 0)
+
+
+def test_an_engine_that_cannot_go_on_says_so_until_the_model_is_loaded_again(side: Side, folder: Callable) -> None:
+    side.ask("spoil", for_good=True)
+    assert side.one(request("broken", PROMPT)).failed.code == "engine_fault"
+    failed = side.one(request("later", PROMPT)).failed
+    assert failed.code == "engine_broken"
+    assert "Load the model again" in failed.message
+    assert side.ask("describe")["info"]["state"] == "failed"
 
 
 def test_an_unknown_architecture_is_refused_when_it_is_loaded(side: Side, folder: Callable) -> None:

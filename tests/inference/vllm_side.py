@@ -82,7 +82,9 @@ class Side:
         return {"info": info.to_wire(), "pid": os.getpid()}
 
     async def spoil(self, order: dict[str, Any]) -> dict[str, Any]:
-        """The next pass fails in the midst of its blocks."""
+        """The next pass fails in the midst of its blocks; `for_good`: and vLLM cannot go on after it."""
+        if order.get("for_good"):
+            self.client.engine.batch._core.recover = lambda ids: 1 / 0
         block: Any = self.client.engine.batch.model.layers[2]
 
         def fail(*_: object) -> None:

@@ -12,6 +12,7 @@ from steering.api.rest.shapes.fields import Strict, Text
 FACTS = (
     "id", "state", "revision", "architecture", "n_layers", "d_model", "vocab_size", "context_length", "dtype",
     "device", "has_chat_template", "rows", "waiting", "max_rows", "tokens_per_second", "problem",
+    "engine",
 )  # fmt: skip
 
 
@@ -32,6 +33,7 @@ class ModelShape(serializers.Serializer):
     max_rows = serializers.IntegerField()
     tokens_per_second = serializers.FloatField()
     problem = serializers.CharField(allow_blank=True, help_text="Why it is not ready, and what to do.")
+    engine = serializers.CharField(help_text="What runs it: built-in, or vLLM and its version.")
 
 
 class ModelList(serializers.Serializer):
