@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.columns import Columns
 from rich.live import Live
 from rich.panel import Panel
+from rich.table import Table
 from rich.text import Text
 
 from steerboard.cli.common import command
-from steerboard.cli.output import Output, said
+from steerboard.cli.output import Output, harmless, said
 from steerboard.client import Steerboard
 
 SIDES = ("base", "steered")
@@ -151,7 +151,10 @@ def _both(asked: _Asked) -> Iterator[None]:
         yield
 
 
-def _panels(asked: _Asked) -> Columns:
-    return Columns(
-        [Panel(Text(asked.text[side]), title=side, title_align="left") for side in SIDES], equal=True, expand=True
-    )
+def _panels(asked: _Asked) -> Table:
+    """Two halves of the screen."""
+    both = Table.grid(expand=True, padding=(0, 1))
+    for _ in SIDES:
+        both.add_column(ratio=1)
+    both.add_row(*(Panel(Text(harmless(asked.text[side])), title=side, title_align="left") for side in SIDES))
+    return both

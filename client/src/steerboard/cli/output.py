@@ -50,8 +50,13 @@ class Output:
     def write(self, text: str) -> None:
         """A piece of a result as it comes; not with json."""
         if not self.json:
-            sys.stdout.write(text)
+            sys.stdout.write(harmless(text) if sys.stdout.isatty() else text)
             sys.stdout.flush()
+
+
+def harmless(text: str) -> str:
+    """What a model wrote, without characters that steer a terminal."""
+    return "".join(c if c in "\n\t" or c.isprintable() else "\ufffd" for c in text)
 
 
 def _plain(cell: Any) -> str:
