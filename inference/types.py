@@ -1474,7 +1474,7 @@ class SourceInfo(Wire):
 
     id: str
     hook_name: str  # TransformerLens's
-    layer: int
+    layer: int  # the block after which, or in which, it lies: for `resid_pre` of block i it is i - 1
     width: int  # latents
     architecture: str  # sae-lens's name
     bytes: int

@@ -26,7 +26,7 @@ from steering.naming import next_version as next_version
 from steering.refusals import need, storable
 from steering.vectors.models import Vector
 from steering.vectors.uses import VectorUse, resolve_uses, vectors_of
-from steering.workers.sources import check_feature, steered_layer
+from steering.workers.sources import check_feature
 
 MAX_BEHAVIORS = 500  # versions of one person
 MAX_DESCRIPTION = 2000
@@ -157,7 +157,7 @@ def _model_of(behavior: Behavior, corrector: Corrector) -> ModelInfo:
 def _fixed(use: VectorUse, vectors: dict[str, Vector], read_at: int, model: ModelInfo) -> VectorUse:
     """With its layer written down: none before the probe's, since what is steered by a reading must follow it."""
     if use.feature is not None:
-        layer = steered_layer(check_feature(model, use.feature))
+        layer = check_feature(model, use.feature).layer
         need(
             layer >= read_at,
             "steers_before_reading",

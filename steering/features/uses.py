@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from inference.types import FeatureRef, ModelInfo, Probe, Watch
 from steering.refusals import need
-from steering.workers.sources import check_feature, steered_layer
+from steering.workers.sources import check_feature
 
 MAX_WATCHED = 8
 
@@ -24,7 +24,7 @@ def watches_of(features: Iterable[FeatureRef], model: ModelInfo) -> tuple[Watch,
 
 
 def _watch(ref: FeatureRef, model: ModelInfo) -> Watch:
-    layer = steered_layer(check_feature(model, ref))
+    layer = check_feature(model, ref).layer
     return Watch(name_of(ref), Probe(layer, features=(ref,), feature_weights=(1.0,)))
 
 

@@ -26,7 +26,7 @@ from steering.presets.models import Preset, PresetVector
 from steering.presets.names import SEPARATOR, check_name, check_version
 from steering.vectors.models import Vector
 from steering.vectors.uses import UseCondition, VectorUse, condition_layer, resolve_uses, vectors_of
-from steering.workers.sources import check_feature, steered_layer
+from steering.workers.sources import check_feature
 
 MAX_PRESETS = 500  # of one person
 
@@ -210,7 +210,7 @@ def share(preset: Preset, shared: bool) -> None:
 
 def _with_layer(use: VectorUse, vectors: dict[str, Vector], model: ModelInfo) -> VectorUse:
     if use.feature is not None:  # it acts at its autoencoder's site, which does not change either
-        layer = steered_layer(check_feature(model, use.feature))
+        layer = check_feature(model, use.feature).layer
         return dataclasses.replace(use, condition=_with_reading(use.condition, layer, None, vectors))
     vector = vectors[str(UUID(use.vector))]
     layer = vector.facts.layer if use.layer is None else use.layer

@@ -23,7 +23,7 @@ from inference.types import (
 )
 from steering.refusals import need, parse_uuid
 from steering.vectors.models import Vector, VectorQuerySet
-from steering.workers.sources import check_feature, steered_layer
+from steering.workers.sources import check_feature
 
 MAX_USES = 8
 MAX_STRENGTH = 10_000
@@ -190,7 +190,6 @@ def _of_feature(use: VectorUse, ref: FeatureRef, found: dict[str, Vector], model
         f"Nobody knows yet how strongly features of {source.id} fire: index a corpus on its page, or give the strength "
         "in raw units.",
     )
-    layer = steered_layer(source)
     return Intervention(
         operation=use.operation,
         strength=use.strength,
@@ -199,7 +198,7 @@ def _of_feature(use: VectorUse, ref: FeatureRef, found: dict[str, Vector], model
         feature=ref,
         norm_preserving=use.norm_preserving,
         schedule=use.schedule,
-        condition=_condition(use.condition, layer, "", found, model) if use.condition else None,
+        condition=_condition(use.condition, source.layer, "", found, model) if use.condition else None,
     )
 
 

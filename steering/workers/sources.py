@@ -31,8 +31,3 @@ def check_feature(model: ModelInfo, ref: FeatureRef) -> SourceInfo:
             f"{source.id} has features 0 to {source.width - 1:,}; there is no {ref.index:,}. Choose one of them.",
         )
     return source
-
-
-def steered_layer(source: SourceInfo) -> int:
-    """The block after which a feature of this source acts: `resid_pre` of L is `resid_post` of L - 1."""
-    return source.layer - 1 if source.hook_name.endswith("hook_resid_pre") else source.layer

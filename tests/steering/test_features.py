@@ -8,11 +8,12 @@ from django.test import Client
 
 from inference.errors import InvalidRequest
 from inference.naming import excerpt_of, label_of
-from inference.types import FeatureRef, Message
+from inference.types import FeatureRef, Message, ModelInfo
 from steering.accounts.models import User
 from steering.features import labels
 from steering.features.models import FeatureLabel
 from steering.features.texts import corpus_of, examples_of, talk_of
+from steering.features.uses import watches_of
 from steering.jobs.models import Job
 from tests.fake_inference import MODEL, FakeInference
 from tests.steering.features import SOURCE, a_source, description, reading
@@ -274,3 +275,11 @@ def test_the_library_offers_labelled_features_and_sources(browser: Client, perso
         {"id": SOURCE, "layer": 2, "hook_name": "blocks.2.hook_resid_post", "width": 64, "indexed": True}
     ]
     assert [(f["index"], f["text"]) for f in found["features"]] == [(3, "foxes")]
+
+
+def test_an_autoencoder_of_what_enters_a_block_lies_behind_the_block_before() -> None:
+    """`layer` of a source says so already: it is taken as it is, for watches and for conditions alike."""
+    entering = a_source("3-tiny", hook_name="blocks.3.hook_resid_pre", layer=2)
+    model = ModelInfo("ready", id=MODEL, sources=(entering,))
+    (watch,) = watches_of([FeatureRef("3-tiny", 5)], model)
+    assert watch.probe.layer == 2

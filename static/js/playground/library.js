@@ -44,7 +44,7 @@ export class Library {
   #said(ref) {
     const source = this.sources.find(s => s.id === ref.source);
     const label = this.labelled.find(f => f.source === ref.source && f.index === ref.index);
-    const layer = source ? source.layer - (source.hook_name.endsWith('resid_pre') ? 1 : 0) : null;
+    const layer = source ? source.layer : null;
     return { name: label?.text ?? `${ref.source} #${ref.index}`, proposed: label?.proposed ?? false, usable: Boolean(source), indexed: source?.indexed ?? false, layers: layer === null ? [] : [layer], recommended_layer: layer, where: `${ref.source}/${ref.index}` };
   }
 
