@@ -169,7 +169,7 @@ def test_a_chat_is_answered_whole_and_in_pieces(mx: Steerboard) -> None:
 
 
 def test_a_key_that_ends_in_the_middle_of_a_stream_is_told(client_of: Make, server: Server) -> None:
-    stream = client_of("doomed").generation.stream(PROMPT, max_tokens=500, temperature=0.0)
+    stream = client_of("doomed").generation.stream(PROMPT, max_tokens=20_000, temperature=0.0)
     next(stream)
     server.ask("revoke doomed")
     with pytest.raises(SteerboardError) as ended:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -207,7 +206,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             _wait_until_ready(process, port, folder / "log")
             yield f"http://127.0.0.1:{port}"
         finally:
-            process.send_signal(signal.SIGINT)
+            process.terminate()
             process.wait(PATIENCE)
 
 

@@ -19,6 +19,7 @@ from django.core import mail as django_mail
 from django.db.models import F
 
 from inference.engine import Engine
+from inference.errors import Busy
 from tests.openai import web
 
 from inference.store import dump  # isort: skip  web has made Django ready
@@ -31,6 +32,7 @@ from steering.vectors.library import starter_keep
 from webapp.webserver import serve
 
 PASSWORD = "plain words for mira"
+REFUSE_NEW_WORK = draining.refuse_new_work
 
 
 settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"  # the console is where orders are answered
@@ -74,13 +76,17 @@ def waiting(most: str) -> str:
 
 
 def drain(_: str) -> str:
-    """From now on the server is being restarted, which it says to whoever asks for work."""
-    draining.begin()
+    """From now on it refuses work as one that is being restarted does; it is not, since that would end it."""
+    draining.refuse_new_work = refuse
     return "done"
 
 
+def refuse() -> None:
+    raise Busy("draining", "This server is being restarted. Try again in 3 seconds.", retry_after=3)
+
+
 def resume(_: str) -> str:
-    draining._draining.clear()
+    draining.refuse_new_work = REFUSE_NEW_WORK
     return "done"
 
 
