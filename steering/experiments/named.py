@@ -99,7 +99,8 @@ def measured(
     assert known is not None
     load_starter_datasets()
     dataset = Dataset.objects.get(owner=None, slug=name)
-    vector = (not again and _there(dataset, model)) or _built(dataset, model, reading, say)
+    how = {"pooling": "mean", **reading, "chat": bool(reading.get("chat")) and model.has_chat_template}
+    vector = _there(dataset, model, how) or _built(dataset, model, how, say)
     if "null" in vector.evaluation and not again:
         say(f"{name}: measured before.")
         return vector
@@ -109,22 +110,25 @@ def measured(
 # ---- the vector ----
 
 
-def _there(dataset: Dataset, model: ModelInfo) -> Vector | None:
-    """The vector, where it was built from exactly these pairs for exactly this model."""
+def _there(dataset: Dataset, model: ModelInfo, how: Mapping[str, Any]) -> Vector | None:
+    """The vector, where it was built from exactly these pairs, read like this, for exactly this model."""
     row = Vector.objects.filter(owner=None, slug=dataset.slug, model_id=model.id, revision=model.revision).first()
-    return row if row and row.summary.get("dataset_digest") == dataset.digest() else None
+    if row is None or row.summary.get("dataset_digest") != dataset.digest():
+        return None
+    made = row.summary["provenance"]
+    read = [name for name in how if name != "window" or how["pooling"] == "window"]
+    return row if all(made.get(name) == how[name] for name in read) else None
 
 
-def _built(dataset: Dataset, model: ModelInfo, reading: Mapping[str, Any], say: Callable[[str], None]) -> Vector:
+def _built(dataset: Dataset, model: ModelInfo, how: Mapping[str, Any], say: Callable[[str], None]) -> Vector:
     pairs = dataset.pairs()
     say(f"{dataset.slug}: building a vector from {len(pairs)} pairs")
-    data = gateway.submit(_build(pairs, dataset.digest(), model, reading)).result(BUILD_SECONDS)
+    data = gateway.submit(_build(pairs, dataset.digest(), model, how)).result(BUILD_SECONDS)
     return starter_keep(slug=dataset.slug, vector=stored(data), dataset=dataset, evaluation={})
 
 
-async def _build(pairs: tuple[Pair, ...], digest: str, model: ModelInfo, reading: Mapping[str, Any]) -> bytes:
+async def _build(pairs: tuple[Pair, ...], digest: str, model: ModelInfo, how: Mapping[str, Any]) -> bytes:
     client = await gateway.opened()
-    how = {**reading, "chat": bool(reading.get("chat")) and model.has_chat_template}
     job = CreateVector(uuid4().hex, pairs, dataset_digest=digest, model=model.id, **how)
     async for event in client.run(job):
         if isinstance(event, Result):

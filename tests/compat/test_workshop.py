@@ -198,7 +198,7 @@ def test_the_smoke_test_writes_every_persona_and_names_what_is_missing(
 def test_the_vectors_command_reads_as_it_is_told(
     program: Program, fake_inference: FakeInference, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """How a Find goes on from there is `tests/steering/test_named_presets.py`'s."""
+    """What it builds, and a Find from there, is `tests/steering/test_named_presets.py`'s."""
     asked: list[Any] = []
 
     def measured(name: str, **settings: Any) -> Vector:

@@ -265,6 +265,9 @@ def test_what_was_built_here_comes_before_what_ships_and_damage_is_left_out(
 # ---- the command ----
 
 
+READ = {"pooling": "mean", "span": "answer", "chat": True}
+
+
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch) -> Starter:
     """json_compliance with few held-out prompts, as the only one that comes with Steerboard."""
@@ -278,7 +281,7 @@ def known(monkeypatch: pytest.MonkeyPatch) -> Starter:
 @pytest.fixture
 def ready(fake_inference: FakeInference, known: Starter, settings: Any, tmp_path: Path, db: None) -> FakeInference:
     """A fake model that has built a vector from the pairs of json_compliance."""
-    vector = make_vector(dataset_digest=digest_of(known.pairs()))
+    vector = make_vector(dataset_digest=digest_of(known.pairs()), provenance=READ)
     fake_inference.delay = 0.0
     fake_inference.payloads["create_vector"] = payload_of(vector)
     fake_inference.vectors[vector.id] = file_of(vector)
@@ -337,11 +340,32 @@ def test_the_command_goes_on_and_measures_nothing_twice(
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_vector_that_is_to_be_read_otherwise_is_built_anew(
+    ready: FakeInference, known: Starter, person: Any, tmp_path: Path
+) -> None:
+    def measured(**reading: Any) -> int:
+        effort = named.Effort(layers=2, steps=1, tokens=6)
+        model = gateway.model_info()
+        before = len(ready.jobs)
+        named.measured(known.slug, owner=person, model=model, folder=tmp_path, effort=effort, reading=reading, say=str)
+        return [job.kind for job in ready.jobs[before:]].count("create_vector")
+
+    assert (measured(chat=True), measured(chat=True)) == (1, 0)
+    window = {"pooling": "window", "window": 4, "chat": False}
+    read = make_vector(seed=6, dataset_digest=digest_of(known.pairs()), provenance=window)
+    ready.payloads["create_vector"], ready.vectors[read.id] = payload_of(read), file_of(read)
+    assert (measured(**window), measured(**window)) == (1, 0)
+    assert measured(**window | {"window": 5}) == 1
+    job = next(job for job in ready.jobs if job.kind == "create_vector" and job.pooling == "window")  # type: ignore[union-attr]
+    assert (job.window, job.chat) == (4, False)  # type: ignore[union-attr]
+
+
+@pytest.mark.django_db(transaction=True)
 def test_a_vector_that_changed_is_a_new_version(
     ready: FakeInference, known: Starter, person: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(monkeypatch, "json_compliance")
-    other = make_vector(seed=5, dataset_digest=digest_of(known.pairs()))
+    other = make_vector(seed=5, dataset_digest=digest_of(known.pairs()), provenance=READ)
     ready.payloads["create_vector"] = payload_of(other)
     ready.vectors[other.id] = file_of(other)
     Vector.objects.update(revision="older")

@@ -13,7 +13,12 @@ MODEL = "SmolLM2-135M-Instruct"
 
 
 def make_vector(
-    *, model: str = MODEL, seed: int = 0, dataset_digest: str = "", references: dict[int, float] | None = None
+    *,
+    model: str = MODEL,
+    seed: int = 0,
+    dataset_digest: str = "",
+    references: dict[int, float] | None = None,
+    provenance: dict[str, Any] | None = None,
 ) -> SteeringVector:
     """Four layers of eight numbers; layer 2 is recommended, and layer 3 has an attention sink."""
     numbers = np.random.default_rng(seed)
@@ -34,6 +39,7 @@ def make_vector(
             dataset_digest=dataset_digest,
             n_pairs=32,
             references=references or {},
+            provenance=provenance or {},
         )
     )
 

@@ -77,14 +77,16 @@ def parse(body: Fields, who: Principal) -> Asked:
         ready(persona, model) if persona else None,
         _strength(body),
         body.whole("layer", 0, max(model.n_layers - 1, 0)),
-        SamplingParams(
-            max_tokens=body.whole("max_length", 1, MOST_TOKENS) or 60,
-            temperature=0.7 if temperature is None else temperature,
-            top_k=TOP_K,
-            repetition_penalty=REPETITION_PENALTY,
-            seed=secrets.randbits(SEED_BITS) if seed is None else seed,
+        sampling_of(
+            body.whole("max_length", 1, MOST_TOKENS) or 60,
+            0.7 if temperature is None else temperature,
+            secrets.randbits(SEED_BITS) if seed is None else seed,
         ),
     )
+
+
+def sampling_of(tokens: int, temperature: float, seed: int) -> SamplingParams:
+    return SamplingParams(tokens, temperature, top_k=TOP_K, repetition_penalty=REPETITION_PENALTY, seed=seed)
 
 
 def _strength(body: Fields) -> float:

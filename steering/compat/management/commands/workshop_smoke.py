@@ -12,11 +12,10 @@ from django.conf import settings
 from django.core.management import BaseCommand, CommandError
 
 from inference.errors import InferenceError
-from inference.types import SamplingParams
 from steering import gateway
 from steering.access.principal import Principal
 from steering.accounts.models import User
-from steering.compat.workshop.asking import LANES, REPETITION_PENALTY, Asked, texts
+from steering.compat.workshop.asking import LANES, Asked, sampling_of, texts
 from steering.compat.workshop.personas import PERSONAS, ready
 from steering.experiments.management.commands.presets import served
 
@@ -39,7 +38,7 @@ class Command(BaseCommand):
                 except InferenceError as error:
                     problems.append(error.message)
                     continue
-                sampling = SamplingParams(tokens, 0.7, repetition_penalty=REPETITION_PENALTY, seed=seed)
+                sampling = sampling_of(tokens, 0.7, seed)
                 asked = Asked(persona.prompts[0], model, found, settings.WORKSHOP_STRENGTH, None, sampling)
                 written = gateway.submit(texts(Principal(owner), asked, LANES)).result(120)
                 self.stdout.write(f"\n{persona.name}, layer {found.layer}, {found.dose:g}×\n  {asked.prompt} …")
