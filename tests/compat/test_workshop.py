@@ -12,6 +12,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.test import Client
 
+from steering import draining
 from steering.access.models import LedgerEntry
 from steering.accounts.models import User
 from steering.compat.management.commands import workshop
@@ -90,6 +91,17 @@ def test_without_a_persona_the_base_writes(program: Program, fake_inference: Fak
 def test_what_cannot_be_done_is_refused_by_name(program: Program, body: Any, status: int, says: str) -> None:
     got, answer = program.post("/workshop/generate", body)
     assert (got, list(answer)) == (status, ["error"]) and says in answer["error"], answer
+
+
+def test_a_spent_quota_and_a_restart_have_their_statuses(
+    program: Program, person: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poor = Program(person, tokens_per_day=1)
+    status, answer = poor.post("/workshop/generate", {"prompt": PROMPT})
+    assert status == 429 and list(answer) == ["error"]
+    monkeypatch.setattr(draining, "active", lambda: True)
+    status, answer = program.post("/workshop/compare", {"prompt": PROMPT, "steering": "weeknd"})
+    assert status == 503 and "Try again" in answer["error"] and program.last["Retry-After"] == "3"
 
 
 def test_a_persona_without_a_vector_says_how_to_build_it(program: Program) -> None:

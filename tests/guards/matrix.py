@@ -421,6 +421,10 @@ RULES: dict[str, Rule] = {
     "openai:chat": api(forms={"POST": {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}}),
     "openai:completions": api(forms={"POST": {"model": MODEL, "prompt": "Hi"}}),
     "openai:responses": api(forms={"POST": {"model": MODEL, "input": "Hi"}}),
+    # the workshop, closed to guests
+    "workshop:stage": page(owner=any_of(200)),
+    "workshop:examples": api("GET", owner=any_of(200)),
+    **{f"workshop:{name}": api("POST", owner=any_of(422)) for name in ("generate", "compare")},
     # the older server: the key is in the body, so who sends the request counts for nothing
     **{
         f"older:{name}": Rule({"POST": None}, *(NO_SCOPE,) * 5, json=True, csrf_exempt=NO_SESSION)

@@ -11,6 +11,7 @@ from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.shortcuts import render
 from django.views.decorators.csrf import csrf_exempt, ensure_csrf_cookie
+from django.views.decorators.http import require_GET
 
 from inference.errors import InferenceError
 from steering import gateway
@@ -116,6 +117,7 @@ def _body(request: HttpRequest) -> Fields:
 
 
 @login_not_required
+@require_GET
 @ensure_csrf_cookie
 def stage(request: HttpRequest) -> HttpResponseBase:
     if not request.user.is_authenticated and _host() is None:
