@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
 import pytest
 
+from inference.raag import AnswerFromPassages, Passage
+from inference.types import Progress, Result
+from steering.compat.mechanex import raag
+from steering.policies.asking import Tally
+from steering.retrieval.asking import most_tokens
 from tests.openai.server import Server
 
 POLICY = {
@@ -235,3 +242,26 @@ def test_an_answer_from_documents_has_all_that_the_client_draws(raw: httpx2.Clie
     assert {c["cid"]: c["label"] for c in known["ranked_chunks"]} == {"cats#0": 1, "2#0": 0} and known["metrics"]
     assert found["data_by_question"]["1"]["prov"]["metrics"] is None
     server.until("ledger", 0)
+
+
+async def test_an_answer_that_is_left_is_charged_as_the_most_that_it_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    at, go_on = asyncio.Event(), asyncio.Event()
+
+    async def answering(client: Any, job: AnswerFromPassages) -> AsyncIterator[Progress | Result]:
+        yield Progress(job.id, 0, 1, 1000, "Writing the answer")
+        at.set()
+        await go_on.wait()
+        payload = {"prompt_tokens": ["a"] * 5, "answer_tokens": ["b"], "spans": [{}], "usage": [5, 1]}
+        yield Result(job.id, 0, payload)
+
+    monkeypatch.setattr(raag, "answer_from_passages", answering)
+    asked = AnswerFromPassages("", "Who purrs?", (Passage("cats", "cats", "Tabby cats purr."),))
+    left, whole, nothing = Tally(), Tally(3, 4), Any
+    leaving = asyncio.ensure_future(raag._one(nothing, asked, left))
+    await at.wait()
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    assert left.tokens == most_tokens(asked) > 24
+    go_on.set()
+    await raag._one(nothing, asked, whole)
+    assert (whole.prompt_tokens, whole.completion_tokens) == (3 + 6 * 4, 4 + 1)
