@@ -34,6 +34,12 @@ def post(raw: httpx2.Client, path: str, **body: Any) -> Any:
     return answer.json()
 
 
+def vector_of(raw: httpx2.Client) -> str:
+    sides = {"prompts": ["The cat is"], "positive_answers": [" calm"], "negative_answers": [" angry"]}
+    events = raw.post("/steering/generate", json={**sides, "method": "caa", "layer_idxs": [1]}).text
+    return events.partition('"steering_vector_id":"')[2].partition('"')[0]
+
+
 def has_shape(run: dict[str, Any]) -> bool:
     return "trace" in run and "policy_id" in run and all(isinstance(run[name], kind) for name, kind in RUN.items())
 
@@ -64,6 +70,46 @@ def test_a_policy_is_run_whole_or_by_its_id(raw: httpx2.Client, server: Server) 
     there = post(raw, f"/policies/{id}/run", prompt="Tabby cats", model="default", max_new_tokens=4)
     assert has_shape(there) and there["policy_id"] == id
     server.until("ledger", 0)
+
+
+def test_a_policy_samples_by_its_own_id_and_strength(raw: httpx2.Client) -> None:
+    """As /policies/run: an id that a program chose, a vector's strength in multiples of it, and what wrote it."""
+    steering = {"enabled": True, "vector_id": vector_of(raw), "strength": 4.0}
+    policy = {"id": "sampled", "sampling": {"method": "greedy"}, "optimization": {"retry_on_failure": 0}}
+    plain, steered = policy, policy | {"steering": steering}
+    asked = {"prompt": "Tabby cats", "max_new_tokens": 6}
+
+    def output(path: str, **body: Any) -> str:
+        answer = post(raw, path, **asked, **body)
+        assert "method_used" not in answer or answer["method_used"] == "greedy"
+        return str(answer["output"])
+
+    right = output("/policies/run", policy=steered)
+    assert right == output("/sampling/generate", policy=steered) != output("/sampling/generate", policy=plain)
+    post(raw, "/policies/save", policy=steered)
+    assert output("/sampling/generate", policy_id="sampled") == right
+    answer = raw.post("/sampling/generate", json={**asked, "policy": []})
+    assert answer.status_code == 422 and "object" in answer.json()["detail"]
+
+
+def test_a_policy_that_was_got_and_steered_means_multiples_of_the_vector(raw: httpx2.Client) -> None:
+    """As one does who gets a policy, writes a vector into it and saves it again."""
+    found = raw.get(f"/policies/{post(raw, '/policies/save', policy=POLICY)['policy_id']}").json()
+    assert "unit" not in found["steering"]
+    found["steering"] |= {"enabled": True, "vector_id": vector_of(raw)}
+    again = post(raw, "/policies/save", policy=found)["policy_id"]
+    assert raw.get(f"/policies/{again}").json()["steering"]["unit"] == "raw"
+
+
+def test_a_bare_number_of_a_layer_is_what_each_path_says_that_it_is(raw: httpx2.Client) -> None:
+    size = raw.get("/graph").json()["graph"][0]["size"]
+    values = [1.0] * size
+    body = {"prompt": "Tabby cats", "max_tokens": 2, "steering_vector": {"2": values}, "steering_strength": 1.0}
+    assert '"blocks.2.hook_resid_pre"' in raw.post("/generate", json=body).text
+    steering = {"enabled": True, "vector": {"2": values}}
+    run = post(raw, "/policies/run", prompt="Tabby cats", policy=POLICY | {"steering": steering}, max_new_tokens=2)
+    (told,) = run["trace"]["steering"]
+    assert [each["site"] for each in told["directions"]] == [{"layer": 2, "point": "resid_post"}]
 
 
 def test_policies_are_compared_and_one_that_cannot_run_says_why(raw: httpx2.Client, server: Server) -> None:
@@ -116,6 +162,10 @@ def test_presets_are_published_listed_and_cloned(raw: httpx2.Client) -> None:
         ("/policies/run", {"prompt": "x", "policy_id": str(uuid.uuid4())}, 404, "no policy"),
         ("/policies/run", {"prompt": "x", "policy": {"steering": {"enabled": True, "strength": 2}}}, 422, "vector"),
         ("/policies/run", {"prompt": "x", "policy": {}, "model": "no-such"}, 404, "not served"),
+        ("/policies/run", {"prompt": "x", "policy": {"steering": {"enabled": True, "vector": {"9" * 5000: [1.0]}}}},
+         422, "Name a layer"),
+        ("/generate", {"prompt": "x", "steering_vector": {f"blocks.{'9' * 5000}.hook_resid_post": [1.0]},
+                       "steering_strength": 1}, 422, "not a site"),
         ("/policies/compare", {"prompt": "x", "policies": []}, 422, "policies"),
         ("/policies/evaluate", {"prompts": [], "policy": {}}, 422, "prompt"),
         ("/policies/autotune", {"prompts": ["x"], "search_space": {"sampling.heat": [1]}}, 422, "sampling.heat"),
