@@ -104,8 +104,8 @@ def _check_may_enter(user: User) -> None:
         raise Refused(
             401,
             "second_step_missing",
-            "Who works on this installation needs two-step sign-in. Sign in with a browser, set it up there, make a key "
-            "on the page Keys & usage, and give the program that key.",
+            "Whoever runs this installation needs two-step sign-in. Sign in with a browser, set it up there, make a "
+            "key on the page Keys & usage, and give the program that key.",
         )
 
 
