@@ -116,6 +116,7 @@ def test_policies_are_compared_and_one_that_cannot_run_says_why(raw: httpx2.Clie
     lost = {"name": "lost", "steering": {"enabled": True, "vector": {"1": [1.0]}}}
     found = post(raw, "/policies/compare", prompt="Tabby cats", policies=[POLICY, POLICY], max_new_tokens=4)
     assert len(found["results"]) == 2 and all(has_shape(run) and run["trace"] for run in found["results"])
+    assert len({(run["seed"], run["output"]) for run in found["results"]}) == 1
     mixed = post(raw, "/policies/compare", prompt="Tabby cats", policies=[POLICY, lost], max_new_tokens=4)["results"]
     assert has_shape(mixed[1]) and not mixed[1]["accepted"] and mixed[1]["reason"]
 
@@ -288,6 +289,13 @@ def test_an_answer_from_documents_has_all_that_the_client_draws(raw: httpx2.Clie
             assert 0 <= int(place) - len(prompt) < len(answer)
             assert all(e["chunk_global_id"] in spans and isinstance(e["best_layer"], int) for e in each)
             assert all(e["below_epsilon"] == (e["weight"] < 0.1) for e in each)
+        drops, together = one["edges"]["drops"], one["rars"]["together"]
+        assert len(drops) == len(one["edges"]["logprobs"]) == len(one["edges"]["best_layers"]) == len(answer)
+        assert one["edges"]["answer_token_positions"] == list(range(len(prompt), len(prompt) + len(answer)))
+        assert one["edges"]["generated_text"] and len(one["edges"]["generated_ids"]) == len(answer)
+        held = sum(drop for row in drops for drop in row if drop >= 0.1)
+        assert one["rars"]["total_validated_mass"] == pytest.approx(held, abs=1e-3) and isinstance(together, float)
+        assert all(isinstance(note, str) for note in one["notes"]) and isinstance(one["notes"], list)
     known = found["data_by_question"]["0"]["prov"]
     assert {c["cid"]: c["label"] for c in known["ranked_chunks"]} == {"cats#0": 1, "2#0": 0} and known["metrics"]
     assert found["data_by_question"]["1"]["prov"]["metrics"] is None
