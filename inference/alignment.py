@@ -15,15 +15,13 @@ import numpy as np
 
 from inference import errors
 from inference.client import Inference
+from inference.following import followed
 from inference.interchange import directions_of
 from inference.judging import p_yes, yes_item
 from inference.statistics import auroc
 from inference.types import (
-    Event,
-    Failed,
     GenerationRequest,
     Intervention,
-    JobRequest,
     Operation,
     Probe,
     Progress,
@@ -113,7 +111,7 @@ def evaluate_vector(client: Inference, job: EvaluateVector) -> AsyncIterator[Pro
 async def _evaluated(work: _Work) -> AsyncIterator[Progress | Result]:
     job = work.job
     payload: dict[str, Any] = {}
-    async for event in _events(work.client, await _reading(work)):
+    async for event in followed(work.client, await _reading(work)):
         if isinstance(event, Progress):
             yield work.progress(min(event.done, len(job.texts)), "Reading the texts")
         else:
@@ -129,19 +127,6 @@ async def _evaluated(work: _Work) -> AsyncIterator[Progress | Result]:
         judge = await _verdict(work)
     used = {"prompt_tokens": work.prompt_tokens, "completion_tokens": work.completion_tokens}
     yield Result(job.id, 0, {"cosine": cosine, "judge": judge, **used})
-
-
-async def _events(client: Inference, request: JobRequest) -> AsyncGenerator[Progress | Result, None]:
-    async with aclosing(client.run(request)) as events:  # type: ignore[type-var]
-        event: Event
-        async for event in events:
-            if isinstance(event, Failed):
-                raise errors.from_wire(event.to_wire())
-            if isinstance(event, Progress | Result):
-                yield event
-            if isinstance(event, Result):
-                return
-    raise errors.Unavailable("no_result", "The model side stopped without a result. Start again.")
 
 
 # ---- cosines ----
@@ -224,7 +209,7 @@ async def _judged(work: _Work) -> AsyncGenerator[Progress, None]:
     question = f"Does this text show the following? {job.concept.strip().rstrip('.')}."
     for start in range(0, len(texts), SCORED_AT_ONCE):
         items = tuple(yes_item(question, text, chat=chat) for text in texts[start : start + SCORED_AT_ONCE])
-        async for event in _events(work.client, Score(uuid.uuid4().hex, items, job.model)):
+        async for event in followed(work.client, Score(uuid.uuid4().hex, items, job.model)):
             if isinstance(event, Result):
                 work.scores += [p_yes(item["logprobs"]) for item in event.payload["items"]]
         work.prompt_tokens += sum(map(_length, items)) // 4  # a Score counts none; a token has about four characters

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -16,13 +15,11 @@ import numpy as np
 
 from inference import errors
 from inference.client import Inference
+from inference.following import followed
 from inference.types import (
     AffineMap,
     Datapoint,
-    Event,
-    Failed,
     Intervention,
-    JobRequest,
     OptimiseVector,
     Pair,
     Progress,
@@ -146,7 +143,7 @@ async def _trained(work: _Work, layer: int) -> AsyncGenerator[Progress, None]:
     from inference.store import load
 
     payload: dict[str, Any] = {}
-    async for event in _events(work.client, _request(work, layer)):
+    async for event in followed(work.client, _request(work, layer)):
         if isinstance(event, Progress):
             told: dict[str, Any] = {name: event.facts[name] for name in ("loss", "best") if name in event.facts}
             facts = told | {"layer": layer}
@@ -181,19 +178,6 @@ def _request(work: _Work, layer: int) -> OptimiseVector:
     )
 
 
-async def _events(client: Inference, request: JobRequest) -> AsyncGenerator[Progress | Result, None]:
-    async with aclosing(client.run(request)) as events:  # type: ignore[type-var]
-        event: Event
-        async for event in events:
-            if isinstance(event, Failed):
-                raise errors.from_wire(event.to_wire())
-            if isinstance(event, Progress | Result):
-                yield event
-            if isinstance(event, Result):
-                return
-    raise errors.Unavailable("no_result", "The model side stopped without a result. Start again.")
-
-
 # ---- perceptrons ----
 
 
@@ -226,7 +210,7 @@ async def _margins(work: _Work, pairs: Sequence[Pair], vector: SteeringVector, l
         for pair in pairs
     )
     found: list[float] = []
-    async for event in _events(work.client, Score(uuid.uuid4().hex, items, work.job.model)):
+    async for event in followed(work.client, Score(uuid.uuid4().hex, items, work.job.model)):
         if isinstance(event, Result):
             for item in event.payload["items"]:
                 positive, negative = (p / n for p, n in zip(item["logprobs"], item["tokens"], strict=True))

@@ -65,7 +65,7 @@ def digest_of(interventions: tuple[Intervention, ...]) -> str:
 def _site(key: str) -> Site:
     if "." in key:
         return Site.parse(key)
-    if not key.isdecimal():
+    if not key.isdecimal() or len(key) > 4:
         raise InvalidRequest(
             "bad_vector", f"steering.vector names {key[:60]!r}. Name a layer, such as 9, or blocks.9.hook_resid_post."
         )

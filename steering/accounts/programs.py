@@ -100,6 +100,13 @@ def _check_may_enter(user: User) -> None:
             "This account has two-step sign-in, which a program cannot ask for. Sign in with a browser, make a key on "
             "the page Keys & usage, and give the program that key.",
         )
+    if totp.missing(user):
+        raise Refused(
+            401,
+            "second_step_missing",
+            "Whoever runs this installation needs two-step sign-in. Sign in with a browser, set it up there, make a "
+            "key on the page Keys & usage, and give the program that key.",
+        )
 
 
 def _cooloff() -> int:
@@ -110,9 +117,10 @@ def _cooloff() -> int:
 def sign_up(request: HttpRequest, email: str, password: str) -> User | None:
     """A new account that may log in at once; None where a link in a mail comes first. Raises Refused.
 
-    For an address that has an account it is None as well, and its owner gets a mail that says so.
+    For an address that has an account it is None as well, and its owner gets a mail that says so. An invitation is used
+    up on its page alone, so that only where anyone may sign up a program may.
     """
-    if not signup.may(request):
+    if settings.SIGNUP != signup.OPEN:
         raise Refused(403, "signup_closed", _closed())
     if not ratelimit.consume(request, action="signup"):
         raise Refused(429, "rate_limited", TOO_OFTEN, retry_after=3600)
@@ -164,6 +172,7 @@ def change_password(request: HttpRequest, login: ProgramLogin, password: str) ->
     """Ends every other log-in and every session. Raises Refused."""
     user = login.user
     adapter = get_adapter(request)
+    _count(request, "change_password", user)
     _check_length(password)
     try:
         adapter.clean_password(password, user=user)
@@ -189,10 +198,17 @@ def send_reset(request: HttpRequest, email: str) -> None:
 
 def change_email(request: HttpRequest, user: User, email: str) -> None:
     """Send a link to the new address, which counts once that is opened. Raises Refused."""
+    _count(request, "manage_email", user)
     with without_session(request, user):
         form = EmailForm(data={"email": email}, user=user)
         _check(form)
         form.save(request)
+
+
+def _count(request: HttpRequest, action: str, user: User) -> None:
+    """As often as on the pages, and counted together with them. Raises Refused."""
+    if not ratelimit.consume(request, action=action, user=user):
+        raise Refused(429, "rate_limited", TOO_OFTEN, retry_after=60)
 
 
 @sensitive_variables("password")

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import httpx2
 
 from tests.openai.server import Server
 
 
-def test_the_graph_names_the_layers(raw: httpx2.Client) -> None:
-    nodes = raw.get("/graph").json()["graph"]
+def test_the_graph_names_the_layers(raw: httpx2.Client, server: Server) -> None:
+    found = raw.get("/graph").json()
+    nodes = found["graph"]
+    assert found["model"] == server.about["model"] and {node["size"] for node in nodes} == {32}
+    assert [(node["point"], node["can_be_steered"]) for node in nodes[:4]] == [
+        ("resid_pre", True),
+        ("attn_out", False),
+        ("mlp_out", False),
+        ("resid_post", True),
+    ]
     assert [node["name"] for node in nodes[:4]] == [
         "blocks.0.hook_resid_pre",
         "blocks.0.hook_attn_out",
@@ -44,3 +55,15 @@ def test_a_model_has_the_fields_of_the_hosted_list(server: Server, raw: httpx2.C
     }
     assert "1-tiny" in models[0]["sae_sources"]
     assert models[0]["context_length"] > 0 and "layers" in models[0]["description"]
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_what_is_said_not_to_be_there_is_not(raw: httpx2.Client) -> None:
+    said = (ROOT / "docs" / "compat" / "mechanex.md").read_text("utf-8").partition("Paths of the hosted API that")[2]
+    paths = re.findall(r"`(/[\w/*-]+)`", "".join(re.findall(r"- \*\*(.*?)\*\*:", said, re.DOTALL)))
+    assert len(paths) > 12
+    for path in paths:
+        for answer in (raw.get(path), raw.post(path, json={})):
+            assert answer.status_code == 404, path

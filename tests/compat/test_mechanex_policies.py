@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
 import pytest
 
+from inference.raag import AnswerFromPassages, Passage
+from inference.types import Progress, Result
+from steering.compat.mechanex import raag
+from steering.policies.asking import Tally
+from steering.retrieval.asking import most_tokens
 from tests.openai.server import Server
 
 POLICY = {
@@ -25,6 +32,12 @@ def post(raw: httpx2.Client, path: str, **body: Any) -> Any:
     answer = raw.post(path, json=body)
     assert answer.status_code == 200, answer.text
     return answer.json()
+
+
+def vector_of(raw: httpx2.Client) -> str:
+    sides = {"prompts": ["The cat is"], "positive_answers": [" calm"], "negative_answers": [" angry"]}
+    events = raw.post("/steering/generate", json={**sides, "method": "caa", "layer_idxs": [1]}).text
+    return events.partition('"steering_vector_id":"')[2].partition('"')[0]
 
 
 def has_shape(run: dict[str, Any]) -> bool:
@@ -59,10 +72,51 @@ def test_a_policy_is_run_whole_or_by_its_id(raw: httpx2.Client, server: Server) 
     server.until("ledger", 0)
 
 
+def test_a_policy_samples_by_its_own_id_and_strength(raw: httpx2.Client) -> None:
+    """As /policies/run: an id that a program chose, a vector's strength in multiples of it, and what wrote it."""
+    steering = {"enabled": True, "vector_id": vector_of(raw), "strength": 4.0}
+    policy = {"id": "sampled", "sampling": {"method": "greedy"}, "optimization": {"retry_on_failure": 0}}
+    plain, steered = policy, policy | {"steering": steering}
+    asked = {"prompt": "Tabby cats", "max_new_tokens": 6}
+
+    def output(path: str, **body: Any) -> str:
+        answer = post(raw, path, **asked, **body)
+        assert "method_used" not in answer or answer["method_used"] == "greedy"
+        return str(answer["output"])
+
+    right = output("/policies/run", policy=steered)
+    assert right == output("/sampling/generate", policy=steered) != output("/sampling/generate", policy=plain)
+    post(raw, "/policies/save", policy=steered)
+    assert output("/sampling/generate", policy_id="sampled") == right
+    answer = raw.post("/sampling/generate", json={**asked, "policy": []})
+    assert answer.status_code == 422 and "object" in answer.json()["detail"]
+
+
+def test_a_policy_that_was_got_and_steered_means_multiples_of_the_vector(raw: httpx2.Client) -> None:
+    """As one does who gets a policy, writes a vector into it and saves it again."""
+    found = raw.get(f"/policies/{post(raw, '/policies/save', policy=POLICY)['policy_id']}").json()
+    assert "unit" not in found["steering"]
+    found["steering"] |= {"enabled": True, "vector_id": vector_of(raw)}
+    again = post(raw, "/policies/save", policy=found)["policy_id"]
+    assert raw.get(f"/policies/{again}").json()["steering"]["unit"] == "raw"
+
+
+def test_a_bare_number_of_a_layer_is_what_each_path_says_that_it_is(raw: httpx2.Client) -> None:
+    size = raw.get("/graph").json()["graph"][0]["size"]
+    values = [1.0] * size
+    body = {"prompt": "Tabby cats", "max_tokens": 2, "steering_vector": {"2": values}, "steering_strength": 1.0}
+    assert '"blocks.2.hook_resid_pre"' in raw.post("/generate", json=body).text
+    steering = {"enabled": True, "vector": {"2": values}}
+    run = post(raw, "/policies/run", prompt="Tabby cats", policy=POLICY | {"steering": steering}, max_new_tokens=2)
+    (told,) = run["trace"]["steering"]
+    assert [each["site"] for each in told["directions"]] == [{"layer": 2, "point": "resid_post"}]
+
+
 def test_policies_are_compared_and_one_that_cannot_run_says_why(raw: httpx2.Client, server: Server) -> None:
     lost = {"name": "lost", "steering": {"enabled": True, "vector": {"1": [1.0]}}}
     found = post(raw, "/policies/compare", prompt="Tabby cats", policies=[POLICY, POLICY], max_new_tokens=4)
     assert len(found["results"]) == 2 and all(has_shape(run) and run["trace"] for run in found["results"])
+    assert len({(run["seed"], run["output"]) for run in found["results"]}) == 1
     mixed = post(raw, "/policies/compare", prompt="Tabby cats", policies=[POLICY, lost], max_new_tokens=4)["results"]
     assert has_shape(mixed[1]) and not mixed[1]["accepted"] and mixed[1]["reason"]
 
@@ -109,6 +163,10 @@ def test_presets_are_published_listed_and_cloned(raw: httpx2.Client) -> None:
         ("/policies/run", {"prompt": "x", "policy_id": str(uuid.uuid4())}, 404, "no policy"),
         ("/policies/run", {"prompt": "x", "policy": {"steering": {"enabled": True, "strength": 2}}}, 422, "vector"),
         ("/policies/run", {"prompt": "x", "policy": {}, "model": "no-such"}, 404, "not served"),
+        ("/policies/run", {"prompt": "x", "policy": {"steering": {"enabled": True, "vector": {"9" * 5000: [1.0]}}}},
+         422, "Name a layer"),
+        ("/generate", {"prompt": "x", "steering_vector": {f"blocks.{'9' * 5000}.hook_resid_post": [1.0]},
+                       "steering_strength": 1}, 422, "not a site"),
         ("/policies/compare", {"prompt": "x", "policies": []}, 422, "policies"),
         ("/policies/evaluate", {"prompts": [], "policy": {}}, 422, "prompt"),
         ("/policies/autotune", {"prompts": ["x"], "search_space": {"sampling.heat": [1]}}, 422, "sampling.heat"),
@@ -231,7 +289,37 @@ def test_an_answer_from_documents_has_all_that_the_client_draws(raw: httpx2.Clie
             assert 0 <= int(place) - len(prompt) < len(answer)
             assert all(e["chunk_global_id"] in spans and isinstance(e["best_layer"], int) for e in each)
             assert all(e["below_epsilon"] == (e["weight"] < 0.1) for e in each)
+        drops, together = one["edges"]["drops"], one["rars"]["together"]
+        assert len(drops) == len(one["edges"]["logprobs"]) == len(one["edges"]["best_layers"]) == len(answer)
+        assert one["edges"]["answer_token_positions"] == list(range(len(prompt), len(prompt) + len(answer)))
+        assert one["edges"]["generated_text"] and len(one["edges"]["generated_ids"]) == len(answer)
+        held = sum(drop for row in drops for drop in row if drop >= 0.1)
+        assert one["rars"]["total_validated_mass"] == pytest.approx(held, abs=1e-3) and isinstance(together, float)
+        assert all(isinstance(note, str) for note in one["notes"]) and isinstance(one["notes"], list)
     known = found["data_by_question"]["0"]["prov"]
     assert {c["cid"]: c["label"] for c in known["ranked_chunks"]} == {"cats#0": 1, "2#0": 0} and known["metrics"]
     assert found["data_by_question"]["1"]["prov"]["metrics"] is None
     server.until("ledger", 0)
+
+
+async def test_an_answer_that_is_left_is_charged_as_the_most_that_it_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    at, go_on = asyncio.Event(), asyncio.Event()
+
+    async def answering(client: Any, job: AnswerFromPassages) -> AsyncIterator[Progress | Result]:
+        yield Progress(job.id, 0, 1, 1000, "Writing the answer")
+        at.set()
+        await go_on.wait()
+        payload = {"prompt_tokens": ["a"] * 5, "answer_tokens": ["b"], "spans": [{}], "usage": [5, 1]}
+        yield Result(job.id, 0, payload)
+
+    monkeypatch.setattr(raag, "answer_from_passages", answering)
+    asked = AnswerFromPassages("", "Who purrs?", (Passage("cats", "cats", "Tabby cats purr."),))
+    left, whole, nothing = Tally(), Tally(3, 4), Any
+    leaving = asyncio.ensure_future(raag._one(nothing, asked, left))
+    await at.wait()
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    assert left.tokens == most_tokens(asked) > 24
+    go_on.set()
+    await raag._one(nothing, asked, whole)
+    assert (whole.prompt_tokens, whole.completion_tokens) == (3 + 6 * 4, 4 + 1)

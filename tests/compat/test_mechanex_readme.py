@@ -255,16 +255,25 @@ def test_ways_to_sample(mx: ModuleType, how: dict[str, Any]):
         ({"sampling_method": "typical", "typical_p": 0.92}, "typical"),
         ({"sampling_method": "ads", "ads_subset_size": 8, "ads_beta": 0.3}, "ads"),
         ({"sampling_method": "constrained-beam-search", "regex_pattern": "[a-z]{3,5}"}, "constrained-beam-search"),
-        ({"sampling_method": "speculative-decoding"}, "ssd"),
-        ({"sampling_method": "ssd", "draft_model": "default"}, "ssd"),
-        ({"sampling_method": "guided-generation", "json_schema": {"type": "object", "required": ["a"]}}, "guided"),
-        ({"sampling_method": "ensemble-sampling", "ensemble_models": ["default"]}, "ensemble"),
+        ({"sampling_method": "speculative-decoding"}, "speculative-decoding"),
+        ({"sampling_method": "ssd", "draft_model": "default"}, "speculative-decoding"),
+        ({"sampling_method": "guided-generation", "json_schema": {"type": "object", "required": ["a"]}},
+         "guided-generation"),
+        ({"sampling_method": "ensemble-sampling", "ensemble_models": ["default"]}, "ensemble-sampling"),
         ({"best_of_n": 2, "confidence_triggered_regeneration": True}, "top-k"),
     ],
-)
-def test_every_method_of_the_list_is_run_by_us(mx: ModuleType, how: dict[str, Any], method: str):
+)  # fmt: skip
+def test_every_method_of_the_list_is_run_by_us(
+    mx: ModuleType, how: dict[str, Any], method: str, monkeypatch: pytest.MonkeyPatch
+):
+    answers: list[dict[str, Any]] = []
+    post = mx.generation._post
+    monkeypatch.setattr(
+        mx.generation, "_post", lambda *asked, **more: answers.append(post(*asked, **more)) or answers[0]
+    )
     said = mx.generation.generate(prompt="The quick brown", max_tokens=8, **how)
-    assert isinstance(said, str) and said
+    (answer,) = answers
+    assert said == answer["output"] and said and answer["sampling_method"] == method
 
 
 def test_a_vector_is_made_kept_and_applied(mx: ModuleType, tmp_path: Path):
@@ -367,9 +376,10 @@ def test_policies_of_the_builders_are_kept_and_presets_go_round(mx: ModuleType):
 
 
 def test_settings_are_tuned(mx: ModuleType):
-    space = {"sampling.temperature": [0.2, 0.8]}
+    space = {"sampling.temperature": [0.2, 0.5, 0.8]}
     found = mx.policy.auto_tune(["Tabby cats"], search_space=space, max_trials=2, max_new_tokens=3)
-    assert len(found["trials"]) == 2 and found["best_policy"] == found["best_trial"]["policy"]
+    assert [trial["policy"]["sampling"]["temperature"] for trial in found["trials"]] == [0.2, 0.5]
+    assert found["best_policy"] == found["best_trial"]["policy"]
 
 
 # ---- its own errors ----

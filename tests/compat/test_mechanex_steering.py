@@ -13,6 +13,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from inference.store import load
 from tests.openai.server import Server
 
 TRIPLES: dict[str, list[str]] = {
@@ -93,6 +94,15 @@ def test_a_vector_lies_in_the_library_with_name_label_and_dataset(caa: dict[str,
     assert dataset["name"] == "honesty"
 
 
+def test_a_category_stands_in_for_a_label(http: httpx2.Client) -> None:
+    def label(**said: str) -> Any:
+        body = {**TRIPLES, "method": "caa", "name": "labelled", "layer_idxs": [1], "category": "Truth", **said}
+        id = result_of(http.post("/steering/generate", json=body))["steering_vector_id"]
+        return http.get(f"/api/v1/vectors/{id}/").json()["description"]
+
+    assert (label(), label(label="Truth over lies")) == ("Truth", "Truth over lies")
+
+
 def test_generate_vectors_gives_an_id_that_save_and_load_take(mx: Any, tmp_path: Path) -> None:
     id = mx.steering.generate_vectors(method="caa", name="twice", layer_idxs=[1], **TRIPLES)
     mx.steering.save_vectors(id, str(tmp_path / "v.json"))
@@ -140,8 +150,11 @@ def test_a_perceptron_steers_as_a_map_at_its_own_layer(perceptrons: dict[str, An
 
 def test_sparsity_leaves_out_small_numbers(http: httpx2.Client) -> None:
     body = {**TRIPLES, "method": "steering-perceptrons", "layer_idxs": [1], "refine_steps": 2, "refine_lr": 0.05}
-    made = result_of(http.post("/steering/generate", json={**body, "sparsity_threshold": 0.5}))
+    made = result_of(http.post("/steering/generate", json={**body, "sparsity_threshold": 0.99}))
     assert made["method"] == "steering_perceptrons"
+    (edit,) = load(http.get(f"/api/v1/vectors/{made['steering_vector_id']}/download/").content).maps
+    for row in (*edit.read, *edit.write):
+        assert 1 <= np.count_nonzero(row) <= 3 < row.size
 
 
 @pytest.mark.parametrize(
@@ -220,6 +233,30 @@ def test_what_cannot_be_generated_is_422(http: httpx2.Client, change: dict[str, 
     assert answer.status_code == 422 and cure in answer.json()["detail"]
 
 
+def test_the_fields_of_completions_hold_here_too(http: httpx2.Client) -> None:
+    def told(**more: Any) -> dict[str, Any]:
+        return result_of(http.post("/generate", json={"prompt": ASK, "max_tokens": 12, **more}))
+
+    drawn = [told(seed=seed, temperature=2.0)["output"] for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    plain = told(sampling_method="greedy")["output"]
+    word = plain[len(plain) // 2 :][:3]
+    stopped = told(sampling_method="greedy", stop=word)
+    assert stopped["output"] == plain[: plain.index(word)] and stopped["finish_reason"] == "stop"
+    for penalty in (
+        {"repetition_penalty": 0.2},
+        {"frequency_penalty": -2.0},
+        {"presence_penalty": -2.0},
+    ):  # say it again
+        assert told(sampling_method="greedy", **penalty)["output"] != plain
+    for held in ({"json_schema": {"enum": ["b", "c"]}}, {"grammar": """start: "\\"b\\"" | "\\"c\\"" """}):
+        said = told(sampling_method="guided-generation", **held)
+        assert json.loads(said["output"]) in ("b", "c") and said["sampling_method"] == "guided-generation"
+    for draft in ({"draft_model": "default"}, {"ensemble_models": ["default"]}):
+        method = "speculative-decoding" if "draft_model" in draft else "ensemble-sampling"
+        assert told(sampling_method=method, **draft)["sampling_method"] in (method, "ssd")
+
+
 def test_a_vector_that_is_missing_or_a_strangers_is_404(
     mx: Any, http: httpx2.Client, server: Server, tmp_path: Path
 ) -> None:
@@ -278,6 +315,15 @@ def test_vectors_are_listed_labelled_and_deleted(mx: Any, http: httpx2.Client) -
     assert http.delete(f"/auth/steering-vectors/{id}").status_code == 404
 
 
+def test_a_vector_that_is_used_stays(http: httpx2.Client, server: Server) -> None:
+    used = server.about["vectors"]["calm"]
+    answer = http.delete(f"/auth/steering-vectors/{used}")
+    assert answer.status_code == 422 and "is used by" in answer.json()["detail"]
+    several = http.post("/auth/steering-vectors/bulk-delete", json={"vector_ids": [used]})
+    assert several.status_code == 422 and "is used by" in several.json()["detail"]
+    assert used in [item["id"] for item in http.get("/auth/steering-vectors").json()]
+
+
 def test_several_go_together_or_not_at_all(mx: Any, http: httpx2.Client) -> None:
     ids = [mx.steering.generate_vectors(method="caa", layer_idxs=[layer], **TRIPLES) for layer in (0, 1)]
     refused = http.post("/auth/steering-vectors/bulk-delete", json={"vector_ids": [ids[0], "nonsense"]})
@@ -298,6 +344,12 @@ def test_generate_pairs_writes_and_scores(mx: Any, http: httpx2.Client) -> None:
     assert made["avg_final_score"] == pytest.approx(np.mean(scores)) and all(0 <= score <= 1 for score in scores)
     assert all(pair["positive_answer"] != pair["negative_answer"] for pair in made["pairs"])
     assert http.get(f"/api/v1/datasets/{made['dataset_id']}/").json()["name"] == "cheerful"
+
+
+def test_a_batch_size_is_checked(http: httpx2.Client) -> None:
+    for size in (0, "five"):
+        answer = http.post("/steering/generate-pairs", json={"persona_name": "calm", "batch_size": size})
+        assert answer.status_code == 422 and "batch_size" in answer.json()["detail"]
 
 
 def test_generate_pairs_without_a_persona_is_422(mx: Any) -> None:
@@ -335,6 +387,15 @@ def test_evaluate_asks_a_judge_where_there_is_something_to_judge(mx: Any, percep
     (one,) = judge["results"]
     assert one["base"] != one["steered"]
     assert judge["improvement"] == pytest.approx(one["steered_score"] - one["base_score"])
+
+
+def test_another_judge_than_the_served_model_is_422(http: httpx2.Client, caa: dict[str, Any], server: Server) -> None:
+    body = {"steering_vector_id": caa["steering_vector_id"], "positive_texts": ["a"], "negative_texts": ["b"]}
+    for judge in ("meta-llama/llama-3-8b-instruct", "another"):
+        answer = http.post("/steering/evaluate", json={**body, "judge_model": judge})
+        assert answer.status_code == 422 and "The judge is the served model" in answer.json()["detail"]
+    served = http.post("/steering/evaluate", json={**body, "judge_model": server.about["model"]})
+    assert served.status_code == 200, served.text
 
 
 def test_half_a_judge_is_422(mx: Any, caa: dict[str, Any]) -> None:
@@ -381,6 +442,14 @@ def test_behaviors_are_a_bare_list_for_programs_and_a_page_for_people(
     assert calm["id"] in [item["id"] for item in mx.sae.list_behaviors()]
     page = http.get("/behaviors", headers={"Accept": "text/html"})
     assert page.status_code == 302 and page.headers["location"] == "/behaviors/"
+
+
+def test_of_a_behavior_the_newest_version_alone_is_listed(http: httpx2.Client) -> None:
+    body = {"behavior_name": "twice", **TRIPLES}
+    first, second = (http.post("/behaviors/create", json=body).json() for _ in range(2))
+    assert first["version"] != second["version"]
+    listed = [item for item in http.get("/behaviors").json() if item["behavior_name"] == "twice"]
+    assert [item["id"] for item in listed] == [second["id"]]
 
 
 def test_a_given_vector_corrects(http: httpx2.Client, caa: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from django.core import mail
 from django.core.cache import cache
 from django.test import Client
 
+from steering.access.keys import create_key
 from steering.access.models import LedgerEntry
 from steering.accounts import logins
 from steering.accounts.models import Invitation, ProgramLogin, User
@@ -62,6 +63,18 @@ def test_signing_up_is_as_closed_as_the_page(settings: Any, db: None, mode: str,
     assert not User.objects.filter(email="new@example.org").exists()
 
 
+def test_an_invitation_that_a_browser_opened_makes_no_account_of_a_program(settings: Any, db: None) -> None:
+    settings.SIGNUP = "invitation"
+    _, token = Invitation.objects.issue("invited@example.org", None)
+    browser = Client()
+    assert browser.get(f"/accounts/invitation/{token}/").status_code == 302
+    for email in ("invited@example.org", "one@example.org", "two@example.org"):
+        asked = {"email": email, "password": PASSWORD}
+        answer = browser.post("/auth/signup", asked, content_type="application/json")
+        assert answer.status_code == 403 and "by invitation" in answer.json()["detail"]
+    assert not User.objects.filter(email__endswith="@example.org").exists()
+
+
 def test_elsewhere_an_address_is_proven_first(settings: Any, db: None) -> None:
     settings.SIGNUP = "open"
     asked = {"email": "New@Example.org", "password": PASSWORD}
@@ -94,6 +107,38 @@ def test_a_second_step_is_not_bypassed(owner: User) -> None:
     assert answer.status_code == 401 and "two-step sign-in" in answer.json()["detail"]
     wrong = log_in(owner, OTHER)
     assert wrong.status_code == 401 and "two-step" not in wrong.json()["detail"]
+
+
+def test_staff_that_must_have_a_second_step_sets_it_up_first(owner: User, settings: Any) -> None:
+    User.objects.update(is_staff=True)
+    assert log_in(owner).status_code == 200
+    settings.STAFF_TOTP = "required"
+    answer = log_in(owner)
+    assert answer.status_code == 401 and "set it up" in answer.json()["detail"]
+    User.objects.update(is_staff=False)
+    assert log_in(owner).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "action"),
+    [("change-email", "new_email", "manage_email"), ("change-password", "new_password", "change_password")],
+)
+def test_changes_of_an_account_are_counted(owner: User, settings: Any, path: str, name: str, action: str) -> None:
+    settings.ACCOUNT_RATE_LIMITS = settings.ACCOUNT_RATE_LIMITS | {action: "2/m/user"}
+    token, wrong = access(owner), {name: "short"}
+    assert [post(path, wrong, token).status_code for _ in range(2)] == [422, 422]
+    answer = post(path, wrong, token)
+    assert answer.status_code == 429 and int(answer["Retry-After"]) > 0 and "too often" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["signup", "login", "refresh", "forgot-password"])
+def test_a_form_of_another_site_is_not_read(owner: User, settings: Any, path: str) -> None:
+    settings.SIGNUP = "open"
+    asked = f'{{"email": "{owner.email}", "password": "{OTHER}", "refresh_token": "x"}}'
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
+        answer = Client().post(f"/auth/{path}", asked, content_type=kind)
+        assert answer.status_code == 415 and "application/json" in answer.json()["detail"]
+    assert not mail.outbox
 
 
 def test_setting_a_second_step_up_ends_log_ins(owner: User, browser_of: Any) -> None:
@@ -273,6 +318,18 @@ def test_the_dashboard_has_groups_and_calls(owner: User) -> None:
     (call,) = found["recent_calls"]
     assert (call["route"], call["model_name"], call["prompt"], call["output"]) == ("openai: generate", "m", None, None)
     assert found["balance_change_7d"] is None
+
+
+def test_a_key_sees_on_the_dashboard_what_was_done_with_it(owner: User) -> None:
+    owner.groups.add(Group.objects.create(name="Lab"))
+    key, secret = create_key(owner=owner, name="one", scopes=["generate"])
+    for source, with_key in (("openai", key), ("playground", None)):
+        LedgerEntry.objects.create(
+            user=owner, key=with_key, work=source, kind="generate", model="m", source=source, reserved_tokens=1
+        )
+    found = ask("/auth/dashboard", secret).json()
+    assert [call["route"] for call in found["recent_calls"]] == ["openai: generate"] and found["organizations"] == []
+    assert len(ask("/auth/dashboard", access(owner)).json()["recent_calls"]) == 2
 
 
 def test_the_wait_list_tells_nobody_of_others(owner: User, stranger: User, settings: Any) -> None:

@@ -23,15 +23,20 @@ async def dashboard(request: HttpRequest, who: Principal, body: Fields) -> dict[
 
 
 def _dashboard(who: Principal) -> dict[str, Any]:
-    """`active_models` are the same as `models`: the client counts the first, the hosted server sent the second."""
-    mine = LedgerEntry.objects.owned_by(who.user)
+    """`active_models` are the same as `models`: the client counts the first, the hosted server sent the second.
+
+    A key sees what was done with it, and nothing else of its person's, unless it may administer.
+    """
+    mine, groups = LedgerEntry.objects.owned_by(who.user), who.user.groups.all()
+    if who.key is not None and "admin" not in who.key.scopes:
+        mine, groups = mine.filter(key=who.key), groups.none()
     models = _models(who, mine)
     return {
         "balance_change_7d": None,
         "models": models,
         "active_models": models,
         "organizations": [
-            {"id": str(pk), "name": name, "role": "member"} for pk, name in who.user.groups.values_list("pk", "name")
+            {"id": str(pk), "name": name, "role": "member"} for pk, name in groups.values_list("pk", "name")
         ],
         "recent_calls": [call_json(entry) for entry in mine.order_by("-created_at")[:RECENT]],
     }

@@ -28,7 +28,6 @@ from steering.vectors.uses import VectorUse, check_uses, resolve_uses
 
 SOURCE = "mechanex"
 MOST_STRENGTH = 10_000
-THEIR_JUDGE = "meta-llama/llama-3-8b-instruct"  # what their server says where nothing is said
 JUDGE_TOKENS = 120  # around a text that is judged
 
 recipe(EvaluateVector, evaluate_vector)
@@ -97,7 +96,7 @@ def _texts(body: Fields, name: str) -> tuple[str, ...]:
 def _check_judge(body: Fields, served: str) -> None:
     """The judge is the served model: any other that is asked for is refused."""
     judge = body.text("judge_model")
-    if judge is not None and judge not in (*DEFAULT, THEIR_JUDGE) and judge.lower() != served.lower():
+    if judge is not None and judge not in DEFAULT and judge.lower() != served.lower():
         raise invalid(f"The judge is the served model, {served}. Leave 'judge_model' out.", "judge_model")
 
 

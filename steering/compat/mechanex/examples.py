@@ -58,9 +58,9 @@ def read_words(body: Fields, name: str, most: int) -> str:
 
 
 def kept(owner: Any, name: str, description: str, pairs: tuple[Pair, ...]) -> Dataset:
-    """The dataset of these pairs under this name, a new one unless the owner has it already. Synchronous."""
+    """The dataset of these pairs, so named and described, a new one unless the owner has it already. Synchronous."""
     kind = Dataset.Kind.PAIRS if all(pair.prompt for pair in pairs) else Dataset.Kind.TEXTS
-    for known in Dataset.objects.owned_by(owner).filter(name=name, kind=kind):
+    for known in Dataset.objects.owned_by(owner).filter(name=name, description=description, kind=kind):
         if known.pairs() == pairs:
             return known
     return dataset_create(owner=owner, name=name, description=description, rows=pairs, kind=kind)

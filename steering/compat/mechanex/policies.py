@@ -38,7 +38,7 @@ TOKENS, TRIALS = 128, 24  # what the client sends of itself
 
 @operation("vectors")
 async def save(request: HttpRequest, who: Principal, body: Fields) -> dict[str, str]:
-    return {"policy_id": await in_thread(policy_store.save)(who, given(body, "policy"))}
+    return {"policy_id": await in_thread(policy_store.save)(who, policy_store.given(body, "policy"))}
 
 
 @operation("vectors", method="GET")
@@ -52,16 +52,6 @@ async def listed(request: HttpRequest, who: Principal, body: Fields) -> list[dic
 @operation("vectors", method="GET")
 async def one(request: HttpRequest, who: Principal, body: Fields, id: str) -> dict[str, Any]:
     return (await in_thread(policy_store.find)(who.user, id)).shape()
-
-
-def given(body: Fields, name: str) -> dict[str, Any]:
-    """A policy that must be there. Raises ApiError."""
-    policy = body.any(name)
-    if policy is None:
-        raise body.missing(name)
-    if not isinstance(policy, dict):
-        raise body.wrong_type(name, "an object")
-    return policy
 
 
 # ---- run ----
@@ -204,7 +194,7 @@ async def _worked(
 
 def _chosen(who: Principal, body: Fields, name: str, id: str) -> tuple[Chosen, str]:
     """Synchronous. Raises InferenceError, ApiError."""
-    policy = given(body, name) if body.has(name) else None
+    policy = policy_store.given(body, name) if body.has(name) else None
     return policy_store.chosen(who.user, policy, id)
 
 
@@ -247,7 +237,7 @@ def _compared(result: dict[str, Any], id: str) -> dict[str, Any]:
 
 @operation("vectors")
 async def publish(request: HttpRequest, who: Principal, body: Fields) -> dict[str, str]:
-    content = policy_store.meant(given(body, "policy"))
+    content = policy_store.meant(policy_store.given(body, "policy"))
     content = content | {"metadata": {k: v for k, v in _metadata(content).items() if k != policy_store.KEPT_AS}}
     preset = await in_thread(library.publish)(
         who.user,

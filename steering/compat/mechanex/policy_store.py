@@ -14,6 +14,7 @@ from uuid import UUID
 from inference.errors import NotFound
 from inference.types import ModelInfo
 from steering.access.principal import Principal
+from steering.api.openai.body import Fields
 from steering.compat.mechanex.served import model_of
 from steering.naming import MAX_NAME, NAME
 from steering.policies import library
@@ -34,11 +35,26 @@ class Known:
     stored: StoredPolicy
 
     def shape(self) -> dict[str, Any]:
-        """All of a policy's fields, with their defaults."""
+        """All of a policy's fields, with their defaults.
+
+        The unit is said only beside a stored vector: who adds one to what was read here means what `meant` does.
+        """
         policy = self.stored.parsed.to_wire()
+        if not policy["steering"]["vector_id"]:
+            del policy["steering"]["unit"]
         metadata = {name: value for name, value in policy["metadata"].items() if name != KEPT_AS}
         said = {"id": self.id, "name": self.stored.name, "description": self.stored.description or None}
         return policy | said | {"metadata": metadata}
+
+
+def given(body: Fields, name: str) -> dict[str, Any]:
+    """A policy that must be there. Raises ApiError."""
+    policy = body.any(name)
+    if policy is None:
+        raise body.missing(name)
+    if not isinstance(policy, dict):
+        raise body.wrong_type(name, "an object")
+    return policy
 
 
 def meant(content: dict[str, Any]) -> dict[str, Any]:

@@ -111,12 +111,15 @@ def prepare(entries: Sequence[Entry], documents: Sequence[Document], model: Mode
 
 
 async def _one(client: Inference, request: AnswerFromPassages, tally: Tally) -> dict[str, Any]:
+    """What has begun counts as the most that it may take until it has ended, for whoever leaves before."""
+    before, begun = tally.prompt_tokens, False
     async for event in answer_from_passages(client, dataclasses.replace(request, id=uuid.uuid4().hex)):
+        if not begun:
+            tally.prompt_tokens, begun = before + most_tokens(request), True
         if isinstance(event, Result):
             found = event.payload
-            tally.prompt_tokens += (len(found["prompt_tokens"]) + len(found["answer_tokens"])) * (
-                len(found["spans"]) + 3
-            )
+            read = (len(found["prompt_tokens"]) + len(found["answer_tokens"])) * (len(found["spans"]) + 3)
+            tally.prompt_tokens = before + read
             tally.completion_tokens += found["usage"][1]
             return found
     raise Unavailable("no_result", "The work ended without a result. Send the request again.")

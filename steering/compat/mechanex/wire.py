@@ -50,8 +50,9 @@ def operation(
     """A view `async (request, who, body, **path) -> object | HttpResponse`; what it raises becomes a refusal.
 
     `who` is the Principal of a key or an access token with this scope; None where `anonymous` and nothing was sent, and
-    always where it `asks` nobody. `body` are the Fields of the JSON body, of which none need be read. An object or a
-    list is answered as JSON.
+    always where it `asks` nobody: then the body must say that it is JSON, which no form of another site can do without
+    being asked for leave first. `body` are the Fields of the JSON body, of which none need be read. An object or a list
+    is answered as JSON.
     """
 
     def around(view: View) -> Any:
@@ -64,6 +65,8 @@ def operation(
         async def _answered(view: View, request: HttpRequest, path: dict[str, Any]) -> HttpResponseBase:
             if request.method != method:
                 raise wrong_method(request, method)
+            if not asks and method == "POST":
+                _refuse_forms(request)
             who = await in_thread(_caller)(request, scope, anonymous) if asks else None
             body = Fields(parse_json(request.body) if method in ("POST", "PATCH") and request.body.strip() else {})
             answer = await view(request, who, body, **path)
@@ -99,6 +102,11 @@ def or_page(view: Any) -> Any:
         return answer
 
     return login_not_required(csrf_exempt(answered))
+
+
+def _refuse_forms(request: HttpRequest) -> None:
+    if request.content_type != "application/json":
+        raise ApiError(415, "not_json", "Send the body as JSON, with the header “Content-Type: application/json”.")
 
 
 def _caller(request: HttpRequest, scope: str | None, anonymous: bool) -> Principal | None:

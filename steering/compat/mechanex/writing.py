@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponseBase
 
 from inference.types import Fired
 from steering import draining
@@ -17,13 +17,16 @@ from steering.api.openai.body import Fields
 from steering.api.openai.errors import invalid
 from steering.api.openai.parsing import MAX_TOKENS, parse_completion
 from steering.api.openai.planning import Plan, plan
+from steering.api.openai.rows import while_valid
 from steering.api.openai.threads import in_thread
 from steering.behaviors.monitoring import record
 from steering.compat import running
+from steering.compat.mechanex import policy_store
 from steering.compat.mechanex.names import behavior_name
 from steering.compat.mechanex.served import model_of
-from steering.compat.mechanex.wire import events, operation
-from steering.policies.running import choose, run_now
+from steering.compat.mechanex.wire import events, operation, patient
+from steering.policies.running import run_now
+from steering.policies.starting import stored_prompt
 
 SOURCE = "mechanex"
 METHOD = "top-k"
@@ -87,14 +90,22 @@ async def sample(request: HttpRequest, who: Principal, body: Fields) -> Any:
     return {**_told(answer, "output"), "method_used": planned.ask.method}
 
 
-async def _by_policy(who: Principal, body: Fields, most: int) -> dict[str, Any]:
-    model = await in_thread(model_of)(who)
-    policy, policy_id = body.any("policy"), body.text("policy_id") or ""
+async def _by_policy(who: Principal, body: Fields, most: int) -> HttpResponseBase:
+    """As /policies/run: a policy's ids and strengths mean what they mean there, and it may last as long."""
+    prompt, policy_id = stored_prompt(_prompt(body)), body.text("policy_id") or ""
+    policy = policy_store.given(body, "policy") if body.has("policy") else None
     if policy is not None and policy_id:
         raise invalid("Give either 'policy' or 'policy_id', not both.", "policy_id")
-    chosen = await in_thread(lambda: choose(who.user, policy=policy, policy_id=policy_id))()
-    outcome = await run_now(who, chosen, _prompt(body), model=model, max_new_tokens=most, source=SOURCE)
-    return {"output": outcome.output, "method_used": chosen.policy.sampling.method, "accepted": outcome.accepted}
+    model = await in_thread(model_of)(who)
+    chosen, _ = await in_thread(policy_store.chosen)(who.user, policy, policy_id)
+
+    async def answered() -> dict[str, Any]:
+        outcome = await run_now(
+            who, chosen, prompt, model=model, max_new_tokens=most, source=SOURCE, limit_seconds=None
+        )
+        return {"output": outcome.output, "method_used": outcome.sampling_method, "accepted": outcome.accepted}
+
+    return await patient(while_valid(who, answered()))
 
 
 # ---- from a body to a plan ----
