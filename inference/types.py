@@ -25,7 +25,7 @@ MAX_RANK = 16  # of an AffineMap
 Command = Literal["load", "unload", "drain", "resume"]
 EngineKind = Literal["built-in", "vllm"]
 
-_TL_SITE = re.compile(r"blocks\.(\d+)\.hook_(resid_post|resid_pre)")
+_TL_SITE = re.compile(r"blocks\.(\d{1,4})\.hook_(resid_post|resid_pre)")
 
 
 @dataclass(frozen=True)
