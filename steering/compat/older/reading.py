@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,9 +64,13 @@ def all_features(body: Fields) -> ReadAsk:
 
 
 @operation(all_features)
-async def activations_all(who: Principal, wanted: ReadAsk) -> dict[str, Any]:
+async def activations_all(who: Principal, wanted: ReadAsk) -> Callable[[], dict[str, Any]]:
     texts, there = await reading.strongest(who, wanted)
-    found = activations.of_all(texts[0], there)
+    return lambda: _of_all(texts[0], there)
+
+
+def _of_all(text: dict[str, Any], there: Sequence[str]) -> dict[str, Any]:
+    found = activations.of_all(text, there)
     listed = [camel({"layer": each.pop("source"), **each}) for each in found["activations"]]
     return {"activations": listed, "tokens": found["tokens"], "counts": found["counts"]}
 
@@ -84,8 +89,12 @@ def features_by_token(body: Fields) -> ReadAsk:
 
 
 @operation(features_by_token)
-async def activations_topk_by_token(who: Principal, wanted: ReadAsk) -> dict[str, Any]:
+async def activations_topk_by_token(who: Principal, wanted: ReadAsk) -> Callable[[], dict[str, Any]]:
     (text,) = await reading.top(who, wanted)
+    return lambda: _of_top(text)
+
+
+def _of_top(text: dict[str, Any]) -> dict[str, Any]:
     results = [
         {
             "position": place,
