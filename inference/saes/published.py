@@ -27,6 +27,7 @@ class Published:
 
 
 def set_of(source: str) -> str:
+    """The set in the name of a source; a name that is of no set is its own."""
     match = _SOURCE.fullmatch(source)
     return match[1] if match else source
 

@@ -417,6 +417,40 @@ def test_each_failure_is_the_clients_own_error(server: Server, api: DefaultApi, 
     assert malformed.status_code == 422
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_full_waiting_list_is_503_with_a_time_to_come_back(server: Server, api: DefaultApi, stream: bool) -> None:
+    server.ask("waiting 0")
+    try:
+        with pytest.raises(exceptions.ServiceException) as caught:
+            complete(api, stream=stream)
+    finally:
+        server.ask("waiting 256")
+    assert caught.value.status == 503 and int(caught.value.headers["Retry-After"]) > 0
+    assert json.loads(caught.value.body)["code"] == "queue_full"
+
+
+def test_a_features_model_must_be_the_requests_and_its_vector_is_not_looked_at(api: DefaultApi) -> None:
+    plain = outputs(complete(api))
+    assert outputs(complete(api, features=[{**feature(), "model": "TINY_llama"}])) == plain
+    assert outputs(complete(api, features=[{**feature(), "steering_vector": [9.0] * 32}])) == plain
+    with pytest.raises(exceptions.BadRequestException) as caught:
+        complete(api, features=[{**feature(), "model": "gpt5"}])
+    assert "gpt5" in json.loads(caught.value.body)["error"]
+
+
+def test_a_feature_whose_row_is_read_counts_as_a_request(server: Server) -> None:
+    def requests_of(**fields: Any) -> int:
+        before = server.ask("requests full")
+        key = {"X-SECRET-KEY": server.key()}
+        answer = httpx2.post(f"{server.url}/v1/steer/completion", json=body(**fields), headers=key, timeout=60)
+        assert answer.status_code == 200, answer.text
+        return int(server.ask("requests full") - before)
+
+    three = [feature(1), feature(2), feature(3)]
+    assert requests_of(features=three) == 1
+    assert requests_of(features=three, normalize_steering=True) == 4
+
+
 def test_nothing_stays_reserved(server: Server, api: DefaultApi) -> None:
     complete(api)
     server.until("ledger", 0)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from inference.saes.published import set_of
 from inference.types import NearestFeatures
 from steering.access.principal import Principal
 from steering.api.openai.body import Fields
@@ -13,7 +14,7 @@ from steering.api.openai.threads import in_thread
 from steering.compat.neuronpedia import activations, reading
 from steering.compat.neuronpedia.activation_fields import MOST_RESULTS, ReadAsk, index_of
 from steering.compat.neuronpedia.asking import ask, new_id
-from steering.compat.neuronpedia.sources import feature_of, served_model, set_of, source_of
+from steering.compat.neuronpedia.sources import feature_of, served_model, source_of
 from steering.compat.neuronpedia.wire import bad, texts_of, wholes_of
 from steering.compat.older.wire import operation
 
