@@ -2,8 +2,8 @@
 
 vLLM packs the tokens of all requests into [tokens, d_model]. Most of its blocks hand on the stream as two tensors whose
 sum it is, since the next norm adds them up. All tokens of a row with an edit at a site get the sum in the first and
-zero in the second, also those outside the edit's window, whose sum is as it was; a row without one keeps both as they are,
-bit for bit.
+zero in the second, also those outside the edit's window, whose sum is as it was; a row without one keeps both as they
+are, bit for bit.
 """
 
 from __future__ import annotations

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from django.conf import settings
 
 from inference.errors import InvalidRequest, NotFound, Unavailable
-from inference.saes.catalog import MODELS, PLAIN_NAMES
-from inference.saes.published import set_of
+from inference.saes.catalog import MODELS, PLAIN_NAMES, set_of
 from inference.types import FeatureRef, ModelInfo, Site, SourceInfo
 from steering import gateway
 from steering.access.principal import Principal

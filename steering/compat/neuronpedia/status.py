@@ -8,7 +8,7 @@ from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.views.decorators.http import require_safe
 
-from inference.saes.published import set_of
+from inference.saes.catalog import set_of
 from inference.types import ModelInfo
 from steering import gateway
 from steering.api.openai.threads import in_thread

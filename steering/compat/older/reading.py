@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from inference.saes.published import set_of
+from inference.saes.catalog import set_of
 from inference.types import NearestFeatures
 from steering.access.principal import Principal
 from steering.api.openai.body import Fields
