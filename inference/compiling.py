@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Find = Callable[[str], SteeringVector]
 
-MAX_INTERVENTIONS = 32
+MAX_INTERVENTIONS = 128
 
 
 def edits_of(interventions: tuple[Intervention, ...], model: LoadedModel, find: Find) -> list[Edit]:

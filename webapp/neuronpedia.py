@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from inference.errors import InvalidRequest
+from inference.saes.catalog import set_of
 from inference.saes.directory import listed
 from inference.saes.found import below, in_folder
-from inference.saes.published import Published, chosen, hub_id, names_of, published, set_of
+from inference.saes.published import Published, chosen, hub_id, names_of, published
 
 LISTS = ("sae_sets", "include_sae", "exclude_sae")
 NUMBERS = ("token_limit", "max_loaded_saes", "port")

@@ -52,6 +52,7 @@ PLAIN_NAMES = {
     "qwen2.5-7b-it": "qwen2.5-7b-instruct",
 }
 # What the directory says of these is the base model, and their names say otherwise.
+SOURCE = re.compile(r"\d+-(.+)")
 MISNAMED = {"gemma-scope-9b-it-res": "gemma-2-9b-it"}
 _SITES = (
     (r"transcoder|clt", "transcoder"),
@@ -79,6 +80,12 @@ class Entry:
     name: str
     hub: tuple[str, ...]
     releases: tuple[Release, ...]
+
+
+def set_of(source: str) -> str:
+    """The set in the name of a source, `<layer>-<set>`; a name that is of no set is its own."""
+    match = SOURCE.fullmatch(source)
+    return match[1] if match else source
 
 
 @cache

@@ -61,8 +61,8 @@ def place_of(hook_name: str, module_path: str | None = None) -> Place:
     Raises InvalidRequest("unknown_hook").
     """
     for name, pattern, known in (
-        (module_path or "", r"(?:model|language_model|model\.language_model)\.layers\.(\d+)\.?(.*)", _MODULE),
-        (hook_name, r"blocks\.(\d+)\.(.*)", _BLOCK),
+        (module_path or "", r"(?:model|language_model|model\.language_model)\.layers\.(\d{1,4})\.?(.*)", _MODULE),
+        (hook_name, r"blocks\.(\d{1,4})\.(.*)", _BLOCK),
     ):
         if match := re.fullmatch(pattern, name):
             block, rest = int(match[1]), match[2]

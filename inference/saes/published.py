@@ -7,10 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from inference.errors import InvalidRequest
-from inference.saes.catalog import MODELS, PLAIN_NAMES
+from inference.saes.catalog import MODELS, PLAIN_NAMES, SOURCE, set_of
 from inference.saes.directory import releases
-
-_SOURCE = re.compile(r"\d+-(.+)")
 
 
 @dataclass(frozen=True)
@@ -26,11 +24,6 @@ class Published:
         return set_of(self.source)
 
 
-def set_of(source: str) -> str:
-    match = _SOURCE.fullmatch(source)
-    return match[1] if match else source
-
-
 def published() -> Iterator[Published]:
     """All that have a name on Neuronpedia, by model, set and layer."""
     found = [
@@ -38,7 +31,7 @@ def published() -> Iterator[Published]:
         for release, entry in releases().items()
         for sae in entry["saes"]
         for model, _, source in [str(sae.get("neuronpedia") or "").partition("/")]
-        if _SOURCE.fullmatch(source)
+        if SOURCE.fullmatch(source)
     ]
     yield from sorted(found, key=lambda each: (each.model, each.set, int(each.source.partition("-")[0])))
 

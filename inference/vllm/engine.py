@@ -18,7 +18,7 @@ from inference.errors import EngineFault
 from inference.models.loader import LoadedModel
 from inference.prepare import Prepared
 from inference.store import Vectors
-from inference.types import GenerationRequest, JobRequest, ModelInfo, Started
+from inference.types import GenerationRequest, JobRequest, ModelInfo, Started, Tokenize
 from inference.vllm.batch import VllmBatch
 from inference.vllm.model import VllmModel, load_copy, load_vllm
 from inference.vllm.refusals import check_job, check_request
@@ -48,7 +48,8 @@ class VllmEngine(Engine):
 
     def start_job(self, request: JobRequest, emit: Emit) -> None:
         check_job(request)
-        self._load_copy()
+        if not isinstance(request, Tokenize):  # which needs no weights
+            self._load_copy()
         super().start_job(request, emit)
 
     def describe(self) -> ModelInfo:
@@ -57,8 +58,7 @@ class VllmEngine(Engine):
 
     @property
     def job_model(self) -> LoadedModel:
-        assert self._copy is not None, "jobs come after start_job"
-        return self._copy
+        return self._copy or self.batch.model
 
     def _load_copy(self) -> None:
         """On the caller's thread, so that no token waits for it."""

@@ -17,6 +17,7 @@ from inference.types import (
     JobRequest,
     OptimiseVector,
     Score,
+    Tokenize,
 )
 
 JOBS = (
@@ -29,6 +30,7 @@ JOBS = (
     Score,
     Divergence,
     OptimiseVector,
+    Tokenize,
 )
 CURE = "Use a model that the built-in engine serves, or leave it out."
 

@@ -1,8 +1,9 @@
 """Edits of the residual stream inside vLLM's blocks, row by row, in place.
 
 vLLM packs the tokens of all requests into [tokens, d_model]. Most of its blocks hand on the stream as two tensors whose
-sum it is, since the next norm adds them up. A token that is edited gets the edited sum in the first and zero in the
-second; a token without an edit keeps both as they are, bit for bit.
+sum it is, since the next norm adds them up. All tokens of a row with an edit at a site get the sum in the first and
+zero in the second, also those outside the edit's window, whose sum is as it was; a row without one keeps both as they
+are, bit for bit.
 """
 
 from __future__ import annotations

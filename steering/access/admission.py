@@ -86,6 +86,11 @@ def refuse_if_spent(who: Principal) -> None:
     _glance(bounds, at, 1)
 
 
+def refuse_if_plain(who: Principal, tokens: int) -> None:
+    """For what comes before a reservation of at least so many tokens. Raises Denied(429) where that is sure to fail."""
+    _glance(bounds_of(who), moment_of(timezone.now()), tokens)
+
+
 def settle(id: UUID, *, prompt_tokens: int, completion_tokens: int) -> None:
     """End the work with what it used, which may be more than was reserved. Nothing happens when it has ended."""
     _end(id, LedgerEntry.State.SETTLED, prompt_tokens, completion_tokens)

@@ -19,8 +19,10 @@ from inference.models.loader import LoadedModel
 from inference.saes.sources import Sources
 from inference.sampling import row_state
 from inference.types import Direction, FeatureRef, Intervention, ModelInfo, ReadVector, SamplingParams, Site
+from steering.access.principal import Principal
+from steering.compat.neuronpedia import asking
 from steering.compat.neuronpedia.steer import planning
-from steering.compat.neuronpedia.steer.ask import Method, SteerAsk
+from steering.compat.neuronpedia.steer.ask import MOST_ITEMS, Method, SteerAsk
 from tests.inference import saes
 from tests.inference.conftest import make_engine, tiny_folder, tiny_model  # noqa: F401
 from tests.inference.driver import start_job
@@ -64,14 +66,21 @@ def feature(index: int, strength: float, source: str = "1-post") -> planning.Tar
 def planned(model: LoadedModel, asked: SteerAsk, *targets: planning.Target) -> tuple[Intervention, ...]:
     """As the request's own plan, the engine being asked for decoder rows directly."""
 
-    async def answer(job: ReadVector) -> dict[str, Any]:
+    at_once = 0
+
+    async def answer(who: Principal, job: ReadVector) -> dict[str, Any]:
         from inference.saes.rows import read_vector
 
+        nonlocal at_once
+        at_once += 1
+        assert at_once == 1, "rows are read one after another"
+        await asyncio.sleep(0)
+        at_once -= 1
         return list(read_vector(model, job, model.sources))[-1].payload  # type: ignore[union-attr,arg-type]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(planning, "asked", answer)
-        return asyncio.run(planning.interventions_of(asked, ModelInfo("ready", model.id), targets))
+        patch.setattr(asking, "ask", answer)  # which reserves
+        return asyncio.run(planning.interventions_of(Principal(None), asked, ModelInfo("ready", model.id), targets))
 
 
 def row(model: LoadedModel, interventions: tuple[Intervention, ...], tokens: int = 6) -> Row:
@@ -222,6 +231,17 @@ def test_a_token_that_is_not_steered_reads_nothing_of_later_ones(model: LoadedMo
     assert torch.equal(moved[:, 0], base[:, 0])
     assert torch.equal(moved[1, 13], base[1, 13])  # at the hook itself the other special token is left alone too
     assert all((moved[1, place] != base[1, place]).any() for place in range(1, len(IDS)) if place != 13)
+
+
+def test_rows_of_features_are_read_one_after_another_and_reserved(model: LoadedModel) -> None:
+    targets = [feature(index, 1.0) for index in range(4)]
+    assert len(planned(model, ask("ORTHOGONAL_DECOMP"), *targets)) == 4
+
+
+def test_as_many_as_a_request_may_have_fit_one_row_each_of_them_twice(model: LoadedModel) -> None:
+    """Sparing special tokens takes two interventions, for the prompt and for what is written."""
+    targets = [vector(seed, 1.0) for seed in range(MOST_ITEMS)]
+    assert len(row(model, planned(model, ask("PROJECTION_CAP", special=False), *targets)).edits) == 2 * MOST_ITEMS
 
 
 def test_generated_tokens_are_steered_special_or_not(model: LoadedModel) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -27,6 +28,8 @@ from inference.types import (
     Tokenize,
     Usage,
 )
+from steering.access.denied import Denied
+from steering.access.principal import Principal
 from steering.compat.neuronpedia.steer import running
 from steering.compat.neuronpedia.steer.answers import Answer, chat, conversation
 from steering.compat.neuronpedia.steer.ask import SteerAsk, Turn
@@ -145,3 +148,45 @@ def test_a_stream_without_a_word_still_has_its_answer() -> None:
 
     (only,) = asyncio.run(told())
     assert [each["raw"] for each in json.loads(only.removeprefix(b"data: "))["outputs"]] == [PROMPT.raw] * 2
+
+
+def test_a_long_stream_sends_no_frame_for_each_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every frame is the whole so far: one a token would cost the square of the text."""
+    monkeypatch.setattr(running, "PACE", 3600.0)
+    count = 10 * running.PROMPT_FRAMES
+    threads = set()
+
+    def body(made: Answer) -> dict[str, Any]:
+        threads.add(threading.current_thread())
+        return chat(made)
+
+    async def rows() -> Any:
+        for seq in range(count):
+            yield 0, token(seq, 50, "a")
+        yield 1, token(0, 51, "b")
+        for row in (0, 1):
+            yield row, replace(finished(), usage=Usage(3, count))
+
+    async def told() -> list[Any]:
+        events, made = rows(), answer()
+        found = running.frames(made, await anext(events), events, body)
+        return [json.loads(each.removeprefix(b"data: ")) async for each in found]
+
+    found = asyncio.run(told())
+    assert len(found) <= running.PROMPT_FRAMES + 2
+    assert [each["raw"] for each in found[-1]["outputs"]] == [PROMPT.raw + "a" * count, PROMPT.raw + "b"]
+    assert len(threads) > 1, "long frames are written beside the loop"
+
+
+def test_what_is_sure_to_be_refused_reaches_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    def spent(who: Any, tokens: int) -> None:
+        raise Denied(429, "quota_spent", f"There is no room for {tokens} tokens. Come back tomorrow.")
+
+    async def read(*_: Any) -> Any:
+        raise AssertionError("the model was asked")
+
+    monkeypatch.setattr(running.planning, "check", lambda who, ask: (None, ()))
+    monkeypatch.setattr(running, "refuse_if_plain", spent)
+    monkeypatch.setattr(running, "read_prompt", read)
+    with pytest.raises(Denied, match="no room for 18 tokens"):
+        asyncio.run(running.begin(Principal(None), ASK))

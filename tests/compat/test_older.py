@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import httpx2
 import pytest
 
-from inference.errors import Busy
-from steering.compat.older.wire import refusal
 from tests.openai.server import Server
 
 SOURCE, SET = "1-tiny", "tiny"
@@ -249,10 +246,25 @@ def test_a_spent_quota_is_429(post: Any) -> None:
     assert status == 429 and "tokens" in found["error"]
 
 
-def test_an_overloaded_server_is_503_with_a_time_to_come_back() -> None:
-    answer = refusal(Busy("queue_full", "The model's waiting list is full. Try again shortly.", retry_after=2.0))
-    assert answer.status_code == 503 and answer.headers["Retry-After"] == "2"
-    assert json.loads(answer.content)["error"] == "The model's waiting list is full. Try again shortly."
+def test_an_overloaded_server_is_503_with_a_time_to_come_back(server: Server) -> None:
+    server.ask("waiting 0")
+    try:
+        answer = httpx2.post(f"{server.url}/completion", json={**completion_body(), "secret": server.key("full")})
+    finally:
+        server.ask("waiting 256")
+    assert answer.status_code == 503 and int(answer.headers["Retry-After"]) > 0
+    assert "waiting list is full" in answer.json()["error"] and answer.json()["code"] == "queue_full"
+
+
+@pytest.mark.parametrize("count", [10**19, 0])
+def test_a_number_of_tokens_that_no_machine_holds_is_refused(post: Any, count: int) -> None:
+    status, found = post("/completion", completion_body(n_completion_tokens=count))
+    assert status == 400 and found["error"] == "Invalid request data" and "n_completion_tokens" in found["message"]
+
+
+def test_types_in_two_spellings_are_one_text(post: Any) -> None:
+    _, found = post("/completion", completion_body(types=["steered", "STEERED"]))
+    assert list(found) == ["steered", "STEERED"] and found["steered"] == found["STEERED"]
 
 
 def test_only_post_is_answered(server: Server) -> None:

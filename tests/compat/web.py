@@ -1,7 +1,8 @@
 """The server of these tests: `python -m tests.compat.web PORT`. What `tests.openai.web` has, and what is said here.
 
 Lines, besides: "age SECONDS" makes every log-in and refresh token older, "mails ADDRESS" prints what it was sent,
-"drain" has the server refuse work until "resume".
+"drain" has the server refuse work until "resume", "waiting N" sets the length of the model's waiting list and
+"requests KEY" counts what a key has reserved.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from inference.store import dump  # isort: skip  web has made Django ready
 from inference.types import SteeringVector
 from steering import draining, gateway
 from steering.access.keys import create_key
-from steering.access.models import SCOPES
+from steering.access.models import SCOPES, LedgerEntry
 from steering.accounts.models import ProgramLogin, RefreshToken, User
 from steering.vectors.library import starter_keep
 from webapp.webserver import serve
@@ -90,12 +91,17 @@ def resume(_: str) -> str:
     return "done"
 
 
+def requests(name: str) -> int:
+    """How many were reserved for a key, ever."""
+    return LedgerEntry.objects.filter(key__name=name).count()
+
+
 def mails(to: str) -> list[str]:
     """What was mailed to an address, subjects first."""
     return [f"{mail.subject}\n{mail.body}" for mail in getattr(django_mail, "outbox", ()) if to in mail.to]
 
 
-web.ORDERS |= {"age": age, "mails": mails, "waiting": waiting, "drain": drain, "resume": resume}
+web.ORDERS |= {"age": age, "mails": mails, "waiting": waiting, "drain": drain, "resume": resume, "requests": requests}
 
 
 if __name__ == "__main__":

@@ -150,7 +150,7 @@ def test_the_cache_budget_is_never_exceeded(make_engine):
         (request("x", [9] * 100, max_tokens=60), "max_tokens_too_large"),
         (request("x", [9], interventions=[Intervention()]), "one_source"),
         (request("x", [9], interventions=[Intervention(vector_id="0" * 64)]), "no_layer"),
-        (request("x", [9], interventions=[add(32, 1, 1)] * 40), "too_many_interventions"),
+        (request("x", [9], interventions=[add(32, 1, 1)] * 129), "too_many_interventions"),
         (request("x", [9], interventions=[add(32, 77, 1)]), "layer_out_of_range"),
     ],
 )

@@ -276,7 +276,7 @@ MANY = Ensemble((Member(),) * 9)
         (replace(ask("x", HALF_CALM), draft=Draft()), "draft_with_ensemble"),
         (ask("x", HALF_CALM, beam_width=4), "beams_with_ensemble"),
         (ask("x", HALF_CALM, prompt_logprobs=True), "ensemble_with_prompt_logprobs"),
-        (ask("x", Ensemble((Member(1.0, (CALM,) * 40),))), "too_many_interventions"),
+        (ask("x", Ensemble((Member(1.0, (CALM,) * 129),))), "too_many_interventions"),
         (ask("x", Ensemble((Member(1.0, (add(D, 77, 1),)),))), "layer_out_of_range"),
     ],
 )

@@ -244,7 +244,7 @@ REFUSED = [
     (Score("s", (ScoreItem(("x",), prompt="x" * 10_000),)), "prompt_too_long"),
     (Score("s", (ScoreItem(("\ud83d",), prompt="a"),)), "broken_text"),
     (Score("s", (ScoreItem(("x",), prompt="a", interventions=(steer(9),)),)), "layer_out_of_range"),
-    (Score("s", (ScoreItem(("x",), prompt="a", interventions=(steer(1),) * 33),)), "too_many_interventions"),
+    (Score("s", (ScoreItem(("x",), prompt="a", interventions=(steer(1),) * 129),)), "too_many_interventions"),
     (Divergence("d", (), ()), "bad_texts"),
     (
         Divergence("d", (LONG,), (steer(1, condition=Condition(layer=1, vector_id="v", threshold=0.0)),)),

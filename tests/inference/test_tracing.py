@@ -14,8 +14,10 @@ from sae_lens import SAE
 from transformers import AutoModelForCausalLM
 
 from inference.errors import InvalidRequest
+from inference.saes.places import place_of
 from inference.saes.rows import nearest_features, read_vector
 from inference.saes.sources import Sources
+from inference.saes.tracing import gather
 from inference.saes.tracing.job import read_activations
 from inference.tokens import tokenize
 from inference.types import (
@@ -26,6 +28,7 @@ from inference.types import (
     ReadActivations,
     ReadVector,
     Result,
+    Site,
     Tokenize,
 )
 from tests.inference import saes
@@ -275,6 +278,45 @@ def test_active_features_are_all_that_are_not_0(model, plain, sources, folder):
         for token, value in pairs:
             rebuilt[token, int(index)] = value
     torch.testing.assert_close(rebuilt, expected, **CLOSE)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_equal_features_are_named_by_index_whichever_topk_takes(limit):
+    row = torch.tensor([1.0, 3.0, 0.0, 3.0, 3.0, 1.0])
+    last = [4, 3, 1][:limit]
+    assert gather._filled([3.0] * limit, last, row) == [[1, 3.0], [3, 3.0], [4, 3.0]][:limit]
+
+
+@pytest.mark.parametrize(("want", "limit"), [("top", 1000), ("strongest", 1000)])
+def test_an_answer_that_would_be_too_large_is_refused_before_anything_is_read(model, sources, want, limit):
+    passes = []
+    handle = model.layers[0].register_forward_hook(lambda *a: passes.append(1))
+    job = ReadActivations("job", ("cats " * 10,) * 64, sources=("1-a",), want=want, limit=limit)
+    try:
+        message = refused(read_activations(model, job, sources), "answer_too_large")
+    finally:
+        handle.remove()
+    assert "fewer" in message and not passes
+    assert len(read(model, sources, ["cats " * 10] * 2, sources=("1-a",), want=want, limit=limit)) == 2
+
+
+def test_active_features_are_counted_over_all_texts(model, sources, monkeypatch):
+    job = ReadActivations("job", TEXTS[:1] * 3, sources=("1-a",), want="active")
+    (one,) = read(model, sources, TEXTS[:1], sources=("1-a",), want="active")
+    count = sum(map(len, one["active"].values()))
+    monkeypatch.setattr(gather, "MOST_ACTIVE", 2 * count)
+    read(model, sources, TEXTS[:1] * 2, sources=("1-a",), want="active")
+    refused(read_activations(model, job, sources), "too_many_active")
+
+
+@pytest.mark.parametrize("hook", ["blocks.{}.hook_resid_post", "blocks.{}.hook_resid_pre"])
+def test_a_layer_of_thousands_of_digits_is_no_hook(hook):
+    name = hook.format("9" * 5000)
+    for parse in (place_of, Site.parse):
+        with pytest.raises(InvalidRequest):
+            parse(name)
+    with pytest.raises(InvalidRequest):
+        place_of("", f"model.layers.{'9' * 5000}.output")
 
 
 # ---- attention ----

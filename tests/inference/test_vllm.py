@@ -35,6 +35,7 @@ from inference.types import (
     Started,
     SteeringVector,
     Token,
+    Tokenize,
     Watch,
 )
 from tests.inference import tiny
@@ -293,6 +294,14 @@ def test_a_stored_vector_acts_by_its_id_in_relative_units(side: Side) -> None:
     applied = rows.rows[0].finished.receipt.applied[0]
     assert (applied.vector_id, applied.residual_norm) == (id, 12.0)
     assert applied.mean_dose == pytest.approx(6.0, rel=1e-5)
+
+
+def test_texts_are_tokenised_without_a_copy_of_the_weights(side: Side) -> None:
+    """Before the first job that needs one, which is the next test's."""
+    (result,) = side.ask("run", job=Tokenize("tokens", "calm letter").to_wire())["events"]
+    assert result["type"] == "result", result
+    assert "".join(text for _, text in result["payload"]["tokens"]).endswith("calm letter")
+    assert not side.ask("describe")["copied"]
 
 
 def test_a_vector_is_built_on_a_copy_of_the_weights_and_steers(side: Side) -> None:

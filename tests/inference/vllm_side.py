@@ -79,7 +79,7 @@ class Side:
     async def describe(self, order: dict[str, Any]) -> dict[str, Any]:
         while (info := await self.client.describe()).state == "loading":
             await asyncio.sleep(0.02)
-        return {"info": info.to_wire(), "pid": os.getpid()}
+        return {"info": info.to_wire(), "pid": os.getpid(), "copied": self.client.engine._copy is not None}
 
     async def spoil(self, order: dict[str, Any]) -> dict[str, Any]:
         """The next pass fails in the midst of its blocks; `for_good`: and vLLM cannot go on after it."""

@@ -14,7 +14,7 @@ from inference.saes.sae import Sae
 from inference.saes.texts import encoded
 
 MOST_KEPT = 2**25  # latents of a text that are held until the strongest are known; beyond, they are read again
-MOST_ACTIVE = 500_000  # pairs in one answer
+MOST_ACTIVE = 500_000  # pairs in one answer, of all its texts
 
 Attribution = Callable[[Sequence[int], Sequence[int]], list[list[float]]]  # (features, tokens) -> dfa of each
 
@@ -131,20 +131,20 @@ def _filled(values: list[float], indices: list[int], row: Tensor) -> list[list[f
     """Which of equal features `topk` names is its own affair; the last of them are named anew, by index."""
     last = values[-1]
     sure = sorted(((v, i) for v, i in zip(values, indices, strict=True) if v > last), key=lambda p: (-p[0], p[1]))
-    if len(sure) == len(values) - 1 and last != 0:
-        return [[i, v] for v, i in (*sure, (last, indices[-1]))]
     ties = (row == last).nonzero()[: len(values) - len(sure), 0].tolist()
     return [[i, v] for v, i in (*sure, *((last, i) for i in ties))]
 
 
-def active(site: Site) -> Iterator[dict[str, list[list[float]]] | None]:
-    """{index: [[token, value]]} of all that is not 0; None before. Raises InvalidRequest("too_many_active")."""
+def active(site: Site, told: int = 0) -> Iterator[dict[str, list[list[float]]] | None]:
+    """{index: [[token, value]]} of all that is not 0; None before. `told` pairs are in the answer already.
+
+    Raises InvalidRequest("too_many_active").
+    """
     found: dict[str, list[list[float]]] = {}
-    count = 0
     for part, latents in site.parts():
         places = latents.nonzero()
-        count += len(places)
-        if count > MOST_ACTIVE:
+        told += len(places)
+        if told > MOST_ACTIVE:
             raise InvalidRequest(
                 "too_many_active",
                 f"More than {MOST_ACTIVE:,} activations are not 0. Send fewer or shorter texts, or a sparser source.",

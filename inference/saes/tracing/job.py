@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from inference.models.loader import LoadedModel
 
 MOST_TEXTS, MOST_LIMIT, MOST_SOURCES = 64, 1000, 256
+MOST_TOLD = 2_000_000  # numbers in one answer: what is told of each token, times all tokens
 MOST_NUMBERS = 2**26  # activations that are held at once: texts of a group, at all places
 
 
@@ -32,6 +33,7 @@ def read_activations(model: LoadedModel, job: ReadActivations, sources: Sources)
     """See `ReadActivations`. Raises InvalidRequest or NotFound with a cure."""
     check(job)
     texts = [_begun(model, job, number) for number in range(len(job.texts))]
+    check_size(job, sum(map(len, texts)))
     yield from Trace(model, job, sources, texts).run()
 
 
@@ -45,7 +47,7 @@ class Trace:
             {**shown(model, ids), "bos": [place for place, id in enumerate(ids) if id == bos]} for ids in texts
         ]
         self.total = sum(map(len, texts)) * max(1, len(job.sources))
-        self._seq, self._done = count(), 0
+        self._seq, self._done, self._told_active = count(), 0, 0
 
     def run(self) -> Iterator[Progress | Result]:
         places = yield from self._places()
@@ -171,8 +173,10 @@ class Trace:
                     answer |= {"top": found}
                     yield None
             case "active":
-                for pairs in active(site):
-                    answer |= {"active": pairs}
+                for pairs in active(site, self._told_active):
+                    if pairs is not None:
+                        answer |= {"active": pairs}
+                        self._told_active += sum(map(len, pairs.values()))
                     yield None
 
     def _progress(self, note: str, more: int = 0) -> Progress:
@@ -192,6 +196,19 @@ def check(job: ReadActivations) -> None:
         raise InvalidRequest("bad_count", f"values reads one feature, not {len(job.features)}. Name one.")
     if not 1 <= job.limit <= MOST_LIMIT:
         raise InvalidRequest("bad_count", f"The number of results must be 1 to {MOST_LIMIT:,}, not {job.limit}.")
+
+
+def check_size(job: ReadActivations, tokens: int) -> None:
+    """Raises InvalidRequest for an answer that would be too large, before anything is read."""
+    if job.want not in ("top", "strongest"):
+        return
+    told = tokens * (job.limit + (len(job.sources) if job.want == "strongest" else 0))
+    if told > MOST_TOLD:
+        raise InvalidRequest(
+            "answer_too_large",
+            f"{tokens:,} tokens with {job.limit:,} results make {told:,} numbers, and an answer holds {MOST_TOLD:,}. "
+            "Send fewer or shorter texts, or ask for fewer results.",
+        )
 
 
 def _begun(model: LoadedModel, job: ReadActivations, number: int) -> list[int]:

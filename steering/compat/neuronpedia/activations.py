@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from steering.access.principal import Principal
@@ -13,44 +13,50 @@ from steering.compat.neuronpedia.reading import Text
 from steering.compat.neuronpedia.sources import number_of
 from steering.compat.neuronpedia.wire import operation
 
+Shape = Callable[[], dict[str, Any]]
 DECIMALS = 3  # of /activation/source
 
 
 @operation(fields.single)
-async def single(who: Principal, wanted: ReadAsk) -> dict[str, Any]:
-    return of_one((await reading.values(who, wanted))[0], wanted)
+async def single(who: Principal, wanted: ReadAsk) -> Shape:
+    texts = await reading.values(who, wanted)
+    return lambda: of_one(texts[0], wanted)
 
 
 @operation(fields.single_batch)
-async def single_batch(who: Principal, wanted: ReadAsk) -> dict[str, Any]:
-    return {"results": [of_one(text, wanted) for text in await reading.values(who, wanted)]}
+async def single_batch(who: Principal, wanted: ReadAsk) -> Shape:
+    texts = await reading.values(who, wanted)
+    return lambda: {"results": [of_one(text, wanted) for text in texts]}
 
 
 @operation(fields.everything)
-async def everything(who: Principal, wanted: ReadAsk) -> dict[str, Any]:
+async def everything(who: Principal, wanted: ReadAsk) -> Shape:
     texts, there = await reading.strongest(who, wanted)
-    return of_all(texts[0], there)
+    return lambda: of_all(texts[0], there)
 
 
 @operation(fields.everything_batch)
-async def everything_batch(who: Principal, wanted: ReadAsk) -> dict[str, Any]:
+async def everything_batch(who: Principal, wanted: ReadAsk) -> Shape:
     texts, there = await reading.strongest(who, wanted)
-    return {"results": [of_all(text, there) for text in texts]}
+    return lambda: {"results": [of_all(text, there) for text in texts]}
 
 
 @operation(fields.top)
-async def top(who: Principal, wanted: ReadAsk) -> dict[str, Any]:
-    return of_top((await reading.top(who, wanted))[0], wanted)
+async def top(who: Principal, wanted: ReadAsk) -> Shape:
+    texts = await reading.top(who, wanted)
+    return lambda: of_top(texts[0], wanted)
 
 
 @operation(fields.top_batch)
-async def top_batch(who: Principal, wanted: ReadAsk) -> dict[str, Any]:
-    return {"results": [of_top(text, wanted) for text in await reading.top(who, wanted)]}
+async def top_batch(who: Principal, wanted: ReadAsk) -> Shape:
+    texts = await reading.top(who, wanted)
+    return lambda: {"results": [of_top(text, wanted) for text in texts]}
 
 
 @operation(fields.source)
-async def source(who: Principal, wanted: ReadAsk) -> dict[str, Any]:
-    return {"results": [of_active(text) for text in await reading.active(who, wanted)]}
+async def source(who: Principal, wanted: ReadAsk) -> Shape:
+    texts = await reading.active(who, wanted)
+    return lambda: {"results": [of_active(text) for text in texts]}
 
 
 # ---- shapes ----

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from django.conf import settings
 
 from inference.errors import InvalidRequest, NotFound, Unavailable
-from inference.saes.catalog import MODELS, PLAIN_NAMES
+from inference.saes.catalog import MODELS, PLAIN_NAMES, set_of
 from inference.types import FeatureRef, ModelInfo, Site, SourceInfo
 from steering import gateway
 from steering.access.principal import Principal
@@ -16,7 +16,7 @@ from steering.compat.neuronpedia.wire import bad
 from steering.workers.sources import source_of as usable_source
 
 NEURONS = "neurons"  # the set of sources that are single neurons, each named by its bare layer
-_ID = re.compile(r"(\d+)-(.+)")
+_ID = re.compile(r"(\d{1,4})-.+")
 
 
 # ---- models ----
@@ -86,12 +86,6 @@ def number_of(id: str) -> int:
     """The layer in the name of a source, which is 12 for a last residual that is read as "12-res-jb"."""
     match = _ID.fullmatch(id)
     return int(match[1]) if match else 0
-
-
-def set_of(id: str) -> str:
-    """The set in the name of a source."""
-    match = _ID.fullmatch(id)
-    return match[2] if match else id
 
 
 def sources_in(model: ModelInfo, name: str) -> tuple[SourceInfo, ...]:

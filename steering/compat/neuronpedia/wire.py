@@ -29,7 +29,8 @@ from steering.api.openai.threads import in_thread
 log = logging.getLogger(__name__)
 
 Ask = TypeVar("Ask")
-View = Callable[..., Awaitable[dict[str, Any] | HttpResponseBase]]
+Made = dict[str, Any] | Callable[[], dict[str, Any]] | HttpResponseBase  # a callable makes the shape, in a thread
+View = Callable[..., Awaitable[Made]]
 HEADER = "X-SECRET-KEY"
 STATUS = {"invalid_request": 400, "not_found": 404, "busy": 503, "unavailable": 503, "engine_fault": 500}
 BAD_KEY = "Invalid or missing X-SECRET-KEY header. Send an API key there; they are made on the page Keys & usage."
@@ -128,6 +129,8 @@ def who_asks(request: HttpRequest) -> Principal:
 def operation(parse: Callable[[Fields], Ask], *, scope: str = "generate") -> Callable[[View], Any]:
     """A POST of the client: `view(who, ask)` gives what becomes JSON, or a response of its own.
 
+    Large answers are shaped and written as JSON in a thread, so that nobody else waits for them.
+
     `parse` reads the body; what it finds missing or of the wrong type (ApiError) is a 422, a Refusal what it says.
     """
 
@@ -136,9 +139,9 @@ def operation(parse: Callable[[Fields], Ask], *, scope: str = "generate") -> Cal
             try:
                 who, ask = await in_thread(read)(request, parse, scope)
                 answer = await view(who, ask)
+                return answer if isinstance(answer, HttpResponseBase) else await in_thread(written)(answer)
             except Exception as error:
                 return refusal_of(error).response()
-            return JsonResponse(answer, json_dumps_params=JSON) if isinstance(answer, dict) else answer
 
         answered.__name__, answered.__doc__ = view.__name__, view.__doc__
         return login_not_required(csrf_exempt(answered))
@@ -147,6 +150,10 @@ def operation(parse: Callable[[Fields], Ask], *, scope: str = "generate") -> Cal
 
 
 JSON = {"allow_nan": False, "ensure_ascii": False, "separators": (",", ":")}
+
+
+def written(answer: dict[str, Any] | Callable[[], dict[str, Any]]) -> JsonResponse:
+    return JsonResponse(answer() if callable(answer) else answer, json_dumps_params=JSON)
 
 
 def read(request: HttpRequest, parse: Callable[[Fields], Ask], scope: str) -> tuple[Principal, Ask]:

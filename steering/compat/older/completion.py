@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from steering.access.principal import Principal
 from steering.api.openai.body import Fields
+from steering.api.openai.parsing import MAX_TOKENS
 from steering.compat.neuronpedia.steer import ask as fields
 from steering.compat.neuronpedia.steer.answers import Answer, conversation
 from steering.compat.neuronpedia.steer.ask import Item, Method, SteerAsk, Turn, Type
@@ -24,7 +25,7 @@ TYPES: dict[str, Type] = {"steered": "STEERED", "default": "DEFAULT"}
 
 @dataclass(frozen=True)
 class OlderAsk:
-    """`types` are the words that were sent, each once; `wanted.types` what they mean, in the same order."""
+    """`types` are the words that were sent, each once; `wanted.types` what they mean, each once."""
 
     types: tuple[str, ...]
     wanted: SteerAsk
@@ -32,7 +33,7 @@ class OlderAsk:
 
 def parse(body: Fields) -> OlderAsk:
     prompt, types = body.required_text("prompt"), _types(body)
-    seed, count = fields.number_of(body, "seed"), body.whole("n_completion_tokens", 1)
+    seed, count = fields.number_of(body, "seed"), body.whole("n_completion_tokens", 1, MAX_TOKENS)
     if count is None:
         raise body.missing("n_completion_tokens")
     temperature = fields.number_of(body, "temperature")
@@ -43,8 +44,8 @@ def parse(body: Fields) -> OlderAsk:
         model=body.required_text("model"),
         method=_method(body),
         normalize=body.flag("normalize_steering") or False,
-        types=tuple(TYPES[each.lower()] for each in types),
-        items=(*_features(body), *fields.vectors_of(body)),
+        types=tuple(dict.fromkeys(TYPES[each.lower()] for each in types)),
+        items=fields.all_items(body, _features(body)),
         max_tokens=count,
         temperature=temperature,
         multiplier=fields.number_of(body, "strength_multiplier"),
@@ -71,20 +72,20 @@ def _method(body: Fields) -> Method:
     return METHODS[name]
 
 
-def _features(body: Fields) -> list[Item]:
+def _features(body: Fields) -> tuple[Item, ...]:
     """A feature's `layer` is a source, such as 12-gemmascope-res-16k."""
     found = fields.items_of(body, "features")
     for each in found:
         if not each.has("index"):
             raise each.missing("index")
-    return [
+    return tuple(
         Item(
             fields.number_of(each, "strength"),
             source=each.required_text("layer"),
             index=cast(int, each.whole("index")),
         )
         for each in found
-    ]
+    )
 
 
 @operation(parse)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from inference.saes.catalog import set_of
 from inference.types import NearestFeatures
 from steering.access.principal import Principal
 from steering.api.openai.body import Fields
@@ -12,7 +14,7 @@ from steering.api.openai.threads import in_thread
 from steering.compat.neuronpedia import activations, reading
 from steering.compat.neuronpedia.activation_fields import MOST_RESULTS, ReadAsk, index_of
 from steering.compat.neuronpedia.asking import ask, new_id
-from steering.compat.neuronpedia.sources import feature_of, served_model, set_of, source_of
+from steering.compat.neuronpedia.sources import feature_of, served_model, source_of
 from steering.compat.neuronpedia.wire import bad, texts_of, wholes_of
 from steering.compat.older.wire import operation
 
@@ -63,9 +65,13 @@ def all_features(body: Fields) -> ReadAsk:
 
 
 @operation(all_features)
-async def activations_all(who: Principal, wanted: ReadAsk) -> dict[str, Any]:
+async def activations_all(who: Principal, wanted: ReadAsk) -> Callable[[], dict[str, Any]]:
     texts, there = await reading.strongest(who, wanted)
-    found = activations.of_all(texts[0], there)
+    return lambda: _of_all(texts[0], there)
+
+
+def _of_all(text: dict[str, Any], there: Sequence[str]) -> dict[str, Any]:
+    found = activations.of_all(text, there)
     listed = [camel({"layer": each.pop("source"), **each}) for each in found["activations"]]
     return {"activations": listed, "tokens": found["tokens"], "counts": found["counts"]}
 
@@ -84,8 +90,12 @@ def features_by_token(body: Fields) -> ReadAsk:
 
 
 @operation(features_by_token)
-async def activations_topk_by_token(who: Principal, wanted: ReadAsk) -> dict[str, Any]:
+async def activations_topk_by_token(who: Principal, wanted: ReadAsk) -> Callable[[], dict[str, Any]]:
     (text,) = await reading.top(who, wanted)
+    return lambda: _of_top(text)
+
+
+def _of_top(text: dict[str, Any]) -> dict[str, Any]:
     results = [
         {
             "position": place,

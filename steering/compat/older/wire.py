@@ -19,10 +19,10 @@ from steering.access.principal import Principal, opened_by
 from steering.api.openai.body import Fields
 from steering.api.openai.errors import ApiError
 from steering.api.openai.threads import in_thread
-from steering.compat.neuronpedia.wire import JSON, Refusal, misshapen, read_body, refusal_of
+from steering.compat.neuronpedia.wire import Refusal, misshapen, read_body, refusal_of, written
 
 Ask = TypeVar("Ask")
-View = Callable[..., Awaitable[dict[str, Any]]]
+View = Callable[..., Awaitable[dict[str, Any] | Callable[[], dict[str, Any]]]]
 SOURCE = "older"  # in the ledger
 FORBIDDEN, INVALID, UNSUPPORTED = "Forbidden", "Invalid request data", "Unsupported model"
 HOW = "Send an API key of this server as secret: they are made on its page Keys & usage."
@@ -35,7 +35,7 @@ def operation(parse: Callable[[Fields], Ask]) -> Callable[[View], Any]:
         async def answered(request: HttpRequest) -> HttpResponseBase:
             try:
                 who, ask = await in_thread(read)(request, parse)
-                return JsonResponse(await view(who, ask), json_dumps_params=JSON)
+                return await in_thread(written)(await view(who, ask))
             except Exception as error:
                 return refusal(error)
 

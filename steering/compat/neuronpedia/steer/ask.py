@@ -7,6 +7,7 @@ from typing import Literal, cast, get_args
 
 from steering.api.openai.body import Fields
 from steering.api.openai.errors import invalid
+from steering.api.openai.parsing import MAX_TOKENS
 from steering.compat.neuronpedia.wire import LARGEST, numbers_of
 
 Method = Literal["SIMPLE_ADDITIVE", "ORTHOGONAL_DECOMP", "PROJECTION_CAP"]
@@ -55,11 +56,6 @@ class SteerAsk:
     special: bool = True
     assistant_axis: bool = False
 
-    @property
-    def kinds(self) -> tuple[Type, ...]:
-        """The types, each once: those of one request that are alike would be written alike."""
-        return tuple(dict.fromkeys(self.types))
-
 
 def parse_completion(body: Fields) -> SteerAsk:
     """Raises ApiError for what is missing or of the wrong type."""
@@ -88,8 +84,8 @@ def _parsed(body: Fields, prompt: str | tuple[Turn, ...], special: bool, assista
         method=cast(Method, _choice(body, "steer_method", get_args(Method))),
         normalize=_flag(body, "normalize_steering"),
         types=_types(body),
-        items=(*features_of(body), *vectors_of(body)),
-        max_tokens=_whole(body, "n_completion_tokens", 1),
+        items=all_items(body, features_of(body)),
+        max_tokens=_whole(body, "n_completion_tokens", 1, MAX_TOKENS),
         temperature=_at_least_0(body, "temperature"),
         multiplier=number_of(body, "strength_multiplier"),
         freq_penalty=number_of(body, "freq_penalty"),
@@ -121,6 +117,15 @@ def vectors_of(body: Fields) -> tuple[Item, ...]:
     )
 
 
+def all_items(body: Fields, features: tuple[Item, ...]) -> tuple[Item, ...]:
+    """Features, then vectors, together no more than a request may have."""
+    vectors = vectors_of(body)
+    if (count := len(features) + len(vectors)) > MOST_ITEMS:
+        name = "vectors" if vectors else "features"
+        raise invalid(f"There are {count} features and vectors; {MOST_ITEMS} is the most. Send fewer.", name)
+    return (*features, *vectors)
+
+
 def items_of(body: Fields, name: str) -> list[Fields]:
     found = body.items(name) or []
     if len(found) > MOST_ITEMS:
@@ -142,14 +147,14 @@ def _types(body: Fields) -> tuple[Type, ...]:
     if items is None:
         raise body.missing("types")
     wrong = [item for item in items if item not in get_args(Type)]
-    if wrong or not 1 <= len(items) <= MOST_ITEMS:
-        shown = f"{wrong[0]!r:.40} in it" if wrong else f"{len(items)}"
-        raise invalid(f"'types' must be an array of 'STEERED' and 'DEFAULT', at least one; there was {shown}.", "types")
+    if wrong or not items or len(items) > len(set(items)):
+        shown = f"{wrong[0]!r:.40} in it" if wrong else "one twice" if items else "none"
+        raise invalid(f"'types' must be an array of 'STEERED' and 'DEFAULT', each once; there was {shown}.", "types")
     return tuple(items)
 
 
-def _whole(body: Fields, name: str, low: int | None = None) -> int:
-    value = body.whole(name, low)
+def _whole(body: Fields, name: str, low: int | None = None, high: int | None = None) -> int:
+    value = body.whole(name, low, high)
     if value is None:
         raise body.missing(name)
     return value

@@ -8,7 +8,6 @@ PROJECTION_CAP      h + (min(h.u, c) - h.u) u            cap, strength c
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 from dataclasses import dataclass
 from typing import cast
@@ -29,10 +28,10 @@ from inference.types import (
     Site,
 )
 from steering.access.principal import Principal
+from steering.compat.neuronpedia import asking
 from steering.compat.neuronpedia.asking import new_id
 from steering.compat.neuronpedia.sources import check_width, feature_of, served_model, site_of
 from steering.compat.neuronpedia.steer.ask import Item, Method, SteerAsk, Type
-from steering.compat.neuronpedia.steer.asking import asked
 from steering.compat.neuronpedia.steer.prompts import Prompt
 from steering.compat.neuronpedia.wire import bad
 
@@ -90,13 +89,13 @@ def _target(who: Principal, model: ModelInfo, ask: SteerAsk, item: Item) -> Targ
 
 
 async def requests_of(
-    ask: SteerAsk, model: ModelInfo, targets: tuple[Target, ...], prompt: Prompt
+    who: Principal, ask: SteerAsk, model: ModelInfo, targets: tuple[Target, ...], prompt: Prompt
 ) -> dict[Type, GenerationRequest]:
     """One row for each kind of answer, all of one id, so that they are one batch and end together."""
-    steering = await interventions_of(ask, model, targets) if "STEERED" in ask.kinds else ()
+    steering = await interventions_of(who, ask, model, targets) if "STEERED" in ask.types else ()
     plain = GenerationRequest(new_id(), model.id, token_ids=prompt.ids, sampling=sampling_of(ask))
     steered = dataclasses.replace(plain, interventions=steering)
-    return {kind: steered if kind == "STEERED" else plain for kind in ask.kinds}
+    return {kind: steered if kind == "STEERED" else plain for kind in ask.types}
 
 
 def sampling_of(ask: SteerAsk) -> SamplingParams:
@@ -111,14 +110,19 @@ def sampling_of(ask: SteerAsk) -> SamplingParams:
     )
 
 
-async def interventions_of(ask: SteerAsk, model: ModelInfo, targets: tuple[Target, ...]) -> tuple[Intervention, ...]:
-    """In the order in which they were sent. Raises InvalidRequest, also for a site that cannot be steered so."""
-    made = await asyncio.gather(*(_intervention(ask, model, target) for target in targets))
+async def interventions_of(
+    who: Principal, ask: SteerAsk, model: ModelInfo, targets: tuple[Target, ...]
+) -> tuple[Intervention, ...]:
+    """In the order in which they were sent. Raises InvalidRequest, also for a site that cannot be steered so, Denied.
+
+    What has to be read for it is read one after another, so that a request holds one place at a time.
+    """
+    made = [await _intervention(who, ask, model, target) for target in targets]
     places = WHOLE if ask.special else SPARING
     return tuple(dataclasses.replace(each, positions=where) for each in made for where in places)
 
 
-async def _intervention(ask: SteerAsk, model: ModelInfo, target: Target) -> Intervention:
+async def _intervention(who: Principal, ask: SteerAsk, model: ModelInfo, target: Target) -> Intervention:
     operation, c = OPERATIONS[ask.method], target.strength
     strength = 1 - c if operation == "ablate" else c
     if target.direction is not None:
@@ -127,15 +131,15 @@ async def _intervention(ask: SteerAsk, model: ModelInfo, target: Target) -> Inte
     ref = cast(FeatureRef, target.feature)
     if operation == "add" and not ask.normalize:
         return Intervention(operation, strength, feature=ref)
-    site, row = await decoder_row(model, ref)
+    site, row = await decoder_row(who, model, ref)
     if operation == "add":
         return Intervention(operation, strength / _length(row), feature=ref)
     return Intervention(operation, strength, directions=(Direction(Site.parse(site), row),))
 
 
-async def decoder_row(model: ModelInfo, ref: FeatureRef) -> tuple[str, np.ndarray]:
+async def decoder_row(who: Principal, model: ModelInfo, ref: FeatureRef) -> tuple[str, np.ndarray]:
     """The hook where a feature writes, and what: float32[width of the hook]."""
-    found = await asked(ReadVector(new_id(), ref.source, ref.index, model=model.id))
+    found = await asking.ask(who, ReadVector(new_id(), ref.source, ref.index, model=model.id))
     return found["hook_out"], np.array(found["decoder"], dtype=np.float32)
 
 
