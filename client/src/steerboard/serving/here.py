@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 ANY_NAME = {"", "default", "mechanex-local", "mechanex-model", "steerboard-local"}
 
+BESIDE_POLICY = {"max_tokens", "fit", "seed"}
+
 
 @dataclasses.dataclass
 class Row:
@@ -183,8 +185,9 @@ class Here:
         """A policy chooses among several, so its answer comes at once, in a stream too."""
         if ask.n > 1 or len(ask.prompts) > 1:
             raise Refusal(400, "A policy gives one answer to one prompt. Send them one by one.", param="n")
-        if any(ask.fields.get(name) is not None for name in ("steering_vector", "behavior_names", "force_steering")):
-            raise Refusal(400, "A policy has steering of its own. Put it there.", param="policy")
+        if decided := sorted(set(ask.fields) - BESIDE_POLICY):
+            said = f"'{decided[0]}' cannot stand beside a policy, which decides that itself. Put it there."
+            raise Refusal(400, said, param=decided[0])
         if self._corrected:
             raise Refusal(400, "This server corrects behaviors in every answer, which a policy cannot. Leave it out.")
         outcome = await asyncio.to_thread(self._run, ask)
