@@ -121,6 +121,14 @@ def test_a_vector_is_made_and_acts(here: Steerboard, method: str, tmp_path: Path
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["prompts", "positive_answers", "negative_answers"])
+@pytest.mark.parametrize("given", [None, "abc", [1, 2, 3], [None, "b", "c"]], ids=str)
+def test_what_is_no_list_of_texts_is_refused(here: Steerboard, name: str, given: Any) -> None:
+    for make in (here.steering.generate_vectors, lambda **pairs: here.sae.create_behavior("b", **pairs)):
+        with pytest.raises(ValidationError, match=f"'{name}' must be a list of texts"):
+            make(**PAIRS | {name: given})
+
+
 @pytest.mark.parametrize(
     "how",
     [

@@ -157,9 +157,12 @@ def default_layers(n_layers: int) -> tuple[int, ...]:
 
 
 def pairs_of(prompts: Sequence[str], positive: Sequence[str], negative: Sequence[str]) -> tuple[Pair, ...]:
-    """Raises ValidationError where the lists differ in length."""
+    """Raises ValidationError for what is no list of texts, and where the lists differ in length."""
     from inference.types import Pair
 
+    for name, given in (("prompts", prompts), ("positive_answers", positive), ("negative_answers", negative)):
+        if isinstance(given, str) or not isinstance(given, Sequence) or not all(isinstance(one, str) for one in given):
+            raise ValidationError(f"{name!r} must be a list of texts.", cure="Give one for each prompt.")
     sizes = len(prompts), len(positive), len(negative)
     if len(set(sizes)) > 1 or not prompts:
         raise ValidationError(
