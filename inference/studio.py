@@ -221,6 +221,10 @@ class Studio:
         """Run a coroutine on this object's own loop, to its end."""
         return self._run(work)
 
+    def begin(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """The same without waiting for it. To cancel the future is to end the work."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
     def steer(
         self,
         vector: SteeringVector,
@@ -295,8 +299,7 @@ class Studio:
     # ---- on the loop ----
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        future: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
-        return future.result()
+        return self.begin(work).result()
 
     def _wait_until_ready(self) -> ModelInfo:
         while (info := self._run(self._client.describe())).state == "loading":

@@ -12,7 +12,7 @@ import numpy as np
 from inference.client import Inference
 from inference.errors import InvalidRequest
 from inference.policies.schema import SteeringPart
-from inference.types import Direction, Intervention, Site
+from inference.types import Direction, Intervention, Operation, Site, SteeringVector
 
 PRESETS_NEED_A_SERVER = (
     "Steering presets are kept by a Steerboard server. Name a vector_id, or give the directions in vector."
@@ -40,9 +40,19 @@ def stored(client: Inference) -> Any:
 
         vector = load(await client.get_vector(part.vector_id))
         layers = part.layer_scope or (vector.recommended_layer,)
-        return (Intervention(strength=part.strength, unit=part.unit, vector_id=vector.id, layers=layers),)  # type: ignore[arg-type]
+        operation, unit = operation_of(vector), part.unit
+        return (Intervention(operation, part.strength, unit, vector_id=vector.id, layers=layers),)  # type: ignore[arg-type]
 
     return resolve
+
+
+def operation_of(vector: SteeringVector) -> Operation:
+    """What the vector was trained for; add, where it was not trained."""
+    apply = vector.provenance.get("apply")
+    said = apply.get("operation") if isinstance(apply, dict) else None
+    if vector.maps or (said == "affine" and vector.recommended_layer in vector.references):
+        return "affine"
+    return "clamp" if said == "clamp" else "add"
 
 
 def scoped(interventions: tuple[Intervention, ...], part: SteeringPart) -> tuple[Intervention, ...]:

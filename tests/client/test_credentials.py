@@ -51,6 +51,22 @@ def test_the_environment_comes_before_the_file(monkeypatch: pytest.MonkeyPatch) 
     assert Steerboard(HERE, "sk-sb-given").api_key == "sk-sb-given"
 
 
+@pytest.mark.parametrize("used", [True, False])
+def test_a_key_of_the_environment_is_for_the_first_server_alone(used: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEERBOARD_API_KEY", "sk-sb-env")
+    client = Steerboard(HERE)
+    assert not used or client.api_key == "sk-sb-env"
+    client.set_base_url(THERE)
+    assert client.api_key is None
+    client.set_base_url(HERE)
+    assert client.api_key == "sk-sb-env"
+    late = Steerboard()
+    late.set_base_url(THERE)  # its first
+    assert late.api_key == "sk-sb-env"
+    late.set_base_url(HERE)
+    assert late.api_key is None
+
+
 def test_the_environment_is_read_when_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     client = Steerboard()
     monkeypatch.setenv("STEERBOARD_URL", THERE)

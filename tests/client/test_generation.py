@@ -130,15 +130,35 @@ def test_settings_become_a_policy_where_only_a_policy_can_do_it(mx: Steerboard) 
         mx.generation.generate(PROMPT, code_unit_tests=["assert True"])
     sure = mx.generation.generate(PROMPT, max_tokens=4, confidence_triggered_regeneration=True, seed=3)
     assert sure.policy["tokens"] == 4
-    steered = mx.generation.generate(
-        PROMPT, max_tokens=4, steering_vector={1: numbers()}, steering_strength=3, include_trace=True, seed=3
-    )
-    assert steered.trace["candidates"]
+
+
+@pytest.mark.parametrize(
+    "vector", ["calm", {1: numbers()}, {"blocks.1.hook_resid_post": numbers()}], ids=["stored", "layer", "hook"]
+)
+def test_a_policy_of_settings_steers_as_the_settings_do(vector: Any, mx: Steerboard) -> None:
+    options: dict[str, Any] = {"max_tokens": 8, "sampling_method": "greedy", "steering_strength": 3}
+    plain = mx.generation.generate(PROMPT, steering_vector=vector, **options)
+    traced = mx.generation.generate(PROMPT, steering_vector=vector, include_trace=True, **options)
+    assert traced == plain and traced.trace["candidates"]
+    assert plain != mx.generation.generate(PROMPT, max_tokens=8, sampling_method="greedy")
+    (there,) = plain.steering["receipts"][0]["applied"]
+    (asked,) = traced.trace["steering"]
+    assert asked["unit"] == there["unit"] == "raw"
+
+
+def test_a_policy_of_settings_stops_where_they_say_and_leaves_nothing_out(mx: Steerboard) -> None:
+    options: dict[str, Any] = {"max_tokens": 16, "sampling_method": "greedy", "stop": ["e"]}
+    assert mx.generation.generate(PROMPT, include_trace=True, **options) == mx.generation.generate(PROMPT, **options)
+    for given in ({"behavior_names": ["nobody"]}, {"adaptive_temperature": 0.5}):
+        with pytest.raises(ValidationError, match="policy"):
+            mx.generation.generate(PROMPT, include_trace=True, **given)
 
 
 def test_beside_a_policy_nothing_is_dropped_in_silence(mx: Steerboard) -> None:
     with pytest.raises(ValidationError, match="temperature"):
         mx.generation.generate(PROMPT, policy=POLICY, temperature=0.1)
+    with pytest.raises(ValidationError, match="stop_sequences"):
+        mx.generation.generate(PROMPT, policy=POLICY, stop="e")
     with pytest.raises(ValidationError, match="not both"):
         mx.generation.generate(PROMPT, policy=POLICY, policy_id="x")
 

@@ -121,6 +121,14 @@ def test_a_vector_is_made_and_acts(here: Steerboard, method: str, tmp_path: Path
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["prompts", "positive_answers", "negative_answers"])
+@pytest.mark.parametrize("given", [None, "abc", [1, 2, 3], [None, "b", "c"]], ids=str)
+def test_what_is_no_list_of_texts_is_refused(here: Steerboard, name: str, given: Any) -> None:
+    for make in (here.steering.generate_vectors, lambda **pairs: here.sae.create_behavior("b", **pairs)):
+        with pytest.raises(ValidationError, match=f"'{name}' must be a list of texts"):
+            make(**PAIRS | {name: given})
+
+
 @pytest.mark.parametrize(
     "how",
     [
@@ -201,6 +209,78 @@ def test_policies_run_and_are_kept(here: Steerboard) -> None:
 def test_what_cannot_be_done_is_refused_by_name(here: Steerboard, how: dict[str, Any], said: str) -> None:
     with pytest.raises((ValidationError, NotFoundError), match=said):
         here.generation.generate(PROMPT, **how)
+
+
+@pytest.mark.parametrize("method", ["caa", "steering-perceptrons"])
+def test_a_policy_of_settings_steers_as_the_settings_do(here: Steerboard, method: str) -> None:
+    id = here.steering.generate_vectors(**PAIRS, method=method, layer_idxs=[1])
+    width = np.random.default_rng(1).normal(size=32)
+    for vector in (id, {2: width}, {"blocks.2.hook_resid_post": width}):
+        options: dict[str, Any] = {"steering_vector": vector, "steering_strength": 8.0, **GREEDY}
+        plain = here.generation.generate(PROMPT, **options)
+        traced = here.generation.generate(PROMPT, include_trace=True, **options)
+        assert traced == plain != here.generation.generate(PROMPT, **GREEDY)
+        assert traced.trace["steering"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"behavior_names": ["calm"]},
+        {"force_steering": ["calm"]},
+        {"auto_correct": True},
+        {"logit_bias": {1: 2.0}},
+        {"length_penalty": 2.0},
+    ],
+    ids=str,
+)
+def test_a_policy_of_settings_leaves_nothing_out(here: Steerboard, given: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=f"'{next(iter(given))}' cannot be part of a policy"):
+        here.generation.generate(PROMPT, best_of_n=2, **given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"temperature": 0.0},
+        {"stop": ["e"]},
+        {"behavior_names": ["calm"]},
+        {"force_steering": ["calm"]},
+        {"repetition_penalty": 1.5},
+        {"beam_width": 2},
+        {"logit_bias": {1: 2.0}},
+        {"regex_pattern": "a"},
+        {"steering_strength": 1.0, "steering_vector": {2: [1.0] * 32}},
+        {"best_of_n": 3},
+    ],
+    ids=str,
+)
+def test_beside_a_policy_nothing_is_dropped_in_silence(here: Steerboard, given: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=f"'{next(iter(given))}' cannot stand beside a policy"):
+        here.generation.generate(PROMPT, policy={"sampling": {"method": "greedy"}}, **given)
+
+
+def test_a_stop_holds_in_a_policy_of_settings(here: Steerboard) -> None:
+    whole = here.generation.generate(PROMPT, **GREEDY)
+    stop = whole[len(whole) // 2]
+    ended = here.generation.generate(PROMPT, stop=[stop], include_trace=True, **GREEDY)
+    assert ended == whole[: whole.index(stop)] == here.generation.generate(PROMPT, stop=[stop], **GREEDY)
+
+
+def test_watched_text_is_steered_by_what_is_given_as_well(here: Steerboard) -> None:
+    vector = {2: np.random.default_rng(2).normal(size=32)}
+    steered = here.sae.generate(PROMPT, 4, steering_vector=vector, steering_strength=3.0)
+    assert steered.steering["receipts"][0]["applied"][0]["strength"] == 3.0
+    with pytest.raises(ValidationError, match="'temprature' is not taken"):
+        here.sae.generate(PROMPT, 4, temprature=0.5)
+
+
+def test_a_vector_needs_its_strength(here: Steerboard) -> None:
+    """Where no default says how much: nothing would be steered, and nobody told."""
+    vector = {2: [1.0] * 32}
+    for ask in (here.generation.chat, here.sae.generate, lambda *a, **b: list(here.generation.stream(*a, **b))):
+        with pytest.raises(ValidationError, match="needs 'steering_strength'"):
+            ask(PROMPT, 4, steering_vector=vector)
 
 
 # ---- who answers ----

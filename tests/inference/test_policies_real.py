@@ -6,18 +6,21 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from inference.errors import InvalidRequest
+from inference.layered import TrainLayers, layered_vector
 from inference.policies.asking import Prune, Wanted, client_asker
 from inference.policies.clientasker import ClientAsker
 from inference.policies.replaying import differences, replay
 from inference.policies.runner import run_policy
 from inference.policies.schema import Policy, SteeringPart
 from inference.policies.trace import Outcome, Trace
+from inference.store import load
 from inference.studio import Studio
-from inference.types import Finished, GenerationRequest, Message, SamplingParams, Token
+from inference.types import Finished, GenerationRequest, Message, Pair, SamplingParams, Token
 from tests.inference import tiny
 
 PAIRS = [(f"A calm reply {n}.", f"An angry letter {n}!", "Question:") for n in range(6)]
@@ -249,6 +252,25 @@ def test_the_judge_gives_a_chance_for_each_answer(studio: Studio) -> None:
 def test_a_vector_by_its_id_acts_where_it_recommends(studio: Studio, vector_id: str) -> None:
     (edit,) = on(studio, studio.asker().steering(SteeringPart(enabled=True, vector_id=vector_id, strength=1.5)))
     assert (edit.vector_id, edit.unit, edit.strength) == (vector_id, "relative", 1.5)
+
+
+@pytest.mark.parametrize("operation", ["add", "clamp", "affine"])
+def test_a_vector_does_what_it_was_trained_for(studio: Studio, vector_id: str, operation: str) -> None:
+    plain = load(on(studio, studio.client.get_vector(vector_id)))
+    trained = studio.keep(replace(plain, id="", provenance={"apply": {"operation": operation}}))
+    (edit,) = on(studio, studio.asker().steering(SteeringPart(enabled=True, vector_id=trained.id)))
+    assert edit.operation == operation
+
+
+def test_a_vector_of_perceptrons_acts_as_their_map(studio: Studio) -> None:
+    pairs = tuple(Pair(*pair) for pair in PAIRS)
+
+    async def made() -> str:
+        job = TrainLayers("perceptrons", pairs, "steering_perceptrons", (1,))
+        return [event async for event in layered_vector(studio.client, job)][-1].payload["vector"]["id"]
+
+    (edit,) = on(studio, studio.asker().steering(SteeringPart(enabled=True, vector_id=on(studio, made()))))
+    assert edit.operation == "affine"
     with pytest.raises(InvalidRequest, match="kept by a Steerboard server"):
         studio.run_policy({"steering": {"enabled": True, "preset": "brevity"}}, PROMPT)
 

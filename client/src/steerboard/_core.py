@@ -20,7 +20,8 @@ class Core:
 
     An address comes from the argument, $STEERBOARD_URL, the server that was logged in to last, or this machine, in
     this order. A key comes from the argument, from $STEERBOARD_API_KEY (unless $STEERBOARD_URL names another server),
-    or from the file of credentials, where it lies under its server.
+    or from the file of credentials, where it lies under its server. One of the environment without an address beside it
+    is for the first server of a client, and for no later one.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Core:
         self._url = server_of(base_url) if base_url else None
         self._given = Credentials(api_key, access_token, refresh_token)
         self._kept: Credentials | None = self._given if self._given.known else None
+        self._key_of: str | None = None  # the server that the environment's key was first meant for
         self._served: str | None = None  # the default model's id, asked of the server once
         self.timeout, self.max_retries, self.model = timeout, max_retries, model
         self.file = credentials_file or CredentialsFile()
@@ -57,6 +59,8 @@ class Core:
     def set_base_url(self, url: str) -> None:
         """Another server: credentials of the one before do not go there."""
         with self._lock:
+            if self._url is not None:
+                self._key_of = self._key_of or self._url
             if self._url is None or server_of(url) != self._url:
                 self._url, self._kept, self._served = server_of(url), None, None
 
@@ -77,7 +81,8 @@ class Core:
     def _found(self) -> Credentials:
         kept, key = self.file.load(self.base_url), os.environ.get("STEERBOARD_API_KEY")
         named = os.environ.get("STEERBOARD_URL")
-        if key and (not named or server_of(named) == self.base_url):
+        if key and self.base_url == (server_of(named) if named else self._key_of or self.base_url):
+            self._key_of = self.base_url
             return replace(kept, api_key=key)
         return kept
 

@@ -19,7 +19,7 @@ from steerboard._version import __version__
 from steerboard.doctor.finding import Finding
 from steerboard.doctor.tls import certificate
 from steerboard.errors import SteerboardError
-from steerboard.serving.running import is_loopback
+from steerboard.serving.addresses import is_loopback
 
 SECONDS = 10.0
 SKEW_SECONDS = 60.0

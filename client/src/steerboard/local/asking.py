@@ -31,6 +31,17 @@ KNOWN = {*NUMBERS, *PLAIN, *SCHEDULES, *CONSTRAINTS, *OTHERS}
 LOOK_UP = (None, "", "default")  # draft models that mean: look up in the text
 
 
+def known(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What is given. Raises ValidationError for what is asked of servers alone."""
+    given = {name: value for name, value in options.items() if value is not None}
+    unknown = sorted(set(given) - KNOWN)
+    if unknown:
+        raise ValidationError(
+            f"{unknown[0]!r} is not taken in this process.", cure="Leave it out, or set_execution_mode('remote')."
+        )
+    return given
+
+
 def request_of(
     prompt: Prompt,
     fields: Mapping[str, Any],

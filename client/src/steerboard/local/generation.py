@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 from steerboard.errors import ValidationError
 from steerboard.local.answers import answer
-from steerboard.local.asking import KNOWN, Prompt, request_of
+from steerboard.local.asking import Prompt, known, request_of
 from steerboard.local.errors import tells, told
 from steerboard.modules._completions import Generated, Piece
+from steerboard.modules._inline import beside_policy, inline_policy
 
 if TYPE_CHECKING:
-    from inference.types import GenerationRequest
+    from inference.types import GenerationRequest, Intervention
     from steerboard.local.local import Local
 
 PRESETS = "Steering presets are kept by a server."
 # What one run of the model cannot do: a policy writes several answers, or looks at them.
-OF_POLICIES = ("confidence_triggered_regeneration", "code_unit_tests", "policy", "policy_id", "include_trace")
+VERIFIED = ("confidence_triggered_regeneration", "confidence_threshold", "code_unit_tests")
+WHOLE_RUN = ("policy", "policy_id", "include_trace")
+OF_POLICIES = ("confidence_triggered_regeneration", "code_unit_tests", *WHOLE_RUN)
 
 
 class LocalGeneration:
@@ -62,37 +65,33 @@ class LocalGeneration:
     ) -> Generated:
         """What the model writes after the prompt, without the prompt; how it came about is with the text."""
         fields = {name: value for name, value in locals().items() if name not in ("self", "prompt", "more")}
-        fields |= _known(more)
-        if any(fields[name] for name in OF_POLICIES) or best_of_n > 1:
+        fields |= known(more)
+        if policy is not None or any(fields[name] for name in OF_POLICIES) or best_of_n > 1:
             return self._by_policy(prompt, fields)
         return self.write(self.request(prompt, fields | {"fit": True}))
 
     def stream(self, prompt: str, max_tokens: int = 128, **options: Any) -> Iterator[Piece]:
         """The same, piece by piece. Ending the loop early stops the writing."""
-        return self._stream(prompt, {**_known(options), "max_tokens": max_tokens, "fit": True})
+        return self._stream(prompt, {**known(options), "max_tokens": max_tokens, "fit": True})
 
     @tells
     def chat(self, messages: str | Sequence[Mapping[str, Any]], max_tokens: int = 128, **options: Any) -> Generated:
         """The answer to a message, or to a conversation of messages with `role` and `content`."""
-        fields = {**_known(options), "max_tokens": max_tokens, "fit": True}
+        fields = {**known(options), "max_tokens": max_tokens, "fit": True}
         return self.write(self.request(_messages(messages), fields), chat=True)
 
     def stream_chat(
         self, messages: str | Sequence[Mapping[str, Any]], max_tokens: int = 128, **options: Any
     ) -> Iterator[Piece]:
         """The answer piece by piece."""
-        fields = {**_known(options), "max_tokens": max_tokens, "fit": True}
+        fields = {**known(options), "max_tokens": max_tokens, "fit": True}
         return self._stream(_messages(messages), fields, chat=True)
 
     # ---- for the other modules, and for serving ----
 
     def request(self, prompt: Prompt, fields: Mapping[str, Any]) -> GenerationRequest:
         """Raises ValidationError, NotFoundError or InferenceError."""
-        if fields.get("steering_preset"):
-            raise ValidationError(PRESETS, cure="Give a steering_vector, or use a server.")
-        steering = self._local.steering.interventions(
-            fields.get("steering_vector"), float(fields.get("steering_strength") or 0)
-        )
+        steering = self._steering(fields)
         watches = self._local.sae.watches(
             fields.get("behavior_names"), fields.get("force_steering"), fields.get("auto_correct")
         )
@@ -118,14 +117,26 @@ class LocalGeneration:
                 elif event.type == "token" and event.text:
                     yield Piece(event.text, {"model": self._local.model_id})
 
+    def _steering(self, fields: Mapping[str, Any]) -> tuple[Intervention, ...]:
+        vector, strength = fields.get("steering_vector"), fields.get("steering_strength")
+        if fields.get("steering_preset"):
+            raise ValidationError(PRESETS, cure="Give a steering_vector, or use a server.")
+        if vector is not None and strength is None:
+            raise ValidationError(
+                "'steering_vector' needs 'steering_strength', how many times the vector is to be added.",
+                cure="Give steering_strength.",
+            )
+        return self._local.steering.interventions(vector, float(strength or 0))
+
     def _by_policy(self, prompt: str, fields: Mapping[str, Any]) -> Generated:
         given, stored = fields["policy"], fields["policy_id"]
+        options = {name: value for name, value in fields.items() if name not in (*VERIFIED, *WHOLE_RUN, "max_tokens")}
+        verified = {name: fields[name] for name in VERIFIED} | {"code_unit_tests": [*(fields["code_unit_tests"] or ())]}
         if given is None and stored is None:
-            given = policy_of(fields, self._vector(fields))
-        elif fields["steering_vector"] is not None or fields["steering_strength"]:
-            raise ValidationError(
-                "A policy has steering of its own.", cure="Put the vector into the policy's steering part."
-            )
+            self._steering(fields)  # refuses what cannot be
+            given, beside = inline_policy(options, verified)
+        else:
+            beside = beside_policy(options, verified)
         outcome = self._local.policy.run(
             prompt,
             given,
@@ -133,60 +144,13 @@ class LocalGeneration:
             chat=False,
             max_new_tokens=fields["max_tokens"],
             include_trace=fields["include_trace"],
-            seed=fields["seed"],
+            seed=beside.get("seed"),
         )
         about = {name: value for name, value in outcome.items() if name not in ("output", "trace")}
         return Generated(
             outcome["output"], {"model": self._local.model_id, "policy": about, "trace": outcome.get("trace")}
         )
 
-    def _vector(self, fields: Mapping[str, Any]) -> dict[str, list[float]] | None:
-        vector, strength = fields["steering_vector"], fields["steering_strength"]
-        self._local.steering.interventions(vector, strength)  # refuses what cannot be
-        if vector is None or not strength:
-            return None
-        return self._local.steering.inline(vector)
-
-
-def _known(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Raises ValidationError for what is asked of servers alone."""
-    given = {name: value for name, value in options.items() if value is not None}
-    unknown = sorted(set(given) - KNOWN)
-    if unknown:
-        raise ValidationError(
-            f"{unknown[0]!r} is not taken in this process.", cure="Leave it out, or set_execution_mode('remote')."
-        )
-    return given
-
 
 def _messages(given: str | Sequence[Mapping[str, Any]]) -> Prompt:
     return [{"role": "user", "content": given}] if isinstance(given, str) else [dict(each) for each in given]
-
-
-def policy_of(fields: Mapping[str, Any], vector: dict[str, list[float]] | None) -> dict[str, Any]:
-    """The policy that arguments of `generate` amount to."""
-    if fields.get("steering_preset"):
-        raise ValidationError(PRESETS, cure="Give a steering_vector, or use a server.")
-    sampling = {name: fields[name] for name in _SAMPLING if fields.get(name) not in (None, False)}
-    tests = list(fields.get("code_unit_tests") or ())
-    checks = ["json_schema"] if fields.get("json_schema") else ["regex"] if fields.get("regex_pattern") else []
-    return {
-        "task_profile": {"name": "arguments of generate"},
-        "sampling": {"method": fields["sampling_method"], **sampling},
-        "steering": {"enabled": True, "vector": vector, "strength": fields["steering_strength"]} if vector else {},
-        "constraints": {name: fields[name] for name in ("json_schema", "regex_pattern", "grammar") if fields.get(name)}
-        | ({"json_mode": True} if fields.get("json_schema") else {}),
-        "verifiers": {"enabled": checks + (["unit_tests"] if tests else []), "code_unit_tests": tests},
-        "optimization": {
-            "best_of_n": fields["best_of_n"],
-            "confidence_triggered_regeneration": bool(fields["confidence_triggered_regeneration"]),
-            "confidence_threshold": fields["confidence_threshold"],
-        },
-    }
-
-
-_SAMPLING = (
-    "temperature", "top_k", "top_p", "min_p", "typical_p", "ads_subset_size", "ads_beta", "draft_model",
-    "ensemble_models", "adaptive_temperature", "adaptive_temperature_schedule", "adaptive_top_p",
-    "adaptive_top_p_schedule",
-)  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Coroutine, Mapping, Sequence
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from steerboard.errors import NotFoundError, ValidationError
@@ -12,6 +13,7 @@ from steerboard.local.errors import tells
 
 if TYPE_CHECKING:
     from inference.policies.schema import Policy
+    from inference.policies.trace import Outcome
     from steerboard.local.local import Local
 
 T = TypeVar("T")
@@ -93,29 +95,40 @@ class LocalPolicies:
         chat template.
         """
         said = self._said(prompt, chat)
-        return self.run_on(said, policy, policy_id, model, max_new_tokens, include_trace, seed)
+        chosen = self.chosen(policy, policy_id, model)
+        outcome = self.begin(
+            said, chosen, max_new_tokens=max_new_tokens, include_trace=include_trace, seed=seed, allow_unit_tests=True
+        ).result()
+        return {**outcome.to_wire(), "policy_id": policy_id}
 
-    @tells
-    def run_on(
+    def begin(
         self,
         prompt: Prompt,
-        policy: Mapping[str, Any] | None = None,
-        policy_id: str | None = None,
-        model: str = "default",
-        max_new_tokens: int = 128,
-        include_trace: bool = True,
-        seed: int | None = None,
-    ) -> Given:
-        """The same on a text, or on messages."""
-        outcome = self._local.studio.run_policy(
-            self._chosen(policy, policy_id, model),
-            prompt if isinstance(prompt, str) else [dict(message) for message in prompt],
-            max_new_tokens=max_new_tokens,
-            seed=seed,
-            include_trace=include_trace,
-            allow_unit_tests=True,
+        policy: Policy,
+        *,
+        max_new_tokens: int,
+        include_trace: bool,
+        seed: int | None,
+        allow_unit_tests: bool,
+    ) -> Future[Outcome]:
+        """The same on a text, or on messages. To cancel it is to end the run.
+
+        Unit tests are code of the policy: allow them for policies of this program alone.
+        """
+        from inference.policies.runner import run_policy
+
+        studio = self._local.studio
+        return studio.begin(
+            run_policy(
+                policy,
+                _prompted(prompt),
+                studio.asker(),
+                max_new_tokens=max_new_tokens,
+                seed=seed,
+                include_trace=include_trace,
+                allow_unit_tests=allow_unit_tests,
+            )
         )
-        return {**outcome.to_wire(), "policy_id": policy_id}
 
     @tells
     def compare(
@@ -144,7 +157,7 @@ class LocalPolicies:
     ) -> Given:
         from inference.policies.evaluate import evaluate
 
-        chosen = self._chosen(policy, policy_id)
+        chosen = self.chosen(policy, policy_id)
         asker = self._local.studio.asker()
         return self._wait(
             evaluate(
@@ -168,7 +181,7 @@ class LocalPolicies:
         from inference.policies.tuning import auto_tune
 
         named = base_policy is not None or base_policy_id is not None
-        base = self._chosen(base_policy, base_policy_id) if named else Policy.parse({})
+        base = self.chosen(base_policy, base_policy_id) if named else Policy.parse({})
         return self._wait(
             auto_tune(
                 base,
@@ -188,16 +201,12 @@ class LocalPolicies:
         return [{"role": "user", "content": prompt}] if message else prompt
 
     def _prompt(self, prompt: str, chat: bool | None) -> Any:
-        """As `inference.policies` has prompts."""
-        from inference.types import Message
-
-        said = self._said(prompt, chat)
-        return said if isinstance(said, str) else tuple(Message.from_wire(message) for message in said)
+        return _prompted(self._said(prompt, chat))
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         return self._local.studio.wait_for(work)
 
-    def _chosen(self, policy: Mapping[str, Any] | None, policy_id: str | None, model: str = "default") -> Policy:
+    def chosen(self, policy: Mapping[str, Any] | None, policy_id: str | None, model: str = "default") -> Policy:
         if (policy is None) == (policy_id is None):
             raise ValidationError("Which policy is not said, or said twice.", cure="Give policy or policy_id.")
         found = self.get(policy_id) if policy is None and policy_id is not None else policy
@@ -215,3 +224,10 @@ class LocalPolicies:
         given = policy if isinstance(policy, Mapping) else policy.to_wire()
         parsed: Policy = schema.Policy.parse(dict(given))
         return parsed
+
+
+def _prompted(prompt: Prompt) -> Any:
+    """As `inference.policies` has prompts."""
+    from inference.types import Message
+
+    return prompt if isinstance(prompt, str) else tuple(Message.from_wire(dict(message)) for message in prompt)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from steerboard import _files
 from steerboard.errors import NotFoundError, ValidationError
-from steerboard.local.asking import request_of
+from steerboard.local.asking import known
 from steerboard.local.errors import tells
 from steerboard.local.steering import pairs_of
 from steerboard.modules._completions import Generated
@@ -147,9 +147,15 @@ class LocalSae:
     ) -> Generated:
         """Text that is watched while it is written, and corrected where a behavior fires. `force_steering` corrects
         whatever is detected; `auto_correct=False` only watches."""
-        watches = self.watches(behavior_names, force_steering, auto_correct)
-        fields = {**more, "max_tokens": max_new_tokens, "fit": True}
-        return self._local.generation.write(request_of(prompt, fields, watches=watches))
+        fields = {
+            **known(more),
+            "behavior_names": behavior_names,
+            "force_steering": force_steering,
+            "auto_correct": auto_correct,
+            "max_tokens": max_new_tokens,
+            "fit": True,
+        }
+        return self._local.generation.write(self._local.generation.request(prompt, fields))
 
     # ---- for the other modules ----
 

@@ -110,6 +110,7 @@ class LocalSteering:
 
     def interventions(self, vector: str | Mapping[Any, Any] | None, strength: float) -> tuple[Intervention, ...]:
         """`strength` times the vector. Raises ValidationError for a strength of nothing."""
+        from inference.policies.steering import operation_of
         from inference.types import Intervention
 
         if vector is None:
@@ -122,18 +123,7 @@ class LocalSteering:
             return (Intervention(strength=strength, directions=directions_of(vector)),)
         found = self.find(vector)
         layers = (found.recommended_layer,)
-        operation = "affine" if found.maps else "add"
-        return (Intervention(operation, strength, vector_id=found.id, layers=layers),)  # type: ignore[arg-type]
-
-    def inline(self, vector: str | Mapping[Any, Any]) -> dict[str, list[float]]:
-        """As a policy has it: by hook. Raises ValidationError for what a policy cannot have."""
-        if not isinstance(vector, str):
-            return {d.site.hook_name: d.values.tolist() for d in directions_of(vector)}
-        found = self.find(vector)
-        if found.maps:
-            raise ValidationError("A policy cannot steer by perceptrons.", cure="Use a vector of caa or few-shot.")
-        direction = found.at(found.recommended_layer)
-        return {direction.site.hook_name: [float(v) for v in direction.values]}
+        return (Intervention(operation_of(found), strength, vector_id=found.id, layers=layers),)
 
     # ---- making ----
 
@@ -167,9 +157,12 @@ def default_layers(n_layers: int) -> tuple[int, ...]:
 
 
 def pairs_of(prompts: Sequence[str], positive: Sequence[str], negative: Sequence[str]) -> tuple[Pair, ...]:
-    """Raises ValidationError where the lists differ in length."""
+    """Raises ValidationError for what is no list of texts, and where the lists differ in length."""
     from inference.types import Pair
 
+    for name, given in (("prompts", prompts), ("positive_answers", positive), ("negative_answers", negative)):
+        if isinstance(given, str) or not isinstance(given, Sequence) or not all(isinstance(one, str) for one in given):
+            raise ValidationError(f"{name!r} must be a list of texts.", cure="Give one for each prompt.")
     sizes = len(prompts), len(positive), len(negative)
     if len(set(sizes)) > 1 or not prompts:
         raise ValidationError(

@@ -73,8 +73,6 @@ def policy_text(
 ) -> Plan[Generated]:
     """What a policy makes of a plain prompt, as `generate` gives it."""
     seed = beside.get("seed")
-    if beside.get("stop"):
-        raise ValidationError("`stop` cannot stand beside a policy.", cure="Put it into its stop_sequences.")
     body = {"prompt": prompt, "include_trace": include_trace, **named(policy, policy_id)}
     ended = yield from run(core, "run", body | asked(model or core.chosen_model, max_new_tokens, seed, False))
     (result,) = yield from with_traces(core, ended, include_trace)

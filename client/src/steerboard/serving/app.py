@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from typing import Protocol
+from collections.abc import Coroutine
+from typing import Any, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 from steerboard.errors import (
     AuthenticationError,
@@ -15,8 +17,10 @@ from steerboard.errors import (
     SteerboardError,
     ValidationError,
 )
-from steerboard.serving.wire import Answer, Receive, Refusal, Scope, Send, Whole, body_of
+from steerboard.serving.addresses import is_loopback
+from steerboard.serving.wire import Answer, Receive, Refusal, Scope, Send, Streamed, Whole, body_of
 
+T = TypeVar("T")
 log = logging.getLogger("steerboard.serving")
 STATUS: list[tuple[type[SteerboardError], int]] = [
     (ValidationError, 400),
@@ -51,28 +55,66 @@ class App:
             return
         except Exception as error:
             answer = _refused(error)
-        await _until_gone(answer, receive, send)
+        try:
+            await _unless_gone(answer.send(send), receive)
+        except ConnectionError:
+            return
+        finally:
+            if isinstance(answer, Streamed):
+                answer.end()
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         method, path = scope["method"], scope["path"].rstrip("/")
         if path == "/health" and method == "GET":
             return Whole({"status": "ok"})
         self._check_key(scope)
+        self._check_host(scope)
         if path == "/v1/models" and method == "GET":
             return await self._backend.models()
         if path not in POSTS:
             raise Refusal(404, f"There is nothing at {path}. There are /v1/models, {' and '.join(POSTS)}.")
         if method != "POST":
             raise Refusal(405, f"{path} takes POST.")
-        return await self._backend.post(path, await body_of(receive))
+        self._check_kind(scope)
+        raw = await body_of(receive)
+        return await _unless_gone(self._backend.post(path, raw), receive)
 
     def _check_key(self, scope: Scope) -> None:
         if self._key is None:
             return
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = _headers(scope)
         given = headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ")
         if not hmac.compare_digest(given.encode(), self._key.encode()):
             raise Refusal(401, "This server wants its own API key, and another was sent.", code="invalid_api_key")
+
+    def _check_host(self, scope: Scope) -> None:
+        """Without a key, being on this machine is what lets one in. A page of others in its browser reaches this
+        address by a name of its own."""
+        if self._key is None and not is_loopback(_host_of(_headers(scope).get("host", ""))):
+            raise Refusal(
+                403,
+                "Without a key this server answers to localhost and 127.0.0.1, and it was asked by another name. Use "
+                "one of these, or set a key with api_key.",
+                code="foreign_host",
+            )
+
+    def _check_kind(self, scope: Scope) -> None:
+        """A page of others may send a text or a form without being asked whether it may, but no JSON."""
+        kind = _headers(scope).get("content-type", "")
+        if self._key is None and kind.partition(";")[0].strip().lower() != "application/json":
+            raise Refusal(415, "Send JSON, as OpenAI's clients do: Content-Type: application/json.")
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+
+
+def _host_of(header: str) -> str:
+    """Without its port: of "[::1]:8001" that is "::1"."""
+    try:
+        return urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def _refused(error: Exception) -> Whole:
@@ -100,19 +142,19 @@ def of_error(error: Exception) -> Refusal | None:
     return None
 
 
-async def _until_gone(answer: Answer, receive: Receive, send: Send) -> None:
-    """Send it; where the caller leaves, stop what is being written for it."""
-    sending = asyncio.ensure_future(answer.send(send))
+async def _unless_gone(work: Coroutine[Any, Any, T], receive: Receive) -> T:
+    """What the work gives. Where the caller leaves, the work is ended. Raises ConnectionError."""
+    working = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_gone(receive))
     try:
-        await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ConnectionError
     finally:
-        leaving.cancel()
-        if not sending.done():
-            sending.cancel()
-        await asyncio.gather(sending, leaving, return_exceptions=True)
-    if not sending.cancelled() and (error := sending.exception()):
-        raise error
+        for task in (working, leaving):
+            task.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
 
 
 async def _gone(receive: Receive) -> None:

@@ -18,6 +18,7 @@ NOT_HERE = {
     "best_of": "choosing among several",
 }  # fmt: skip
 MOST_CHOICES = 16
+MOST_ROWS = 128  # prompts times n: as the product's own /v1 has it
 CHAT_TOKENS, COMPLETION_TOKENS = 1024, 16  # where nothing is said: as the product's own /v1 has it
 EMPTY: tuple[Any, ...] = (None, False, 0, [], {}, "", "none")
 
@@ -55,9 +56,12 @@ def read(path: str, body: Mapping[str, Any]) -> Ask:
     n = _whole("n", said.get("n", 1))
     if not 1 <= n <= MOST_CHOICES:
         raise _bad("n", f"'n' goes from 1 to {MOST_CHOICES}.")
+    prompts = [_messages(said)] if chat else _prompts(said)
+    if len(prompts) * n > MOST_ROWS:
+        raise _bad("prompt", f"One request writes at most {MOST_ROWS} answers, and these are {len(prompts) * n}.")
     return Ask(
         chat=chat,
-        prompts=[_messages(said)] if chat else _prompts(said),
+        prompts=prompts,
         fields=fields,
         model=str(said.get("model", "")),
         n=n,

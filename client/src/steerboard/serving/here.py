@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 ANY_NAME = {"", "default", "mechanex-local", "mechanex-model", "steerboard-local"}
 
+BESIDE_POLICY = {"max_tokens", "fit", "seed"}
+
 
 @dataclasses.dataclass
 class Row:
@@ -65,7 +67,7 @@ class Here:
         rows = await asyncio.to_thread(self._rows, ask)
         if ask.stream:
             return await self._streamed(ask, rows)
-        await asyncio.gather(*(self._write(row) for row in rows))
+        await self._written(rows)
         return Whole(self._whole(ask, rows))
 
     # ---- rows ----
@@ -104,6 +106,15 @@ class Here:
                     row.end = one
                 yield one
 
+    async def _written(self, rows: Sequence[Row]) -> None:
+        """All to their end; the first failure, or being cancelled, ends the others."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for row in rows:
+                    group.create_task(self._write(row))
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+
     async def _write(self, row: Row) -> None:
         async for _ in self._events(row):
             pass
@@ -141,41 +152,35 @@ class Here:
                 begun.add(row.index)
                 early.append((row, one))
         except BaseException:
-            for task in tasks:
-                task.cancel()
+            _cancel(tasks)
             raise
-        return Streamed(self._pieces(ask, rows, tasks, early, inbox))
+        return Streamed(self._pieces(ask, rows, early, inbox), end=lambda: _cancel(tasks))
 
     async def _pieces(
         self,
         ask: Ask,
         rows: list[Row],
-        tasks: list[asyncio.Task[None]],
         early: list[tuple[Row, Any]],
         inbox: asyncio.Queue[tuple[Row, Any]],
     ) -> AsyncIterator[bytes]:
         head = self._head(ask, chunk=True)
-        try:
-            if ask.chat:
-                for row in rows:
-                    yield event({**head, "choices": [_delta(ask, row.index, "", None, role=True)]})
-            open_rows = len(rows)
-            while open_rows:
-                row, one = early.pop(0) if early else await inbox.get()
-                if isinstance(one, Exception):
-                    yield event((of_error(one) or Refusal(500, "The model failed; the log says why.")).body())
-                    return
-                if one.type in ("token", "finished") and one.text:
-                    yield event({**head, "choices": [_delta(ask, row.index, one.text, None)]})
-                if one.type == "finished":
-                    open_rows -= 1
-                    yield event({**head, "choices": [_delta(ask, row.index, "", row.reason)], **_told([row])})
-            if ask.include_usage:
-                yield event({**head, "choices": [], "usage": _usage(ask, rows)})
-            yield DONE
-        finally:
-            for task in tasks:
-                task.cancel()
+        if ask.chat:
+            for row in rows:
+                yield event({**head, "choices": [_delta(ask, row.index, "", None, role=True)]})
+        open_rows = len(rows)
+        while open_rows:
+            row, one = early.pop(0) if early else await inbox.get()
+            if isinstance(one, Exception):
+                yield event((of_error(one) or Refusal(500, "The model failed; the log says why.")).body())
+                return
+            if one.type in ("token", "finished") and one.text:
+                yield event({**head, "choices": [_delta(ask, row.index, one.text, None)]})
+            if one.type == "finished":
+                open_rows -= 1
+                yield event({**head, "choices": [_delta(ask, row.index, "", row.reason)], **_told([row])})
+        if ask.include_usage:
+            yield event({**head, "choices": [], "usage": _usage(ask, rows)})
+        yield DONE
 
     # ---- policies ----
 
@@ -183,11 +188,12 @@ class Here:
         """A policy chooses among several, so its answer comes at once, in a stream too."""
         if ask.n > 1 or len(ask.prompts) > 1:
             raise Refusal(400, "A policy gives one answer to one prompt. Send them one by one.", param="n")
-        if any(ask.fields.get(name) is not None for name in ("steering_vector", "behavior_names", "force_steering")):
-            raise Refusal(400, "A policy has steering of its own. Put it there.", param="policy")
+        if decided := sorted(set(ask.fields) - BESIDE_POLICY):
+            said = f"'{decided[0]}' cannot stand beside a policy, which decides that itself. Put it there."
+            raise Refusal(400, said, param=decided[0])
         if self._corrected:
             raise Refusal(400, "This server corrects behaviors in every answer, which a policy cannot. Leave it out.")
-        outcome = await asyncio.to_thread(self._run, ask)
+        outcome = await self._run(ask)
         about = {name: value for name, value in outcome.items() if name != "output"}
         reason = ENDS.get(outcome["finish_reason"], outcome["finish_reason"]) or "stop"
         spent = usage(outcome["prompt_tokens"], outcome["spent_tokens"])
@@ -196,17 +202,19 @@ class Here:
             return Whole({**self._head(ask, chunk=False), "choices": [choice], "usage": spent, "policy": about})
         return Streamed(self._at_once(ask, outcome["output"], reason, about, spent))
 
-    def _run(self, ask: Ask) -> dict[str, Any]:
-        policy = self._local.policy
-        outcome: dict[str, Any] = policy.run_on(
+    async def _run(self, ask: Ask) -> dict[str, Any]:
+        """Whoever may send a policy here may still not run code here: its unit tests are refused."""
+        policies, id = self._local.policy, ask.policy.get("policy_id")
+        running = policies.begin(
             self._prompt(ask, ask.prompts[0]),
-            ask.policy.get("policy"),
-            ask.policy.get("policy_id"),
+            policies.chosen(ask.policy.get("policy"), id),
             max_new_tokens=ask.fields["max_tokens"],
             include_trace=bool(ask.policy.get("include_trace")),
             seed=ask.fields.get("seed"),
+            allow_unit_tests=False,
         )
-        return outcome
+        outcome = await asyncio.wrap_future(running)
+        return {**outcome.to_wire(), "policy_id": id}
 
     async def _at_once(
         self, ask: Ask, text: str, reason: str, about: dict[str, Any], spent: dict[str, int]
@@ -217,6 +225,11 @@ class Here:
         if ask.include_usage:
             yield event({**head, "choices": [], "usage": spent})
         yield DONE
+
+
+def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
 
 
 def _seeded(request: GenerationRequest, place: int) -> GenerationRequest:

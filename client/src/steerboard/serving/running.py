@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import ipaddress
 import socket
 import threading
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import Any
 from steerboard import _routing
 from steerboard._core import Core
 from steerboard.errors import SteerboardError, ValidationError
+from steerboard.serving.addresses import is_loopback
 from steerboard.serving.app import App, Backend
 
 VLLM = "vllm"
@@ -93,15 +93,6 @@ def _local(core: Core) -> Any:
     if core.local is None:
         core.local = Local()
     return core.local
-
-
-def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _need_free(host: str, port: int) -> None:

@@ -44,11 +44,12 @@ class Whole:
 
 @dataclass(frozen=True)
 class Streamed:
-    """Pieces of bytes as they come."""
+    """Pieces of bytes as they come. `end` ends what makes them, sent or not."""
 
     pieces: AsyncIterator[bytes]
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=lambda: {"content-type": "text/event-stream"})
+    end: Callable[[], None] = lambda: None
 
     async def send(self, send: Send) -> None:
         await _begin(send, self.status, {**self.headers, "cache-control": "no-cache"})
