@@ -16,6 +16,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from steering.access.denied import Denied
 from steering.access.models import SECRET_START, ApiKey
+from steering.accounts.logins import is_access_token
 from steering.audit.models import AuditEntry
 from steering.audit.trail import record
 
@@ -76,15 +77,19 @@ def keep_chosen(*, owner: Any, name: str, secret: str, scopes: list[str]) -> Api
 
     Raises Denied(400) for a secret that looks like one of ours, or that was revoked.
     """
-    if not secret.strip() or is_minted(secret):
+    if not secret.strip() or is_minted(secret) or is_access_token(secret):
         raise Denied(
-            400, "bad_secret", f"A secret of your own must not be empty, nor begin with {SECRET_START}. Choose another."
+            400,
+            "bad_secret",
+            f"A secret of your own must not be empty, nor begin with {SECRET_START}, nor look like an "
+            "access token. Choose another.",
         )
     known = find_key(secret)
-    if known is not None and known.revoked_at is None and known.owner == owner:
+    ended = known and (known.revoked_at or (known.expires_at and known.expires_at <= timezone.now()))
+    if known is not None and not ended and known.owner == owner:
         return known
     if known is not None:
-        raise Denied(400, "bad_secret", "This secret was revoked, or is somebody else's. Choose another.")
+        raise Denied(400, "bad_secret", "This secret was revoked, has expired, or is somebody else's. Choose another.")
     for former in ApiKey.objects.filter(owner=owner, name=name, revoked_at=None):
         revoke_key(former)
     digest = digest_of(secret)

@@ -189,7 +189,8 @@ def test_a_chat_is_answered_whole_and_in_pieces(mx: Steerboard) -> None:
 
 
 def test_a_key_that_ends_in_the_middle_of_a_stream_is_told(client_of: Make, server: Server) -> None:
-    stream = client_of("doomed").generation.stream(PROMPT, max_tokens=20_000, temperature=0.0)
+    endless = {"max_tokens": 20_000, "sampling_method": "guided-generation", "regex_pattern": "[a-z ]{19000,}"}
+    stream = client_of("doomed").generation.stream(PROMPT, **endless)  # type: ignore[arg-type]
     next(stream)
     server.ask("revoke doomed")
     with pytest.raises(SteerboardError) as ended:

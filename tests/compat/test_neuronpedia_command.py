@@ -14,6 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 from django.core.management import call_command
+from django.utils import timezone
 from neuronpedia_inference_client import (
     ActivationSinglePostRequest,
     ApiClient,
@@ -177,7 +178,9 @@ def test_a_secret_that_looks_like_a_key_or_was_revoked_is_refused() -> None:
     _, ours = create_key(owner=owner, name="ours", scopes=["generate"])
     key = keep_chosen(owner=owner, name="secret", secret=SECRET, scopes=["generate"])
     revoke_key(key)
-    for secret in (ours, "  ", SECRET):
+    late = keep_chosen(owner=owner, name="late", secret="late, but not never", scopes=["generate"])
+    ApiKey.objects.filter(pk=late.pk).update(expires_at=timezone.now())
+    for secret in (ours, "  ", SECRET, "late, but not never", "eyJh.eyJz.c2ln"):
         with pytest.raises(Denied):
             keep_chosen(owner=owner, name="secret", secret=secret, scopes=["generate"])
 
