@@ -90,8 +90,8 @@ def vllm_engine(f: Facts) -> str:
     )
     return (
         f"1 / 8 / 32 streams in {f['dtype']}, every row steered differently: {rates} tokens a second; at 32 "
-        f"{f['vllm_engine_over_built_in_32']:.2f} times the built-in engine, and {f['steered_over_plain_32']:.2f} times "
-        "itself without steering"
+        f"{f['vllm_engine_over_built_in_32']:.2f} times the built-in engine, "
+        f"{f['steered_over_plain_32']:.2f} times itself without steering"
     )
 
 
