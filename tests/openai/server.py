@@ -54,7 +54,9 @@ class Server:
         assert self._process.stdin
         self._process.stdin.write(order + "\n")
         self._process.stdin.flush()
-        return self._line()
+        answer = self._line()
+        assert not (isinstance(answer, dict) and "broke" in answer), answer
+        return answer
 
     def until(self, order: str, wanted: Any, seconds: float = PATIENCE) -> float:
         """Seconds until the order's answer is as wanted."""

@@ -131,7 +131,7 @@ def prepare() -> dict[str, Any]:
 
 
 def revoke(name: str) -> str:
-    revoke_key(ApiKey.objects.get(name=name))
+    revoke_key(ApiKey.objects.get(name=name, owner__email="mira@example.org"))
     return "done"
 
 
@@ -145,7 +145,11 @@ ORDERS: dict[str, Callable[[str], Any]] = {
 def obey() -> None:
     for line in sys.stdin:
         order, _, argument = line.strip().partition(" ")
-        print(json.dumps(ORDERS[order](argument)), flush=True)
+        try:
+            answer = ORDERS[order](argument)
+        except Exception as error:  # whoever asked waits for a line
+            answer = {"broke": repr(error)}
+        print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":
