@@ -210,8 +210,9 @@ def test_readme_marks_what_does_not_hold():
 
 def test_every_benchmark_has_its_line_in_readme_and_its_turn_in_make_bench():
     turn = (ROOT / "Makefile").read_text().split("for name in ", 1)[1].split(";", 1)[0].split()
-    assert {*turn, "soak", "soak_redis"} == set(readme.ROWS)
-    assert all((ROOT / "benchmarks" / f"{name}.py").exists() for name in (*turn, "soak"))
+    apart = {"soak", "soak_redis", "vllm_engine"}  # long, or only for those who installed vLLM
+    assert {*turn} | apart == set(readme.ROWS)
+    assert all((ROOT / "benchmarks" / f"{name}.py").exists() for name in (*turn, "soak", "vllm_engine"))
 
 
 # ---- soak ----
