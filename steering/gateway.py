@@ -11,6 +11,7 @@ import contextvars
 import logging
 import threading
 from collections.abc import Coroutine
+from contextlib import aclosing
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -18,8 +19,8 @@ from asgiref.sync import AsyncToSync, SyncToAsync
 from django.conf import settings
 
 from inference.client import Inference, connect
-from inference.errors import InferenceError, Unavailable
-from inference.types import ModelInfo
+from inference.errors import EngineFault, InferenceError, Unavailable, from_wire
+from inference.types import Failed, JobRequest, ModelInfo, Result
 from steering.metered import metered
 
 log = logging.getLogger(__name__)
@@ -113,6 +114,18 @@ def call(coro: Coroutine[Any, Any, T], timeout: float = 10) -> T:
         raise Unavailable(
             "no_answer", f"The model did not answer within {timeout:g} s. Try again in a moment.", retry_after=5
         ) from None
+
+
+async def result_of(request: JobRequest) -> dict[str, Any]:
+    """The payload of a small job that somebody waits for; it is charged to nobody. Raises InferenceError."""
+    client = await opened()
+    async with aclosing(client.run(request)) as events:  # type: ignore[type-var]
+        async for event in events:
+            if isinstance(event, Failed):
+                raise from_wire(event.to_wire())
+            if isinstance(event, Result):
+                return event.payload
+    raise EngineFault("no_result", "The model side stopped without a result. Try again.")
 
 
 def warm_up() -> None:

@@ -6,7 +6,6 @@ transaction, the counters always in the same order.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from uuid import UUID
@@ -17,7 +16,7 @@ from django.utils import timezone
 from steering import shared
 from steering.access.counters import Moment, Standing, charge, moment_of, release, standings
 from steering.access.denied import Denied
-from steering.access.headers import rate_limit_headers, span
+from steering.access.headers import rate_limit_headers, retry_headers, span
 from steering.access.limits import Bound, Limits, bounds_of
 from steering.access.models import LedgerEntry, LedgerQuerySet
 from steering.access.principal import Principal
@@ -189,5 +188,4 @@ def _things(count: int, thing: str) -> str:
 
 
 def _denied(code: str, message: str, retry_after: float | None = None) -> Denied:
-    headers = {} if retry_after is None else {"Retry-After": str(max(1, math.ceil(retry_after)))}
-    return Denied(429, code, message, retry_after, headers)
+    return Denied(429, code, message, retry_after, retry_headers(retry_after))

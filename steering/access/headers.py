@@ -35,6 +35,11 @@ def _headers(what: str, found: list[tuple[int, int]], seconds: float) -> dict[st
     }
 
 
+def retry_headers(seconds: float | None) -> dict[str, str]:
+    """When to come back, in whole seconds; nothing where that is not known."""
+    return {} if seconds is None else {"Retry-After": str(max(1, math.ceil(seconds)))}
+
+
 def span(seconds: float) -> str:
     """A time span as OpenAI writes it: 7s, 6m0s, 23h59m59s."""
     hours, rest = divmod(math.ceil(seconds), 3600)

@@ -15,7 +15,7 @@ from django.utils.crypto import salted_hmac
 from django.views.decorators.debug import sensitive_variables
 
 from steering.access.denied import Denied
-from steering.access.models import SECRET_START, ApiKey
+from steering.access.models import OWN, SECRET_START, ApiKey
 from steering.accounts.logins import is_access_token
 from steering.audit.models import AuditEntry
 from steering.audit.trail import record
@@ -24,7 +24,6 @@ PREFIX_BYTES = 5
 SECRET_BYTES = 24
 USED_SECONDS = 60  # how often the time of last use is written at most
 NOBODYS = "0" * 64
-OWN = "own"  # prefixes of keys whose secret somebody chose begin so; it says nothing of the secret
 Action = AuditEntry.Action
 
 key_revoked = Signal()  # after a key was revoked or rotated; `key` is the ApiKey

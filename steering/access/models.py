@@ -18,6 +18,7 @@ from steering.accounts.ownership import OwnedQuerySet
 
 SCOPES = ("generate", "vectors", "datasets", "jobs", "admin")
 SECRET_START = "sk-sb-"  # noqa: S105  what all of them begin with
+OWN = "own"  # prefixes of keys whose secret somebody chose begin so; it says nothing of the secret
 CARRIER_SECONDS = 30  # a process that was not heard of for so long is gone, and what it had reserved is given back
 LONGEST_HOURS = 24  # no process holds anything for longer
 
@@ -86,7 +87,7 @@ class ApiKey(LimitFields):
     @property
     def shown(self) -> str:
         """The secret as far as it may be seen after its first showing."""
-        return "a secret of your own" if self.prefix.startswith("own") else f"{SECRET_START}{self.prefix}-…"
+        return "a secret of your own" if self.prefix.startswith(OWN) else f"{SECRET_START}{self.prefix}-…"
 
     @property
     def state(self) -> str:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from inference.errors import InferenceError, from_wire
+from inference.errors import from_wire
 from inference.types import Event, Failed, Finished, GenerationRequest, JobRequest, Progress, Result, Started, Token
 from steering import draining, gateway
 from steering.access.admission import refund, reserve, settle
@@ -118,7 +118,7 @@ async def job(
         async with aclosing(_watched(who, request)) as found:  # type: ignore[type-var]
             async for event in found:
                 if isinstance(event, Failed):
-                    raise _error(event)
+                    raise from_wire(event.to_wire())
                 charge.prompt_tokens = tokens
                 if isinstance(event, Result):
                     charge.prompt_tokens = used(event.payload) if used else tokens
@@ -147,12 +147,6 @@ async def _watched(who: Principal, request: JobRequest) -> AsyncIterator[Event]:
         finally:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
-
-
-def _error(event: Failed) -> InferenceError:
-    return from_wire(
-        {"kind": event.kind, "code": event.code, "message": event.message, "retry_after": event.retry_after}
-    )
 
 
 def _charge_rows(who: Principal, requests: Sequence[GenerationRequest], kind: str, source: str) -> Charge:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
 from django.core.cache import cache
 
-from inference.errors import EngineFault, from_wire
-from inference.types import DescribeFeature, Failed, FeatureRef, IndexCorpus, ModelInfo, ReadFeatures, Result
+from inference.types import DescribeFeature, FeatureRef, IndexCorpus, ModelInfo, ReadFeatures
 from steering import gateway
 from steering.access import admission
 from steering.access.principal import Principal
@@ -26,18 +24,7 @@ def ask(who: Principal, request: Any) -> dict[str, Any]:
     if request.model:
         who.require_model(request.model)
     admission.refuse_if_spent(who)
-    return gateway.call(_result(replace(request, id=f"ask-{uuid.uuid4()}")), PATIENCE_SECONDS)
-
-
-async def _result(request: Any) -> dict[str, Any]:
-    client = await gateway.opened()
-    async with aclosing(client.run(request)) as events:  # type: ignore[type-var]
-        async for event in events:
-            if isinstance(event, Failed):
-                raise from_wire(event.to_wire())
-            if isinstance(event, Result):
-                return event.payload
-    raise EngineFault("no_result", "The model side stopped without a result. Try again.")
+    return gateway.call(gateway.result_of(replace(request, id=f"ask-{uuid.uuid4()}")), PATIENCE_SECONDS)
 
 
 def describe(who: Principal, model: ModelInfo, ref: FeatureRef, *, contexts: int = 20) -> dict[str, Any]:

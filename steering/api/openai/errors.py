@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from django.http import JsonResponse
@@ -10,6 +9,7 @@ from django.http import JsonResponse
 from inference.errors import InferenceError
 from steering import metrics
 from steering.access.denied import Denied
+from steering.access.headers import retry_headers
 
 PATH = "/v1/"
 STATUS = {"invalid_request": 400, "not_found": 404, "busy": 503, "unavailable": 503, "engine_fault": 500}
@@ -94,8 +94,7 @@ def of_inference(error: InferenceError) -> ApiError:
         param = FIELDS[code]
     elif code.startswith("bad_") and param is None:
         param = code.removeprefix("bad_")
-    headers = {} if error.retry_after is None else {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
-    return ApiError(status, code, error.message, param=param, headers=headers)
+    return ApiError(status, code, error.message, param=param, headers=retry_headers(error.retry_after))
 
 
 def _denied(error: Denied) -> ApiError:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from django.db import Error as DatabaseTrouble
 
-from inference.errors import InferenceError
+from inference.errors import InferenceError, from_wire
 from inference.types import Event, Failed, Finished, GenerationRequest
 from steering import gateway
 from steering.access.principal import Principal, still_valid
@@ -55,7 +55,7 @@ class Rows:
             raise item
         row, event = item
         if isinstance(event, Failed):
-            raise of_inference(_as_error(event))
+            raise of_inference(from_wire(event.to_wire()))
         if isinstance(event, Finished) and event.reason == "cancelled":
             raise await self._why_cancelled()
         return row, event
@@ -113,12 +113,6 @@ class Rows:
         return ApiError(
             503, "stopped", "This was stopped by an administrator. Ask them before trying again.", retry=False
         )
-
-
-def _as_error(event: Failed) -> InferenceError:
-    error = InferenceError(event.code, event.message, retry_after=event.retry_after)
-    error.kind = event.kind
-    return error
 
 
 def revoked() -> ApiError:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -23,6 +22,7 @@ from rest_framework.utils.encoders import JSONEncoder
 from inference.errors import InferenceError
 from steering import metrics
 from steering.access.denied import Denied
+from steering.access.headers import retry_headers
 from steering.access.principal import Principal, principal_of
 from steering.accounts import programs
 from steering.accounts.mailing import MailNotSent
@@ -139,8 +139,7 @@ def explained(error: Exception) -> tuple[int, str, dict[str, str]]:
     if isinstance(error, Denied):
         return error.status, error.message, error.headers
     if isinstance(error, InferenceError):
-        again = {} if error.retry_after is None else {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
-        return STATUS.get(error.kind, 500), error.message, again
+        return STATUS.get(error.kind, 500), error.message, retry_headers(error.retry_after)
     if isinstance(error, programs.Refused):
         again = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
         return error.status, error.sentence, again

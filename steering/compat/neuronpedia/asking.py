@@ -9,9 +9,7 @@ from typing import Any
 
 from django.conf import settings
 
-from inference.errors import EngineFault, from_wire
-from inference.types import Failed, JobRequest, Result
-from steering import gateway
+from inference.types import JobRequest, Result
 from steering.access.principal import Principal
 from steering.compat import running
 
@@ -36,18 +34,6 @@ async def ask(who: Principal, request: JobRequest, texts: Sequence[str] = ()) ->
             if isinstance(event, Result):
                 return event.payload
     raise AssertionError("the job ended without a result")
-
-
-async def uncounted(request: JobRequest) -> dict[str, Any]:
-    """The payload of a small job that belongs to a request which is counted as a whole. Raises InferenceError."""
-    client = await gateway.opened()
-    async with aclosing(client.run(request)) as events:  # type: ignore[type-var]
-        async for event in events:
-            if isinstance(event, Failed):
-                raise from_wire(event.to_wire())
-            if isinstance(event, Result):
-                return event.payload
-    raise EngineFault("no_result", "The model side stopped without a result. Try again.")
 
 
 def tokens_in(payload: dict[str, Any]) -> int:

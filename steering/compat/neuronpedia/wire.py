@@ -8,7 +8,6 @@ Retry-After where trying again helps.
 from __future__ import annotations
 
 import logging
-import math
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -21,6 +20,7 @@ from django.views.decorators.csrf import csrf_exempt
 from inference.errors import InferenceError
 from steering import metrics
 from steering.access.denied import Denied
+from steering.access.headers import retry_headers
 from steering.access.principal import Principal, opened_by, principal_of
 from steering.api.openai.body import Fields, parse_json
 from steering.api.openai.errors import ApiError
@@ -73,19 +73,19 @@ def refusal_of(error: Exception) -> Refusal:
     if isinstance(error, Refusal):
         return error
     if isinstance(error, Denied):
-        return Refusal(error.status, error.message, code=error.code, headers=_retry(error) | error.headers)
+        return Refusal(
+            error.status, error.message, code=error.code, headers=retry_headers(error.retry_after) | error.headers
+        )
     if isinstance(error, InferenceError):
-        return Refusal(STATUS.get(error.kind, 500), error.message, code=error.code, headers=_retry(error))
+        return Refusal(
+            STATUS.get(error.kind, 500), error.message, code=error.code, headers=retry_headers(error.retry_after)
+        )
     if isinstance(error, ApiError):
         return Refusal(error.status, error.message, code=error.code or "", headers=error.headers)
     if isinstance(error, RequestDataTooBig):
         return Refusal(413, "The body is larger than 2.5 MB. Send less at once.", code="request_too_large")
     log.error("A request of Neuronpedia's client failed", exc_info=error)
     return Refusal(500, "The server failed. Try again.", code="server_error")
-
-
-def _retry(error: InferenceError) -> dict[str, str]:
-    return {} if error.retry_after is None else {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
 
 
 def misshapen(error: ApiError) -> Refusal:

@@ -7,7 +7,7 @@ from typing import Any
 
 from inference.errors import InvalidRequest
 from inference.types import Message, ModelInfo, Tokenize
-from steering.compat.neuronpedia import asking
+from steering import gateway
 from steering.compat.neuronpedia.asking import new_id
 from steering.compat.neuronpedia.steer.ask import SteerAsk, Turn
 from steering.compat.neuronpedia.wire import bad
@@ -43,7 +43,7 @@ async def read_prompt(ask: SteerAsk, model: ModelInfo, limit: int) -> Prompt:
     Raises InvalidRequest and Refusal(400): more than `limit` tokens, messages that the model cannot be told.
     """
     if isinstance(ask.prompt, str):
-        read = await asking.uncounted(Tokenize(new_id(), ask.prompt, most_tokens=limit, model=model.id))
+        read = await gateway.result_of(Tokenize(new_id(), ask.prompt, most_tokens=limit, model=model.id))
         begun = read["bos"] and ask.prompt.startswith(name := read["tokens"][0][1])
         return _prompt(read, ask.prompt.removeprefix(name) if begun else ask.prompt)
     if not model.has_chat_template:
@@ -53,7 +53,7 @@ async def read_prompt(ask: SteerAsk, model: ModelInfo, limit: int) -> Prompt:
             "/v1/steer/completion.",
         )
     messages = tuple(map(message_of, ask.prompt))
-    read = await asking.uncounted(Tokenize(new_id(), messages=messages, most_tokens=limit, model=model.id))
+    read = await gateway.result_of(Tokenize(new_id(), messages=messages, most_tokens=limit, model=model.id))
     return _prompt(read, read["text"])
 
 
