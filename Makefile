@@ -34,8 +34,8 @@ stack-stop: ## stop what make stack started
 demo: install ## build a vector and compare base with steered, in the terminal (DATASET=calm)
 	@$(VENV_PYTHON) -m scripts.demo --dataset $(DATASET)
 
-test: install-dev ## run every test that can run here, and say what was skipped and why (TESTS=path)
-	@$(VENV_PYTHON) -m pytest -rs $(TESTS)
+test: install-dev ## run every test that can run here, side by side, and say what was skipped and why (TESTS=path)
+	@$(VENV_PYTHON) -m pytest -rfEs $(if $(TESTS),$(TESTS),-n auto --dist loadfile --max-worker-restart 0)
 
 check: install-dev ## style, types and tests
 	@$(VENV_PYTHON) -m ruff check .

@@ -8,6 +8,11 @@ import hypothesis
 import pytest
 
 from tests.fake_inference import FakeInference
+from tests.parallel import (  # noqa: F401  pytest finds hooks here
+    pytest_collection_modifyitems,
+    pytest_xdist_auto_num_workers,
+    pytest_xdist_make_scheduler,
+)
 
 hypothesis.settings.register_profile("steerboard", deadline=None)  # a busy machine is not a bug
 hypothesis.settings.load_profile("steerboard")
