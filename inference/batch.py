@@ -268,8 +268,9 @@ class Batch:
         visible = round_up(stop)
         self.cache.extend(slice(self.decoding, len(self.rows)), start, stop, visible)
         keep = torch.tensor([p - start for p in last], device=device)
-        logits = self._forward(ids, positions, visible, self._group_bank, in_prompt=inside, real=inside, keep=keep)
-        return logits, last
+        owners = torch.arange(self.decoding, len(self.rows), device=device)
+        step = Step(positions, inside, self._special[ids], inside)
+        return self._forward(ids, step, visible, self._group_bank, owners, keep), last
 
     @torch.inference_mode()
     def step(self) -> list[Choice]:
@@ -390,45 +391,48 @@ class Batch:
         self.cache.append(self.decoding, positions[:, 0], visible, whose)
         no = torch.zeros_like(ids, dtype=torch.bool)
         true = ~no if real is None else torch.tensor(real, device=device)[:, None]
-        decode = self.model.decoder
-        if decode is None:
-            return self._forward(ids, positions, visible, bank, in_prompt=no, real=true, keep=1)[:, 0]
-        if bank:
-            bank.begin(Step(positions, no, self._special[ids], true))
-        logits = decode(ids, positions, self.cache, bank, whose)
-        if bank:
-            bank.end()
-        return logits
+        step = Step(positions, no, self._special[ids], true)
+        return self._forward(ids, step, visible, bank, whose)[:, 0]
 
     def _forward(
         self,
         ids: Tensor,
-        positions: Tensor,
+        step: Step,
         visible: int,
         bank: Bank | None,
-        *,
-        in_prompt: Tensor,
-        real: Tensor,
-        keep: int | Tensor,
+        owners: Tensor | None,
+        keep: Tensor | None = None,
     ) -> Tensor:
-        hooks = self.model.hooks
+        """Logits [n, k, vocab] after `ids` [n, t], at the k places of the t in `keep`, or at the last one.
+
+        Run i is of the cache's row `owners[i]`, or of row i without; the cache has been told so.
+        """
+        decode = self.model.decoder
         if bank:
-            bank.begin(Step(positions, in_prompt, self._special[ids], real))
-            hooks.bank = bank
+            bank.begin(step)
+        if decode is not None:
+            logits = decode(ids, step.positions, self.cache, bank, owners, keep)
+        else:
+            logits = self._through_modules(ids, step.positions, visible, bank, keep)
+        if bank:
+            bank.end()
+        return logits
+
+    def _through_modules(
+        self, ids: Tensor, positions: Tensor, visible: int, bank: Bank | None, keep: Tensor | None
+    ) -> Tensor:
+        self.model.hooks.bank = bank
         try:
-            logits = self.model.hf(
+            return self.model.hf(
                 input_ids=ids,
                 position_ids=positions,
                 attention_mask=attention_masks(self._config, positions, visible, self.model.dtype),
                 past_key_values=self.cache,
                 use_cache=True,
-                logits_to_keep=keep,
+                logits_to_keep=1 if keep is None else keep,
             ).logits
         finally:
-            hooks.bank = None
-        if bank:
-            bank.end()
-        return logits
+            self.model.hooks.bank = None
 
     def _choose(self, rows: list[Row], logits: Tensor) -> list[Choice]:
         groups = _groups(rows)

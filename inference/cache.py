@@ -56,8 +56,7 @@ class KVCache:
 
     def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         """Store new keys and values [n, heads, t, d_head]; return all that the rows of this pass may look at."""
-        if layer_idx == len(self.layers):
-            self.layers.append((keys.new_zeros(0, *keys.shape[1:]), values.new_zeros(0, *values.shape[1:])))
+        self.open(layer_idx + 1, keys.new_zeros(0, keys.shape[1], 0, keys.shape[3]))
         out = []
         for store, new in zip(self.stores(layer_idx), (keys, values), strict=True):
             if self._positions is None:
@@ -86,6 +85,11 @@ class KVCache:
     def clear(self) -> None:
         """Give the memory back."""
         self.layers = []
+
+    def open(self, layers: int, like: Tensor) -> None:
+        """Have stores for so many layers, new ones being as `like` [0, heads, 0, d_head]."""
+        for _ in range(len(self.layers), layers):
+            self.layers.append((like.clone(), like.clone()))
 
     def stores(self, layer_idx: int) -> tuple[Tensor, Tensor]:
         """Keys and values of a layer that was written to before, with room for the pass at hand."""

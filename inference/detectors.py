@@ -42,7 +42,9 @@ if TYPE_CHECKING:
 Split = tuple[np.ndarray, np.ndarray]  # rows of pairs to learn from, and those held out
 
 
-def fit_detector(model: LoadedModel, job: FitDetector, sources: Sources | None = None) -> Iterator[Progress | Result]:
+def fit_detector(
+    model: LoadedModel, job: FitDetector, sources: Sources | None = None
+) -> Iterator[Progress | Result | None]:
     """See `FitDetector`. Progress counts texts, each time they are read, and layers."""
     extraction = _extraction(job)
     layers = check_job(model, extraction, fewest=1 if job.few else 2 * FEWEST)

@@ -97,7 +97,7 @@ from inference.watching import Guard
 log = logging.getLogger(__name__)
 
 Emit = Callable[[Event], None]
-JOBS: dict[type, Callable[[LoadedModel, Any], Iterator[Progress | Result]]] = {
+JOBS: dict[type, Callable[[LoadedModel, Any], Iterator[Progress | Result | None]]] = {
     CreateVector: create_vector,
     CheckPairs: check_pairs,
     ImportVector: import_vector,

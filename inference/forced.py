@@ -14,7 +14,7 @@ from torch import Tensor
 
 from inference.batch import Batch, Row
 from inference.cache import round_up
-from inference.interventions import Bank
+from inference.interventions import Bank, Step
 
 TOKENS_PER_SLICE = {"cuda": 4096}
 TOKENS_PER_SLICE_CPU = 64  # well under 0.1 s of the default model on two cores
@@ -98,8 +98,9 @@ class Forced(Batch):
         real = offsets < torch.tensor([[text.read] for text in texts], device=device)
         visible = round_up(max(text.row.prompt_length for text in texts) + stop)
         self.cache.scatter(places, positions, visible)
-        no = torch.zeros_like(real)
-        return self._forward(ids, positions, visible, bank, in_prompt=no, real=real, keep=0)
+        step = Step(positions, torch.zeros_like(real), self._special[ids], real)
+        owners = torch.arange(places.start, places.stop, device=device)
+        return self._forward(ids, step, visible, bank, owners, torch.arange(stop - start, device=device))
 
 
 def groups(rows: Sequence[Row], device: str) -> Iterator[list[Row]]:

@@ -6,12 +6,14 @@ themselves, and so every place where a hook sits, stay as they are. What is comp
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import rms_norm, scaled_dot_product_attention
 
+from inference.models.kernels import Kernels
 from inference.models.linear import joined
 
 ATTENTIONS = ("LlamaAttention", "MistralAttention", "Qwen2Attention", "Qwen3Attention")
@@ -22,17 +24,17 @@ NORMS = ("LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm")
 class FusedAttention(nn.Module):
     """Takes the place of one of ATTENTIONS, with additive masks and a cache whose `update` may return more keys."""
 
-    def __init__(self, source: Any):
+    def __init__(self, source: Any, native: Kernels | None = None):
         super().__init__()
         self.layer_idx, self.head_dim, self.scaling = source.layer_idx, source.head_dim, source.scaling
         self.groups = source.num_key_value_groups
         self.kv_heads = source.k_proj.out_features // self.head_dim
         self.heads = self.kv_heads * self.groups
-        self.qkv = joined([source.q_proj, source.k_proj, source.v_proj])
+        self.qkv: Any = joined([source.q_proj, source.k_proj, source.v_proj], native)
         has_norms = hasattr(source, "q_norm")
         self.q_norm = FusedNorm(source.q_norm) if has_norms else None
         self.k_norm = FusedNorm(source.k_norm) if has_norms else None
-        self.o_proj = joined([source.o_proj])
+        self.o_proj: Any = joined([source.o_proj], native)
 
     def forward(
         self,
@@ -77,10 +79,10 @@ def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class FusedMLP(nn.Module):
     """down(act(gate(x)) * up(x))."""
 
-    def __init__(self, source: Any):
+    def __init__(self, source: Any, native: Kernels | None = None):
         super().__init__()
-        self.gate_up = joined([source.gate_proj, source.up_proj])
-        self.down_proj = joined([source.down_proj])
+        self.gate_up: Any = joined([source.gate_proj, source.up_proj], native)
+        self.down_proj: Any = joined([source.down_proj], native)
         self.act = source.act_fn
 
     def forward(self, x: Tensor) -> Tensor:
@@ -99,16 +101,16 @@ class FusedNorm(nn.Module):
         return rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
-KINDS = {
+KINDS: dict[str, Callable[[Any, Kernels | None], nn.Module]] = {
     **dict.fromkeys(ATTENTIONS, FusedAttention),
     **dict.fromkeys(MLPS, FusedMLP),
-    **dict.fromkeys(NORMS, FusedNorm),
+    **dict.fromkeys(NORMS, lambda source, _: FusedNorm(source)),
 }
 
 
-def fuse(model: nn.Module) -> None:
+def fuse(model: nn.Module, native: Kernels | None = None) -> None:
     """Replace the parts named above, wherever they stand; other models are left alone."""
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if kind := KINDS.get(type(child).__name__):
-                setattr(parent, name, kind(child))
+                setattr(parent, name, kind(child, native))

@@ -36,22 +36,33 @@ class _Address:
         return None if tensor is None else ctypes.c_void_p(tensor.data_ptr())
 
 
-_N, _P, _F = ctypes.c_int64, _Address, ctypes.c_float
+_N, _P, _F, _A = ctypes.c_int64, _Address, ctypes.c_float, ctypes.c_void_p  # the last: an array of ours
 ARGUMENTS = {
     "norm": (_N, _N, _P, _P, _P, _F, _P),
     "rotate": (_N, _N, _N, _N, _P, _P, _P, _P, _P, _F, _P, _P, _P, _P, _N, _N),
     "attend": (_N, _N, _N, _N, _P, _P, _P, _P, _P, _P, _N, _N, _F, _N, _P),
-    "steer": (_N, _N, _N, _N, _P, _P, _P, _P, _P, _P, _P, _P, _P, _P, _P, _P, _N, _P, _P, _P),
+    "steer": (_N, _N, _N, _N, _P, _P, _P, _P, _P, _P, _P, _P, _P, _P, _P, _N, _P, _P, _P),
     "gated": (_N, _N, _P, _P),
+    "product": (_N, _N, _N, _P, _P, _P, _P),
+    "blocks": (_N, _N, _N, _A, _A, _P, _P, _P, _A, _A, _P, _P, _N, _N, _P, _P, _P, _P, _P, _P),
 }
+# Only where the processor has what they are made of. They take long, and so give the interpreter's lock up meanwhile.
+PRODUCTS = ("product", "blocks")
 
 
 class Kernels:
     """The functions of `native.c` for one dtype; see there for their arguments, which are sizes and tensors."""
 
-    def __init__(self, library: ctypes.PyDLL, dtype: torch.dtype):
+    def __init__(self, path: Path, dtype: torch.dtype):
+        # PyDLL keeps the interpreter's lock: a short call takes less time than giving it up and waiting for it again
+        keeping, releasing, suffix = ctypes.PyDLL(str(path)), ctypes.CDLL(str(path)), TYPES[dtype]
+        multiplies = getattr(keeping, f"multiplies_{suffix}")
+        multiplies.restype = _N
+        self.multiplies = bool(multiplies())
         for name, types in ARGUMENTS.items():
-            function = getattr(library, f"{name}_{TYPES[dtype]}")
+            if name in PRODUCTS and not self.multiplies:
+                continue
+            function = getattr(releasing if name in PRODUCTS else keeping, f"{name}_{suffix}")
             function.argtypes, function.restype = types, None
             setattr(self, name, function)
 
@@ -65,8 +76,7 @@ def kernels(dtype: torch.dtype, cache_dir: Path) -> Kernels | None:
         log.warning("There is no C compiler here: decoding takes the slower path. Install gcc for the faster one.")
         return None
     try:
-        # PyDLL keeps the interpreter's lock: a call takes less time than giving it up and waiting for it again
-        return Kernels(ctypes.PyDLL(str(_library(compiler, cache_dir))), dtype)
+        return Kernels(_library(compiler, cache_dir), dtype)
     except (OSError, subprocess.SubprocessError) as error:
         reason = getattr(error, "stderr", None) or error
         log.warning("The decode kernels could not be compiled, so decoding takes the slower path: %s", reason)

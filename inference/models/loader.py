@@ -26,6 +26,7 @@ from inference.errors import InferenceError, InvalidRequest, NotFound, Unavailab
 from inference.interventions import ResidualHooks
 from inference.models.decoder import Decoder, decoder_of
 from inference.models.fused import fuse
+from inference.models.kernels import Kernels, kernels
 from inference.models.linear import pack_linears
 from inference.models.reader import PaddedReader, Reader, SharingReader
 from inference.models.tools import for_template, knows_tools
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 DEFAULT_ID = "SmolLM2-135M-Instruct"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 IMPROVEMENTS = {"fuse": fuse, "pack": pack_linears}  # in this order
-SPEED_PATHS = (*IMPROVEMENTS, "native", "share")
+SPEED_PATHS = (*IMPROVEMENTS, "native", "panels", "share")
 BLOCK_PATHS = ("model.layers", "transformer.h", "gpt_neox.layers")
 # Building a model, transformers changes torch's default dtype, which all threads share: two at once get a mixture.
 BUILDING = threading.Lock()
@@ -206,9 +207,11 @@ def load(
     transformers_logging.disable_progress_bar()
     started = time.monotonic()
     folder, id, revision = resolve(name, cache_dir)
-    model = _load_folder(folder, id, revision, wanted, where, paths)
-    if "native" in paths:
-        model.decoder = decoder_of(model.hf, cache_dir)
+    native = kernels(wanted, cache_dir) if "native" in paths and where == "cpu" else None
+    own = native if "panels" in paths and not multiplies_in_tiles(wanted) else None
+    model = _load_folder(folder, id, revision, wanted, where, paths, own)
+    if native:
+        model.decoder = decoder_of(model.hf, native)
     model.shares = "share" in paths
     model.load_seconds = time.monotonic() - started
     return model
@@ -238,6 +241,11 @@ def computes_in_bfloat16(device: str) -> bool:
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def multiplies_in_tiles(dtype: torch.dtype) -> bool:
+    """Whether the processor has AMX, which oneDNN takes and our own products do not."""
+    return dtype == torch.bfloat16 and torch.cpu._is_amx_tile_supported()
 
 
 def speed_paths() -> tuple[str, ...]:
@@ -362,13 +370,13 @@ def _disk_error(folder: Path, error: OSError) -> InferenceError:
 
 
 def _load_folder(
-    name: str, id: str, revision: str, dtype: torch.dtype, device: str, paths: Sequence[str]
+    name: str, id: str, revision: str, dtype: torch.dtype, device: str, paths: Sequence[str], native: Kernels | None
 ) -> LoadedModel:
     hf = from_folder(name, dtype, torch.device(device))
     tokenizer = load_tokenizer_of(name)
     for path, improve in IMPROVEMENTS.items():
         if path in paths:
-            improve(hf)
+            improve(hf, native)
     model = LoadedModel(hf, tokenizer, id=id, revision=revision)
     model.source = name
     return model

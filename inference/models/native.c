@@ -1,21 +1,34 @@
-/* What stands between the matrix products of a decode step, for one new token per row.
+/* Transformer blocks of the Llama kind: what stands between the matrix products, the products, and a run of blocks.
 
-   Each row is computed by itself, in float32 and in one fixed order, so that no bit of it depends on the rows beside
-   it. Compiled twice, for weights and activations in float32 and in bfloat16, by kernels.py. */
+   Each row is computed by itself, its sums in float32 and in one fixed order, so that no bit of it depends on the rows
+   beside it. Compiled twice, for weights and activations in float32 and in bfloat16, by kernels.py. */
 
 #ifndef ONCE
 #define ONCE
 
 #include <math.h>
+#include <omp.h>
 #include <stdint.h>
 #include <string.h>
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
 
 #define KEYS 64        /* keys that one round of attention reads */
 #define MAX_GROUPS 16  /* query heads that share a key head */
+#define QUERIES 24     /* that one round answers at the most */
+#define SIX 6          /* queries of one tile of attention at the most */
 #define MAX_WIDTH 256  /* of a head */
 #define NUMBERS 12     /* those of an edit, and its forms: as in interventions.py */
 enum { PLAIN, ROTATION, MAP, LATENT };
 #define FEW 4          /* rows below which a second thread costs more than it brings */
+#define PANEL 64       /* outputs that lie together in a packed weight: see linear.py */
+#define HALF 32        /* outputs of one tile of a product, which is half a panel */
+#define TILE 8         /* rows of one tile at the most */
+#define SMALL 65536    /* weights of a product that is not worth a second thread */
+#define MAX_THREADS 64 /* of a product */
+
+static inline int threads(void) { return omp_get_max_threads() < MAX_THREADS ? omp_get_max_threads() : MAX_THREADS; }
 
 static inline float from_float32(float x) { return x; }
 static inline float to_float32(float x) { return x; }
@@ -53,6 +66,54 @@ static inline float exponential(float x) {
     return x < -87.0f ? 0.0f : p * power;
 }
 
+/* What a tile of a product is made of: a cell is one float32 or a pair of bfloat16. */
+#ifdef __AVX512F__
+static inline __m512 plus_product_float32(__m512 sum, __m512i w, __m512i x) {
+    return _mm512_fmadd_ps((__m512)w, (__m512)x, sum);
+}
+static inline void put_float32(float *out, __mmask16 which, __m512 x) { _mm512_mask_storeu_ps(out, which, x); }
+static inline __m512 wide_float32(const float *x, __mmask16 which) { return _mm512_maskz_loadu_ps(which, x); }
+static inline __mmask16 first_of(int64_t n) { return n >= 16 ? 0xffff : n <= 0 ? 0 : (1 << n) - 1; }
+
+/* The transpose of 16 x 16 cells: `rows` rows of `columns` cells, what is missing being 0, to 16 rows of 16. */
+static inline void turn_cells(const int32_t *from, int64_t from_stride, int64_t rows, int64_t columns, int32_t *to,
+                              int64_t to_stride) {
+    __m512i a[16], b[16];
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++)
+        a[i] = i < rows ? _mm512_maskz_loadu_epi32(first_of(columns), from + i * from_stride) : _mm512_setzero_si512();
+#pragma GCC unroll 8
+    for (int i = 0; i < 16; i += 2)
+        b[i] = _mm512_unpacklo_epi32(a[i], a[i + 1]), b[i + 1] = _mm512_unpackhi_epi32(a[i], a[i + 1]);
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i += 4) {
+        a[i] = _mm512_unpacklo_epi64(b[i], b[i + 2]), a[i + 1] = _mm512_unpackhi_epi64(b[i], b[i + 2]);
+        a[i + 2] = _mm512_unpacklo_epi64(b[i + 1], b[i + 3]), a[i + 3] = _mm512_unpackhi_epi64(b[i + 1], b[i + 3]);
+    }
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; c++) { /* now lane l of a[4 j + c] is column 4 l + c of rows 4 j to 4 j + 3 */
+        __m512i low = _mm512_shuffle_i32x4(a[c], a[4 + c], 0x44), high = _mm512_shuffle_i32x4(a[c], a[4 + c], 0xee);
+        __m512i low2 = _mm512_shuffle_i32x4(a[8 + c], a[12 + c], 0x44);
+        __m512i high2 = _mm512_shuffle_i32x4(a[8 + c], a[12 + c], 0xee);
+        _mm512_storeu_si512(to + c * to_stride, _mm512_shuffle_i32x4(low, low2, 0x88));
+        _mm512_storeu_si512(to + (4 + c) * to_stride, _mm512_shuffle_i32x4(low, low2, 0xdd));
+        _mm512_storeu_si512(to + (8 + c) * to_stride, _mm512_shuffle_i32x4(high, high2, 0x88));
+        _mm512_storeu_si512(to + (12 + c) * to_stride, _mm512_shuffle_i32x4(high, high2, 0xdd));
+    }
+}
+#endif
+#ifdef __AVX512BF16__
+static inline __m512 plus_product_bfloat16(__m512 sum, __m512i w, __m512i x) {
+    return _mm512_dpbf16_ps(sum, (__m512bh)w, (__m512bh)x);
+}
+static inline void put_bfloat16(uint16_t *out, __mmask16 which, __m512 x) {
+    _mm256_mask_storeu_epi16(out, which, (__m256i)_mm512_cvtneps_pbh(x));
+}
+static inline __m512 wide_bfloat16(const uint16_t *x, __mmask16 which) {
+    return (__m512)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(which, x)), 16);
+}
+#endif
+
 #define JOIN(a, b) a##_##b
 #define NAMED(a, b) JOIN(a, b)
 #define NAME(function) NAMED(function, TYPE)
@@ -61,12 +122,26 @@ static inline float exponential(float x) {
 
 #define TYPE float32
 #define T float
+#define CELL 1 /* inputs that one lane of a product takes at once */
+#ifdef __AVX512F__
+#define MULTIPLIES 1
+#else
+#define MULTIPLIES 0
+#endif
 #include "native.c"
 #undef TYPE
 #undef T
+#undef CELL
+#undef MULTIPLIES
 
 #define TYPE bfloat16
 #define T uint16_t
+#define CELL 2
+#ifdef __AVX512BF16__
+#define MULTIPLIES 1
+#else
+#define MULTIPLIES 0
+#endif
 #include "native.c"
 
 #else
@@ -120,64 +195,186 @@ void NAME(rotate)(int64_t rows, int64_t heads, int64_t kv_heads, int64_t d, T *q
     }
 }
 
-/* The query heads of one row that share a key head, over keys begin to end, in rounds of KEYS with a running maximum. */
-static inline __attribute__((always_inline)) void NAME(attend_to)(int64_t d, int64_t groups, const T *q, const T *keys,
-                                                                  const T *values, int64_t begin, int64_t end,
-                                                                  float scale, T *out) {
-    float query[MAX_GROUPS][d], sum[MAX_GROUPS][d], weights[MAX_GROUPS][KEYS], wide[d];
-    float most[MAX_GROUPS], total[MAX_GROUPS];
-    for (int64_t g = 0; g < groups; g++) {
-        most[g] = -INFINITY, total[g] = 0;
-        for (int64_t i = 0; i < d; i++) query[g][i] = READ(q[g * d + i]) * scale, sum[g][i] = 0;
-    }
-    for (int64_t start = begin; start < end; start += KEYS) {
-        int64_t n = end - start < KEYS ? end - start : KEYS;
-        for (int64_t k = 0; k < n; k++) {
-            for (int64_t i = 0; i < d; i++) wide[i] = READ(keys[(start + k) * d + i]);
-            for (int64_t g = 0; g < groups; g++) {
-                float dot = 0;
-                for (int64_t i = 0; i < d; i++) dot += query[g][i] * wide[i];
-                weights[g][k] = dot;
-            }
-        }
-        for (int64_t g = 0; g < groups; g++) {
-            float high = most[g], mass = 0;
-            for (int64_t k = 0; k < n; k++) high = weights[g][k] > high ? weights[g][k] : high;
-            float shrink = exponential(most[g] - high);
-            for (int64_t k = 0; k < n; k++) weights[g][k] = exponential(weights[g][k] - high), mass += weights[g][k];
-            for (int64_t i = 0; i < d; i++) sum[g][i] *= shrink;
-            most[g] = high, total[g] = total[g] * shrink + mass;
-        }
-        for (int64_t k = 0; k < n; k++) {
-            for (int64_t i = 0; i < d; i++) wide[i] = READ(values[(start + k) * d + i]);
-            for (int64_t g = 0; g < groups; g++)
-                for (int64_t i = 0; i < d; i++) sum[g][i] += weights[g][k] * wide[i];
+#if MULTIPLIES
+
+/* Scores of `b` queries and 16 x `blocks` keys, both constants to the compiler. turned: [cells, KEYS]; out: [b, KEYS]. */
+static inline __attribute__((always_inline)) void NAME(score)(const int b, const int blocks, int64_t cells,
+                                                              const T *const *q, const int32_t *turned, float scale,
+                                                              float *out) {
+    __m512 sum[SIX][4];
+    for (int i = 0; i < b; i++)
+        for (int k = 0; k < blocks; k++) sum[i][k] = _mm512_setzero_ps();
+    for (int64_t c = 0; c < cells; c++) {
+        __m512i keys[4];
+#pragma GCC unroll 4
+        for (int k = 0; k < blocks; k++) keys[k] = _mm512_loadu_si512(turned + c * KEYS + 16 * k);
+#pragma GCC unroll 6
+        for (int i = 0; i < b; i++) {
+            int32_t cell;
+            memcpy(&cell, q[i] + c * CELL, 4);
+            __m512i both = _mm512_set1_epi32(cell);
+#pragma GCC unroll 4
+            for (int k = 0; k < blocks; k++) sum[i][k] = NAME(plus_product)(sum[i][k], keys[k], both);
         }
     }
-    for (int64_t g = 0; g < groups; g++)
-        for (int64_t i = 0; i < d; i++) out[g * d + i] = WRITE(sum[g][i] / total[g]);
+    for (int i = 0; i < b; i++)
+        for (int k = 0; k < blocks; k++)
+            _mm512_storeu_ps(out + i * KEYS + 16 * k, _mm512_mul_ps(sum[i][k], _mm512_set1_ps(scale)));
 }
 
+/* sum += weights @ values for `b` queries, a constant, and 32 numbers of a head, those under `masks`.
+   weights: [b, KEYS]; values: [n, d]; sum: [b, MAX_WIDTH]. */
+static inline __attribute__((always_inline)) void NAME(mix)(const int b, int64_t n, int64_t d, const float *weights,
+                                                            const T *values, const __mmask16 *masks, float *sum) {
+    __m512 s[SIX][2];
+    for (int i = 0; i < b; i++)
+        for (int h = 0; h < 2; h++) s[i][h] = _mm512_loadu_ps(sum + i * MAX_WIDTH + 16 * h);
+    for (int64_t k = 0; k < n; k++) {
+        __m512 left = NAME(wide)(values + k * d, masks[0]), right = NAME(wide)(values + k * d + 16, masks[1]);
+#pragma GCC unroll 6
+        for (int i = 0; i < b; i++) {
+            __m512 weight = _mm512_set1_ps(weights[i * KEYS + k]);
+            s[i][0] = _mm512_fmadd_ps(weight, left, s[i][0]), s[i][1] = _mm512_fmadd_ps(weight, right, s[i][1]);
+        }
+    }
+    for (int i = 0; i < b; i++)
+        for (int h = 0; h < 2; h++) _mm512_storeu_ps(sum + i * MAX_WIDTH + 16 * h, s[i][h]);
+}
+
+#define BY_COUNT(b, CASE) switch (b) { CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) }
+
+static void NAME(scores)(int b, int blocks, int64_t cells, const T *const *q, const int32_t *turned, float scale,
+                         float *out) {
+#define BLOCKS(b, k) case k: NAME(score)(b, k, cells, q, turned, scale, out); break;
+#define CASE(b) case b: switch (blocks) { BLOCKS(b, 1) BLOCKS(b, 2) BLOCKS(b, 3) BLOCKS(b, 4) } break;
+    BY_COUNT(b, CASE)
+#undef CASE
+#undef BLOCKS
+}
+
+static void NAME(mixed)(int b, int64_t n, int64_t d, const float *weights, const T *values, float *sum) {
+    for (int64_t at = 0; at < d; at += 32) {
+        __mmask16 masks[2] = {first_of(d - at), first_of(d - at - 16)};
+#define CASE(b) case b: NAME(mix)(b, n, d, weights, values + at, masks, sum + at); break;
+        BY_COUNT(b, CASE)
+#undef CASE
+    }
+}
+
+/* The query heads that share a key head of some lines of one row, at places in rising order, to keys from `first` on, the
+   last `window` of them if that is not 0. Rounds of KEYS begin at `first` whoever is in company. q: `groups` heads of each
+   line, lines `q_stride` apart; out likewise. */
+static void NAME(attend_to)(int64_t d, int64_t groups, int64_t lines, const T *q, int64_t q_stride, const T *keys,
+                            const T *values, int64_t first, const int64_t *places, int64_t window, float scale, T *out,
+                            int64_t out_stride) {
+    int32_t turned[MAX_WIDTH / CELL * KEYS] __attribute__((aligned(64)));
+    float sum[QUERIES * MAX_WIDTH], weights[QUERIES * KEYS], most[QUERIES], total[QUERIES];
+    const T *query[QUERIES];
+    int64_t count = lines * groups, cells = d / CELL, end = places[lines - 1] + 1, begin = first;
+    if (window && places[0] + 1 - first > window) begin = first + (places[0] + 1 - window - first) / KEYS * KEYS;
+    for (int64_t i = 0; i < count; i++) {
+        query[i] = q + i / groups * q_stride + i % groups * d;
+        most[i] = -INFINITY, total[i] = 0;
+        memset(sum + i * MAX_WIDTH, 0, (d + 31) / 32 * 32 * sizeof(float));
+    }
+    for (int64_t start = begin; start < end; start += KEYS) {
+        int64_t n = end - start < KEYS ? end - start : KEYS, blocks = (n + 15) / 16;
+        for (int64_t k = 0; k < n; k += 16)
+            for (int64_t c = 0; c < cells; c += 16)
+                turn_cells((const int32_t *)(keys + (start + k) * d) + c, cells, n - k, cells - c, turned + c * KEYS + k,
+                           KEYS);
+        for (int64_t i = 0; i < count; i += SIX) {
+            int b = count - i < SIX ? count - i : SIX;
+            NAME(scores)(b, blocks, cells, query + i, turned, scale, weights + i * KEYS);
+        }
+        for (int64_t i = 0; i < count; i++) {
+            int64_t place = places[i / groups], last = place + 1 - start, from = window ? place + 1 - window - start : 0;
+            float *w = weights + i * KEYS, high = most[i], mass = 0;
+            for (int64_t k = 0; k < 16 * blocks; k++) w[k] = k >= from && k < last ? w[k] : -INFINITY;
+            for (int64_t k = 0; k < 16 * blocks; k++) high = w[k] > high ? w[k] : high;
+            float zero = high == -INFINITY ? 0 : high, shrink = exponential(most[i] - zero);
+            for (int64_t k = 0; k < 16 * blocks; k++) w[k] = exponential(w[k] - zero), mass += w[k];
+            for (int64_t k = 0; k < d; k++) sum[i * MAX_WIDTH + k] *= shrink;
+            most[i] = high, total[i] = total[i] * shrink + mass;
+        }
+        for (int64_t i = 0; i < count; i += SIX)
+            NAME(mixed)(count - i < SIX ? count - i : SIX, n, d, weights + i * KEYS, values + start * d,
+                        sum + i * MAX_WIDTH);
+    }
+    for (int64_t i = 0; i < count; i++) {
+        T *o = out + i / groups * out_stride + i % groups * d;
+        for (int64_t k = 0; k < d; k++) o[k] = WRITE(sum[i * MAX_WIDTH + k] / total[i]);
+    }
+}
+
+#else
+
+/* The same, one line after another. */
+static void NAME(attend_to)(int64_t d, int64_t groups, int64_t lines, const T *q, int64_t q_stride, const T *keys,
+                            const T *values, int64_t first, const int64_t *places, int64_t window, float scale, T *out,
+                            int64_t out_stride) {
+    float query[MAX_GROUPS][d], sum[MAX_GROUPS][d], weights[MAX_GROUPS][KEYS], wide[d];
+    float most[MAX_GROUPS], total[MAX_GROUPS];
+    for (int64_t line = 0; line < lines; line++) {
+        int64_t end = places[line] + 1, begin = window && end - first > window ? end - window : first;
+        for (int64_t g = 0; g < groups; g++) {
+            most[g] = -INFINITY, total[g] = 0;
+            for (int64_t i = 0; i < d; i++) query[g][i] = READ(q[line * q_stride + g * d + i]) * scale, sum[g][i] = 0;
+        }
+        for (int64_t start = begin; start < end; start += KEYS) {
+            int64_t n = end - start < KEYS ? end - start : KEYS;
+            for (int64_t k = 0; k < n; k++) {
+                for (int64_t i = 0; i < d; i++) wide[i] = READ(keys[(start + k) * d + i]);
+                for (int64_t g = 0; g < groups; g++) {
+                    float dot = 0;
+                    for (int64_t i = 0; i < d; i++) dot += query[g][i] * wide[i];
+                    weights[g][k] = dot;
+                }
+            }
+            for (int64_t g = 0; g < groups; g++) {
+                float high = most[g], mass = 0;
+                for (int64_t k = 0; k < n; k++) high = weights[g][k] > high ? weights[g][k] : high;
+                float shrink = exponential(most[g] - high);
+                for (int64_t k = 0; k < n; k++)
+                    weights[g][k] = exponential(weights[g][k] - high), mass += weights[g][k];
+                for (int64_t i = 0; i < d; i++) sum[g][i] *= shrink;
+                most[g] = high, total[g] = total[g] * shrink + mass;
+            }
+            for (int64_t k = 0; k < n; k++) {
+                for (int64_t i = 0; i < d; i++) wide[i] = READ(values[(start + k) * d + i]);
+                for (int64_t g = 0; g < groups; g++)
+                    for (int64_t i = 0; i < d; i++) sum[g][i] += weights[g][k] * wide[i];
+            }
+        }
+        for (int64_t g = 0; g < groups; g++)
+            for (int64_t i = 0; i < d; i++) out[line * out_stride + g * d + i] = WRITE(sum[g][i] / total[g]);
+    }
+}
+
+#endif
+
 /* Attention of one query per row to the keys from `firsts` (unless that is null) up to its own position, the last
-   `window` of them if that is not 0. qkv as above, rotated; out: [rows, heads, d]. */
+   `window` of them if that is not 0. qkv as above, rotated; out: [rows, heads, d]. Rows of one owner that follow one
+   another, at rising positions, are answered together. */
 void NAME(attend)(int64_t rows, int64_t heads, int64_t kv_heads, int64_t d, const T *qkv, const T *keys,
                   const T *values, const int64_t *owners, const int64_t *firsts, const int64_t *positions,
                   int64_t row_stride, int64_t head_stride, float scale, int64_t window, T *out) {
-    int64_t groups = heads / kv_heads, work = 0;
-    for (int64_t r = 0; r < rows; r++) work += positions[r] - (firsts ? firsts[r] : 0);
+    int64_t groups = heads / kv_heads, most = QUERIES / groups, work = 0, runs = 0, begins[rows + 1];
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t where = (owners ? owners[r] : r) * row_stride, before = r ? (owners ? owners[r - 1] : r - 1) * row_stride : 0;
+        int same = r && where == before && (!firsts || firsts[r] == firsts[r - 1]) && positions[r] > positions[r - 1];
+        if (!same || r - begins[runs - 1] >= most) begins[runs++] = r;
+        work += positions[r] - (firsts ? firsts[r] : 0);
+    }
+    begins[runs] = rows;
 #pragma omp parallel for schedule(dynamic) if (work > 200)
-    for (int64_t unit = 0; unit < rows * kv_heads; unit++) {
-        int64_t r = unit / kv_heads, h = unit % kv_heads, end = positions[r] + 1;
-        int64_t first = firsts ? firsts[r] : 0, begin = window && end - first > window ? end - window : first;
-        const T *q = qkv + (r * (heads + 2 * kv_heads) + h * groups) * d;
+    for (int64_t unit = 0; unit < runs * kv_heads; unit++) {
+        int64_t r = begins[unit / kv_heads], h = unit % kv_heads, lines = begins[unit / kv_heads + 1] - r;
         int64_t place = (owners ? owners[r] : r) * row_stride + h * head_stride;
-        const T *k = keys + place, *v = values + place;
-        T *o = out + (r * heads + h * groups) * d;
-        switch (d) { /* the usual widths are constants to the compiler */
-            case 64: NAME(attend_to)(64, groups, q, k, v, begin, end, scale, o); break;
-            case 128: NAME(attend_to)(128, groups, q, k, v, begin, end, scale, o); break;
-            default: NAME(attend_to)(d, groups, q, k, v, begin, end, scale, o);
-        }
+        int64_t q_stride = (heads + 2 * kv_heads) * d;
+        NAME(attend_to)(d, groups, lines, qkv + r * q_stride + h * groups * d, q_stride, keys + place, values + place,
+                        firsts ? firsts[r] : 0, positions + r, window, scale, out + (r * heads + h * groups) * d,
+                        heads * d);
     }
 }
 
@@ -209,12 +406,11 @@ static inline float NAME(activation)(float z, const float *n) {
     return z > n[10] && value > 0 ? value : 0;
 }
 
-/* x += delta (unless that is null), then the edits of one site of a bank, as its `apply`: see interventions.py.
-   x, delta: [rows, width]; the next are those of the whole bank: read, write [sites, k, rows, width], numbers
+/* The edits of one site of a bank, as its `edit`: see interventions.py. x: [rows, width]; the next are those of the whole bank: read, write [sites, k, rows, width], numbers
    [sites, k, rows, NUMBERS], and share, before, after, dose [sites, k, rows], active likewise or null where nothing is
    read of an SAE; the last are this site's alone: encoder, second [k, rows, width], map_read, map_write
    [k, rows, rank, width], map_bias [k, rows, rank], null where no row has one. */
-void NAME(steer)(int64_t site, int64_t k, int64_t rows, int64_t width, T *x, const T *delta, const float *read,
+void NAME(steer)(int64_t site, int64_t k, int64_t rows, int64_t width, T *x, const float *read,
                  const float *write, const float *numbers, const float *share, float *before, float *after, float *dose,
                  float *active, const float *encoder, const float *second, int64_t rank, const float *map_read, const float *map_write,
                  const float *map_bias) {
@@ -223,8 +419,6 @@ void NAME(steer)(int64_t site, int64_t k, int64_t rows, int64_t width, T *x, con
         T *h = x + r * width;
         float wide[width], was[width], entry[encoder ? width : 1]; /* entry: h when the latest reading began */
         int steered = 0, reading = 0;
-        if (delta)
-            for (int64_t i = 0; i < width; i++) h[i] = WRITE(READ(h[i]) + READ(delta[r * width + i]));
         for (int64_t e = 0; e < k; e++) {
             int64_t at = (site * k + e) * rows + r, here = e * rows + r;
             if (share[at] == 0) continue;
@@ -289,5 +483,121 @@ void NAME(gated)(int64_t rows, int64_t width, const T *gate_up, T *out) {
         }
     }
 }
+
+/* Whether this processor has what `product` is made of; without, it and `blocks` are not here. */
+int64_t NAME(multiplies)(void) { return MULTIPLIES; }
+
+#if MULTIPLIES
+
+/* `rows` rows, a constant to the compiler, by the outputs of half a panel: out = bias + x @ w.T, outputs under `masks`.
+   `next` is where the weights of the tile after this one lie: some are fetched meanwhile, one row of cells every `gap`,
+   since what waits for memory is otherwise the first to read a weight. */
+static inline __attribute__((always_inline)) void NAME(tile)(const int rows, int64_t cells, const T *x, int64_t depth,
+                                                             const T *w, const float *bias, T *out, int64_t width,
+                                                             const __mmask16 *masks, const T **next, int64_t gap) {
+    __m512 sum[TILE][2], first[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+    const T *ahead = *next;
+    if (bias)
+        for (int h = 0; h < 2; h++) first[h] = _mm512_maskz_loadu_ps(masks[h], bias + 16 * h);
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++) sum[r][0] = first[0], sum[r][1] = first[1];
+    for (int64_t c = 0; c < cells; c++) {
+        const T *here = w + c * CELL * PANEL;
+        __m512i left = _mm512_loadu_si512(here), right = _mm512_loadu_si512(here + CELL * 16);
+        if ((c & (gap - 1)) == 0) {
+            _mm_prefetch(ahead, _MM_HINT_T1), _mm_prefetch(ahead + CELL * 16, _MM_HINT_T1);
+            ahead += CELL * PANEL;
+        }
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++) {
+            int32_t cell;
+            memcpy(&cell, x + r * depth + c * CELL, 4);
+            __m512i both = _mm512_set1_epi32(cell);
+            sum[r][0] = NAME(plus_product)(sum[r][0], left, both);
+            sum[r][1] = NAME(plus_product)(sum[r][1], right, both);
+        }
+    }
+    *next = ahead;
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++)
+        for (int h = 0; h < 2; h++) NAME(put)(out + r * width + 16 * h, masks[h], sum[r][h]);
+}
+
+/* Half a panel of `product`, half-panel u. */
+static void NAME(unit)(int64_t u, int64_t units, int64_t rows, int64_t depth, int64_t width, const T *x, const T *w,
+                       const float *bias, T *out) {
+    int64_t tiles = (rows + TILE - 1) / TILE, cells = depth / CELL, gap = 1;
+    int64_t after = u + 1 < units ? u + 1 : u, left = width - u * HALF;
+    while (gap * 2 <= tiles) gap *= 2;
+    const T *here = w + u / 2 * depth * PANEL + u % 2 * CELL * HALF;
+    const T *next = w + after / 2 * depth * PANEL + after % 2 * CELL * HALF;
+    const float *add = bias ? bias + u * HALF : 0;
+    __mmask16 masks[2] = {first_of(left), first_of(left - 16)};
+    for (int64_t t = 0; t < tiles; t++) { /* rows as evenly as they go */
+        int64_t begin = rows * t / tiles, end = rows * (t + 1) / tiles;
+        const T *some = x + begin * depth;
+        T *to = out + begin * width + u * HALF;
+#define CASE(n) case n: NAME(tile)(n, cells, some, depth, here, add, to, width, masks, &next, gap); break;
+        switch (end - begin) { CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) }
+#undef CASE
+    }
+}
+
+/* out = x @ w.T + bias (unless that is null). x: [rows, depth]; out: [rows, width]; w: [panels, depth / CELL, PANEL,
+   CELL], outputs that fill up the last panel included; depth is a multiple of CELL. A thread does its own part in order,
+   so that it knows what it reads next, and then what is left of others': their processors may be busy with a page. */
+void NAME(product)(int64_t rows, int64_t depth, int64_t width, const T *x, const T *w, const float *bias, T *out) {
+    int64_t units = (width + HALF - 1) / HALF, done[MAX_THREADS * 8] = {0}; /* each in a cache line of its own */
+#pragma omp parallel num_threads(width * depth > SMALL ? threads() : 1)
+    {
+        int me = omp_get_thread_num(), all = omp_get_num_threads();
+        for (int k = 0; k < all; k++) {
+            int whose = (me + k) % all;
+            int64_t begin = units * whose / all, end = units * (whose + 1) / all;
+            for (;;) {
+                int64_t u;
+#pragma omp atomic capture
+                u = done[whose * 8]++;
+                if (begin + u >= end) break;
+                NAME(unit)(begin + u, units, rows, depth, width, x, w, bias, out);
+            }
+        }
+    }
+}
+
+/* What a block is made of; null where it has none of a kind. As `BlockParts` in stack.py. */
+struct NAME(block) {
+    const T *norm, *post_norm, *q_norm, *k_norm, *qkv, *o, *gate_up, *down;
+    const float *qkv_bias, *o_bias, *gate_up_bias, *down_bias;
+    float norm_eps, post_eps, head_eps, scale;
+    int64_t window;
+};
+
+/* Blocks `first` to `last` of a model, the latter left out. x: [rows, width], in place; sizes: width, heads, kv_heads, d,
+   inner; keys, values: of every block. The rest of the first line as for `rotate` and `attend`; the last is room to work
+   in: [rows, width] twice, [rows, heads + 2 * kv_heads, d], [rows, heads, d], [rows, 2 * inner] and [rows, inner]. */
+void NAME(blocks)(int64_t first, int64_t last, int64_t rows, const int64_t *sizes, const struct NAME(block) *blocks,
+                  T *x, const T *cos, const T *sin, T *const *keys, T *const *values, const int64_t *owners,
+                  const int64_t *positions, int64_t row_stride, int64_t head_stride,
+                  T *normed, T *delta, T *qkv, T *mixed, T *both, T *inside) {
+    int64_t width = sizes[0], heads = sizes[1], kv_heads = sizes[2], d = sizes[3], inner = sizes[4];
+    for (int64_t i = first; i < last; i++) {
+        const struct NAME(block) *b = blocks + i;
+        NAME(norm)(rows, width, x, i > first ? delta : 0, b->norm, b->norm_eps, normed);
+        NAME(product)(rows, width, (heads + 2 * kv_heads) * d, normed, b->qkv, b->qkv_bias, qkv);
+        NAME(rotate)(rows, heads, kv_heads, d, qkv, cos, sin, b->q_norm, b->k_norm, b->head_eps, keys[i], values[i],
+                     owners, positions, row_stride, head_stride);
+        NAME(attend)(rows, heads, kv_heads, d, qkv, keys[i], values[i], owners, 0, positions, row_stride, head_stride,
+                     b->scale, b->window, mixed);
+        NAME(product)(rows, heads * d, width, mixed, b->o, b->o_bias, delta);
+        NAME(norm)(rows, width, x, delta, b->post_norm, b->post_eps, normed);
+        NAME(product)(rows, width, 2 * inner, normed, b->gate_up, b->gate_up_bias, both);
+        NAME(gated)(rows, inner, both, inside);
+        NAME(product)(rows, inner, width, inside, b->down, b->down_bias, delta);
+    }
+    for (int64_t i = 0; i < rows * width; i++) x[i] = WRITE(READ(x[i]) + READ(delta[i]));
+}
+
+#endif
 
 #endif

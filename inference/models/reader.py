@@ -7,21 +7,19 @@ last of them, the final norm and the head are never run.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from itertools import accumulate, groupby, pairwise
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 
-from inference.models.decoder import Block, Decoder
+from inference.models.decoder import Decoder
+from inference.models.stack import Block, Room
 
 if TYPE_CHECKING:
     from inference.models.loader import LoadedModel
 
 Ids = Sequence[int]
-
-LONG = 256  # tokens from which torch's attention, which reads keys in blocks, is faster than the decode step's
 
 
 class Reader(Protocol):
@@ -67,7 +65,8 @@ class SharingReader:
 
     def __init__(self, decoder: Decoder, layers: Collection[int]):
         self._decoder, self._layers = decoder, frozenset(layers)
-        self._blocks = decoder.blocks[: max(layers) + 1]
+        self._blocks = decoder.stack.blocks[: max(layers) + 1]
+        self._room = Room(decoder.stack)  # of its own: other passes go between its layers
         self._last: dict[int, Tensor] = {}  # by block: the last text's keys and values, [2, kv_heads, tokens, head_dim]
 
     @torch.inference_mode()
@@ -77,74 +76,58 @@ class SharingReader:
         x = decoder.embed(ids[None])
         turns = [t.contiguous() for t in decoder.rotary(x, (layout.at - layout.firsts)[None])]
         x = x[0].contiguous()
-        rows = len(x)
-        lines = max(rows, 2)  # as in a decode step
-        attention, mlp = self._blocks[0].attention, self._blocks[0].mlp
-        normed = x.new_zeros(lines, x.shape[1])
-        mixed = x.new_zeros(lines, attention.heads, attention.head_dim)
-        inner = x.new_zeros(lines, mlp.down_proj.in_features)
-        stores = x.new_empty(2, attention.kv_heads, layout.size, attention.head_dim)
-        delta: Tensor | None = None  # what the last block adds to x
+        stack, rows = decoder.stack, len(x)
+        room = self._room.rows(max(rows, stack.least))
+        stores = x.new_empty(2, stack.kv_heads, layout.size, stack.head_dim)
+        delta: Tensor | None = None
         for i, block in enumerate(self._blocks):
-            qkv, o_proj, gate_up, down_proj = block.products
-            decoder.norm(x, delta, block.norm, normed)
-            if i - 1 in self._layers:
+            delta = stack.step(block, x, delta, room, partial(self._attend, i, turns, layout, stores))
+            if i in self._layers:
+                x += delta[:rows]
+                delta = None
                 yield x
-            heads = qkv.product(normed).view(lines, -1, attention.head_dim)
-            self._attend(i, heads, turns, layout, stores, mixed)
-            decoder.norm(x, o_proj.product(mixed.view(lines, -1)), block.post_norm, normed)
-            decoder.native.gated(rows, inner.shape[1], gate_up.product(normed), inner)
-            delta = down_proj.product(inner)
-        assert delta is not None
-        yield x.add_(delta[:rows])
 
     def _attend(
-        self, index: int, heads: Tensor, turns: Sequence[Tensor], layout: Layout, stores: Tensor, out: Tensor
+        self,
+        index: int,
+        turns: Sequence[Tensor],
+        layout: Layout,
+        stores: Tensor,
+        block: Block,
+        heads: Tensor,
+        out: Tensor,
     ) -> None:
-        """From `heads` [lines, heads + 2 x kv_heads, head_dim] to `out` [lines, heads, head_dim]."""
-        decoder, block = self._decoder, self._blocks[index]
-        pair, strides = (stores[0], stores[1]), (0, stores.stride(1))
-        if layout.starts[0]:
-            stores[:, :, : layout.starts[0]] = self._last[index][:, :, : layout.starts[0]]
-        decoder.rotate(block, heads, turns, layout.at, pair, strides)
-        for place, before, start in zip(layout.places[1:], layout.places, layout.starts[1:], strict=False):
-            stores[:, :, place : place + start] = stores[:, :, before : before + start]
-        for rows in layout.short:
-            decoder.attend(block, heads[rows], layout.firsts[rows], layout.at[rows], pair, strides, out[rows])
-        for rows, text in layout.long:
-            out[rows] = _attend_to(block, heads[rows], *stores[:, :, text])
+        stack, pair, strides = self._decoder.stack, (stores[0], stores[1]), (0, stores.stride(1))
+        if layout.first:
+            stores[:, :, : layout.first] = self._last[index][:, :, : layout.first]
+        stack.rotate(block, heads, turns, layout.at, pair, strides)
+        for before, place, tokens in layout.copied:
+            stores[:, :, place : place + tokens] = stores[:, :, before : before + tokens]
+        stack.attend(block, heads, layout.firsts, layout.at, pair, strides, out)
         self._last[index] = stores[:, :, layout.places[-1] :].clone()
 
 
 class Layout:
     """Where the rows of some texts, from their starts on, find their keys: all tokens of each text, one after another.
 
-    `firsts` and `at` int64[rows] are the places of each row's first key and of its own; `places` those of the texts.
+    A text that goes on where the one before it ends takes the same place, and adds its tokens there. `firsts` and `at`
+    int64[rows] are the places of each row's first key and of its own; `places` those of the texts. `copied` are
+    (from, to, tokens): what a text that parts from the one before it takes over.
     """
 
     def __init__(self, texts: Sequence[Ids], starts: Sequence[int]):
         sizes = [len(text) for text in texts]
-        *self.places, self.size = accumulate(sizes, initial=0)
-        self.starts = list(starts)
+        self.first = starts[0]  # tokens that the first text takes over from an earlier call
+        self.places, self.size = [0], sizes[0]
+        self.copied: list[tuple[int, int, int]] = []
+        for start, size, before in zip(starts[1:], sizes[1:], sizes, strict=False):
+            if start == before:
+                self.places.append(self.places[-1])
+            else:
+                if start:
+                    self.copied.append((self.places[-1], self.size, start))
+                self.places.append(self.size)
+            self.size = self.places[-1] + size
         parts = list(zip(self.places, starts, sizes, strict=True))
         self.firsts = torch.tensor([place for place, start, size in parts for _ in range(start, size)])
         self.at = torch.tensor([place + i for place, start, size in parts for i in range(start, size)])
-        ends = list(accumulate((size - start for start, size in zip(starts, sizes, strict=True)), initial=0))
-        rows = [slice(*span) for span in pairwise(ends)]
-        spans = [slice(place, place + size) for place, _, size in parts]
-        runs = [(long, list(run)) for long, run in groupby(range(len(texts)), lambda i: sizes[i] > LONG)]
-        self.short = [slice(rows[run[0]].start, rows[run[-1]].stop) for long, run in runs if not long]
-        self.long = [(rows[i], spans[i]) for long, run in runs if long for i in run]
-
-
-def _attend_to(block: Block, heads: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """[new, heads, d] for the last tokens of one text, with its keys and values [kv_heads, tokens, d]."""
-    part, new, tokens = block.attention, len(heads), keys.shape[1]
-    seen = torch.ones(new, tokens, dtype=torch.bool).tril(tokens - new)
-    if block.window:
-        seen &= ~torch.ones_like(seen).tril(tokens - new - block.window)
-    q = heads[None, :, : part.heads].transpose(1, 2)
-    mixed = scaled_dot_product_attention(
-        q, keys[None], values[None], attn_mask=seen, scale=part.scaling, enable_gqa=True
-    )
-    return mixed[0].transpose(0, 1)

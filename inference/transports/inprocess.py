@@ -95,13 +95,11 @@ class InProcess:
         assert self.host.engine, "no model is loaded"
         return self.host.engine
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[Event]:
-        async for event in self._events(request):
-            yield event
+    def generate(self, request: GenerationRequest) -> AsyncIterator[Event]:
+        return self._events(request)
 
-    async def run(self, job: JobRequest) -> AsyncIterator[Event]:
-        async for event in self._events(job):
-            yield event
+    def run(self, job: JobRequest) -> AsyncIterator[Event]:
+        return self._events(job)
 
     async def _events(self, request: GenerationRequest | JobRequest) -> AsyncIterator[Event]:
         courier = self._courier_to(asyncio.get_running_loop())

@@ -39,7 +39,7 @@ from inference.vectors.methods import MEANS
 from inference.vectors.pooling import SINK_FACTOR, Pooler
 from inference.vectors.recommend import recommend
 from inference.vectors.shots import shown
-from inference.vectors.slices import Estimate, budget, shared, slices, whole
+from inference.vectors.slices import Estimate, budget, shared, slices, stops, whole
 
 if TYPE_CHECKING:
     from inference.models.loader import LoadedModel
@@ -49,8 +49,8 @@ T = TypeVar("T")
 PAIRS_PER_TURN = 32  # tokenised
 
 
-def create_vector(model: LoadedModel, job: CreateVector) -> Iterator[Progress | Result]:
-    """Build directions for all layers asked for. Progress counts texts, then layers.
+def create_vector(model: LoadedModel, job: CreateVector) -> Iterator[Progress | Result | None]:
+    """Build directions for all layers asked for. Progress counts texts, then layers; None is a pause.
 
     The Result's payload is {"vector": `store.summary`, "data": `store.dump`, "warnings": [{"code", "message", "rows"
     from 0}]}. Raises InvalidRequest naming the pair or layer at fault and the way out.
@@ -92,16 +92,20 @@ def read_residuals(
     layers: Sequence[int],
     seq: Iterator[int],
     total: int,
-) -> Generator[Progress, None, Pooler]:
-    """The model's residuals of `readings` at `layers`, pooled."""
+) -> Generator[Progress | None, None, Pooler]:
+    """The model's residuals of `readings` at `layers`, pooled. None is a pause between layers."""
     pooler = Pooler(readings, layers, model.d_model, model.special_ids)
     reader = model.reader(layers)
     padded = not reader.shares
+    pausing = not padded and len(layers) == layers[-1] + 1
     parts = whole(readings) if padded else shared(readings)
     started, done, estimate = time.monotonic(), 0, Estimate(readings, parts)
-    for slice_ in slices(readings, parts, lambda: budget(model, padded=padded), padded=padded):
+    for slice_ in slices(readings, parts, lambda: budget(model, padded=padded, pausing=pausing), padded=padded):
         texts, starts = [part.text for part in slice_], [part.start for part in slice_]
-        pooler.add(reader.read([readings[i].ids for i in texts], starts), texts, starts)
+        halts = stops(model, len(layers), estimate.tokens(slice_)) if pausing else ()
+        for taken in pooler.add(reader.read([readings[i].ids for i in texts], starts), texts, starts):
+            if taken in halts:
+                yield None
         done += len(texts)
         eta = estimate.after(slice_, time.monotonic() - started)
         yield Progress(id, next(seq), done, total, f"Ran {done} of {len(readings)} texts", eta)
@@ -167,7 +171,8 @@ def _read(model: LoadedModel, job: Extraction, row: int, side: int) -> spans.Rea
             f"Pair {row + 1} has a text of {len(reading.ids)} tokens and {model.id} reads at most "
             f"{model.context_length}. Shorten it.",
         )
-    return reading
+    end = reading.positions[-1] + 1  # what follows has no say in what is read
+    return spans.Reading(reading.ids[:end], reading.positions)
 
 
 def _reading(model: LoadedModel, job: Extraction, row: int, side: int) -> spans.Reading:

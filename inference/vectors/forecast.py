@@ -44,7 +44,7 @@ class Agreement:
     auc: float
 
 
-def forecast(model: LoadedModel, job: Forecast) -> Iterator[Progress | Result]:
+def forecast(model: LoadedModel, job: Forecast) -> Iterator[Progress | Result | None]:
     """Result.payload: {"layers": [Agreement], "layer": the one judged by, "verdict": Verdict, "sentence",
     "disagreeing": [{"row" from 0, "cosine"}], worst first, "pairs": how many there are, "read": [row, ...],
     "warnings": as of `create_vector`}. Raises InvalidRequest as that does.

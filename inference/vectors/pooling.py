@@ -6,7 +6,7 @@ on). One of them outweighs all other tokens of a mean, so they are left out, lay
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate
 
@@ -36,15 +36,16 @@ class Pooler:
         self._seen, self._wanted = 0, 1  # non-special tokens; how many until the limits are worth another look
         self._limits: np.ndarray = np.zeros((len(layers), 1))  # norms above are sinks
 
-    def add(self, by_layer: Iterable[Tensor], texts: Sequence[int], starts: Sequence[int]) -> None:
+    def add(self, by_layer: Iterable[Tensor], texts: Sequence[int], starts: Sequence[int]) -> Iterator[int]:
         """Take in the residuals of `texts`, each from its start on, one after another: [tokens, d_model] per layer.
 
-        What lies before a text's start is the beginning of the text before it, also across calls.
+        Gives the number of layers taken after each, the last one apart. What lies before a text's start is the
+        beginning of the text before it, also across calls.
         """
         sizes = [len(self.readings[text].ids) - start for text, start in zip(texts, starts, strict=True)]
         ends = list(accumulate(sizes, initial=0))
         at = [e + p - s for t, s, e in zip(texts, starts, ends, strict=False) for p in self.readings[t].positions]
-        norms, chosen = self._take(by_layer, torch.tensor(at))
+        norms, chosen = yield from self._take(by_layer, torch.tensor(at))
         for text, start, begin, end in zip(texts, starts, ends[:-1], ends[1:], strict=True):
             self._last = np.concatenate([self._last[:, :start], norms[:, begin:end]], axis=1)
             self._record(self.readings[text], self._last, text)
@@ -53,10 +54,13 @@ class Pooler:
             self.features[:, text] = np.einsum("lpd,lp->ld", chosen[:, : len(positions)], weights)
             chosen = chosen[:, len(positions) :]
 
-    def _take(self, by_layer: Iterable[Tensor], at: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    def _take(self, by_layer: Iterable[Tensor], at: Tensor) -> Generator[int, None, tuple[np.ndarray, np.ndarray]]:
         """Norms of all tokens, float32[n_layers, tokens], and the tokens `at`, float32[n_layers, len(at), d_model]."""
-        norms, chosen = [], []
+        norms: list[Tensor] = []
+        chosen: list[Tensor] = []
         for hidden in by_layer:
+            if norms:
+                yield len(norms)
             chosen.append(hidden[at.to(hidden.device)].float())
             norms.append(
                 torch.linalg.vector_norm(hidden, dim=-1, dtype=torch.promote_types(hidden.dtype, torch.float32))

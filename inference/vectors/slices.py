@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 CUDA_TOKENS = 4096
 BUSY_TOKENS = {torch.bfloat16: 192}
 OTHER_BUSY_TOKENS, IDLE_TOKENS = 96, 256
+PAUSING_TOKENS = 512  # where others go on between its layers, so that they wait no longer for it
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,26 @@ class Part:
     start: int
 
 
-def budget(model: LoadedModel, *, padded: bool) -> int:
+def budget(model: LoadedModel, *, padded: bool, pausing: bool = False) -> int:
     """Tokens of the next slice. It decides nothing but the time: padded texts, whose last bits may depend on their
-    neighbours, always get the same."""
+    neighbours, always get the same. `pausing`: whoever reads stops on the way, as `stops` says."""
     if model.device.type == "cuda":
         return CUDA_TOKENS
-    return IDLE_TOKENS if model.idle and not padded else BUSY_TOKENS.get(model.dtype, OTHER_BUSY_TOKENS)
+    idle = PAUSING_TOKENS if pausing else IDLE_TOKENS
+    return idle if model.idle and not padded else _busy(model)
+
+
+def stops(model: LoadedModel, layers: int, tokens: int) -> range:
+    """After how many of `layers` a pass over `tokens` lets others go on, so that none waits longer than for a busy
+    slice, or for one layer."""
+    if model.device.type == "cuda":
+        return range(0)
+    parts = -(-tokens // _busy(model))
+    return range(0, layers, max(1, -(-layers // parts)))[1:]
+
+
+def _busy(model: LoadedModel) -> int:
+    return BUSY_TOKENS.get(model.dtype, OTHER_BUSY_TOKENS)
 
 
 def shared(readings: Sequence[Reading]) -> list[Part]:
@@ -81,6 +96,9 @@ class Estimate:
         self.total = sum(self.sizes.values())
         self.done = 0
 
+    def tokens(self, parts: Sequence[Part]) -> int:
+        return sum(self.sizes[part] for part in parts)
+
     def after(self, parts: Sequence[Part], elapsed: float) -> float:
-        self.done += sum(self.sizes[part] for part in parts)
+        self.done += self.tokens(parts)
         return round(elapsed / self.done * (self.total - self.done), 1)

@@ -1,4 +1,4 @@
-"""The decode step in native.c against transformers' own modules and torch's own functions."""
+"""The passes of native.c against transformers' own modules and torch's own functions."""
 
 from __future__ import annotations
 
@@ -25,23 +25,33 @@ DTYPES = (torch.float32, torch.bfloat16)
 SHORT, LONG = list(range(10, 22)), [7, 8, 9, 30] * 45  # the long one: several rounds of keys, beyond sliding windows
 
 
-@pytest.fixture(scope="module", params=DTYPES, ids=["float32", "bfloat16"])
+PLAINER = (*compiling.FLAGS, "-mno-avx512f")  # as for a processor without the wide registers
+
+
+@pytest.fixture(scope="module", params=[(d, flags) for d in DTYPES for flags in (compiling.FLAGS, PLAINER)], ids=str)
 def native(request):
-    found = kernels(request.param, CACHE)
+    dtype, flags = request.param
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(compiling, "FLAGS", flags)
+        found = kernels(dtype, CACHE)
     if found is None:
         pytest.skip("no C compiler here")
-    found.dtype = request.param
+    assert flags is compiling.FLAGS or not found.multiplies
+    found.dtype = dtype
     return found
 
 
-@pytest.fixture(scope="module")
-def both(tiny_folder):
+WAYS = {"all": None, "without panels": ("fuse", "pack", "native", "share")}
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def both(request, tiny_folder):
     """A model with the decoder and one without anything of ours, in float32."""
 
     def get(family: str):
         fast, plain = (
             load(str(tiny_folder(family)), cache_dir=CACHE, dtype="float32", device="cpu", speed=speed)
-            for speed in (None, ())
+            for speed in (WAYS[request.param], ())
         )
         if kernels(torch.float32, CACHE) is None:
             pytest.skip("no C compiler here")
@@ -76,6 +86,43 @@ def test_steps_compute_what_transformers_computes(both, family):
     edits = steering(fast.d_model)
     for rows in ([(SHORT, [])], [(SHORT, []), (LONG, edits), ([5], edits[1:2]), (LONG[:70], [])] * 2):
         torch.testing.assert_close(decode_logits(fast, rows), decode_logits(plain, rows), atol=2e-4, rtol=2e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_prompts_are_read_as_transformers_reads_them(both, family):
+    """Rows of many lengths, steered in the prompt, in chunks and in company."""
+    fast, plain = both(family)
+    edits = steering(fast.d_model)
+    rows = [(SHORT, []), (LONG, edits), ([5], edits[1:2]), (LONG[:70], edits[4:6])]
+    for budget in (1000, 64):
+        found, expected = (prompt_logits(model, rows, budget) for model in (fast, plain))
+        torch.testing.assert_close(found, expected, atol=2e-4, rtol=2e-4)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_what_a_prompt_gives_hangs_on_neither_company_nor_chunks(tiny_folder, dtype):
+    model = load(str(tiny_folder("llama")), cache_dir=CACHE, dtype=dtype, device="cpu")
+    if model.decoder is None:
+        pytest.skip("no C compiler here")
+    rows = [(SHORT, []), (LONG, []), ([5], []), (LONG[:70], [])]
+    together, chunks = (prompt_logits(model, rows, budget) for budget in (1000, 64))
+    alone = torch.cat([prompt_logits(model, [row], 1000) for row in rows])
+    assert torch.equal(together, alone) and torch.equal(chunks, alone)
+
+
+def prompt_logits(model, rows, budget: int) -> torch.Tensor:
+    """float[rows, vocab] after each prompt, read together, at most `budget` tokens a pass."""
+    batch = Batch(model)
+    made = []
+    for ids, sources in rows:
+        edits = [e for i in sources for e in compile_intervention(i, None, model.n_layers, model.d_model)]
+        made.append(Row(list(ids), row_state(SamplingParams(temperature=0.0), ids, 0, model.vocab_size), edits))
+    batch.join(made)
+    while batch.prefilling:
+        batch._advance(made, budget)
+        if len(batch._group_logits) == len(made):
+            return torch.stack([batch._group_logits[row] for row in made])
+    raise AssertionError("the prompts were never read to their ends")
 
 
 def test_receipts_of_steps_are_those_of_the_modules(both):

@@ -184,9 +184,9 @@ def test_a_prompt_is_read_once_for_all_that_follows_it(
     read: list[int] = []
     plain = evaluation.Forced._forward
 
-    def counted(self: Any, ids: Any, *args: Any, real: Any, **named: Any) -> Any:
-        read.append(int(real.sum()))
-        return plain(self, ids, *args, real=real, **named)
+    def counted(self: Any, ids: Any, step: Any, *args: Any) -> Any:
+        read.append(int(step.real.sum()))
+        return plain(self, ids, step, *args)
 
     monkeypatch.setattr(evaluation.Forced, "_forward", counted)
     late = steer(1, positions=Positions(prompt=False))

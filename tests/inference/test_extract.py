@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from inference.store import load
 from inference.types import CreateVector, Pair, Progress, Result, Site
 from inference.vectors.extract import create_vector
 from inference.vectors.pooling import Pooler
-from inference.vectors.slices import Part, shared, slices, whole
+from inference.vectors.slices import Part, shared, slices, stops, whole
 from inference.vectors.spans import Reading
 
 PAIRS = (
@@ -164,7 +166,7 @@ def pooled(norms_by_token, positions, ids=None, special=frozenset()):
     """Pool one text whose residuals at its only layer are norm x a unit vector."""
     residuals = torch.tensor(norms_by_token, dtype=torch.float32)[:, None] * torch.tensor([0.6, 0.8])
     pooler = Pooler([Reading(tuple(ids or range(len(norms_by_token))), tuple(positions))], (0,), 2, special)
-    pooler.add([residuals], [0], [0])
+    assert list(pooler.add([residuals], [0], [0])) == []
     return pooler
 
 
@@ -224,3 +226,26 @@ def test_overflowing_activations_are_refused_and_located(tiny_model):
     error = refused(model)
     assert error.code == "non_finite_activations"
     assert "layer 2" in error.message
+
+
+def test_what_follows_the_token_that_is_read_is_not_run(tiny_model):
+    longer = tuple(Pair(p.positive, p.negative, p.prompt) for p in LETTERS)
+    vector = build(tiny_model("llama"), longer, method="caa")
+    shorter = tuple(Pair(" (A", " (B", p.prompt) for p in LETTERS)
+    assert vector.provenance["tokens"] == build(tiny_model("llama"), shorter, method="caa").provenance["tokens"]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tokens", "expected"),
+    [
+        (torch.float32, 96, []),
+        (torch.float32, 97, [15]),
+        (torch.float32, 512, [5, 10, 15, 20, 25]),
+        (torch.float32, 9999, list(range(1, 30))),
+        (torch.bfloat16, 512, [10, 20]),
+    ],
+)
+def test_a_large_slice_lets_others_go_on_between_its_layers(dtype, tokens, expected):
+    model = SimpleNamespace(dtype=dtype, device=torch.device("cpu"))
+    assert list(stops(model, 30, tokens)) == expected
+    assert list(stops(SimpleNamespace(dtype=dtype, device=torch.device("cuda")), 30, tokens)) == []

@@ -333,8 +333,13 @@ def answered(model, rows: list[Row], answers: list[int]) -> None:
     batch.settle()
 
 
-@pytest.mark.parametrize("architecture", ["standard", "gated", "topk"])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("dtype", "architecture"),
+    [
+        *(("float32", architecture) for architecture in ("standard", "gated", "topk")),
+        *(("bfloat16", architecture) for architecture in ("standard", "gated")),  # who is among the k hangs on rounding
+    ],
+)
 def test_a_step_of_ours_does_what_the_modules_do(tiny_folder, dtype, architecture, tmp_path):
     folder = str(tiny_folder("llama"))
     models = [load(folder, cache_dir=CACHE, dtype=dtype, device="cpu", speed=speed) for speed in (None, ())]

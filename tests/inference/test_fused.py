@@ -55,7 +55,7 @@ def test_a_row_has_the_same_logits_alone_and_in_company(tiny_folder):
 
 def test_speed_paths_are_named_in_the_environment(monkeypatch):
     monkeypatch.delenv("STEERBOARD_SPEED", raising=False)
-    assert speed_paths() == ("fuse", "pack", "native", "share")
+    assert speed_paths() == ("fuse", "pack", "native", "panels", "share")
     monkeypatch.setenv("STEERBOARD_SPEED", "pack")
     assert speed_paths() == ("pack",)
     monkeypatch.setenv("STEERBOARD_SPEED", "")

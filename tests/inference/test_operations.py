@@ -205,22 +205,22 @@ def test_a_step_of_many_operations_side_by_side_equals_the_formulas(native, keep
     for v, _, source in made:
         rows += [compile_intervention(source, v, 4, d), []]
     torch.manual_seed(5)
-    start, delta = (torch.randn(len(rows), d).to(native.dtype) for _ in range(2))
-    h = (start + delta).double().numpy()
+    start = torch.randn(len(rows), d).to(native.dtype)
+    h = start.double().numpy()
     results = []
     for fast in (True, False):
         bank = one_step(rows)
         x = start.clone()
         if fast:
-            assert steer(native, 1, x, delta, bank)
+            steer(native, bank.sites[1], x, bank)
         else:
-            x = bank.apply(bank.sites[1], (start + delta)[:, None])[:, 0]
+            x = bank.apply(bank.sites[1], start[:, None])[:, 0]
         bank.end()
         bank.settle()
         results.append((x, [row[0].applied() for row in rows[::2]]))
         for row in rows[::2]:
             row[0].tally = [0.0] * TALLIES
-        assert torch.equal(x[1::2], (start + delta)[1::2]), "rows without steering are what they were, bit for bit"
+        assert torch.equal(x[1::2], start[1::2]), "rows without steering are what they were, bit for bit"
         for r, ((v, operation, source), applied) in enumerate(zip(made, results[-1][1], strict=True)):
             old = h[2 * r : 2 * r + 1]
             expected = by_hand(old, v, 1, operation, source.strength, source.unit)
@@ -238,10 +238,12 @@ def test_a_row_of_the_kernel_does_not_depend_on_its_neighbours(native):
     torch.manual_seed(6)
     start = torch.randn(len(rows), d).to(native.dtype)
     together = start.clone()
-    steer(native, 1, together, None, one_step(rows))
+    bank = one_step(rows)
+    steer(native, bank.sites[1], together, bank)
     for r, row in enumerate(rows):
         alone = start[r : r + 1].clone()
-        steer(native, 1, alone, None, one_step([row]))
+        bank = one_step([row])
+        steer(native, bank.sites[1], alone, bank)
         assert torch.equal(alone[0], together[r]), NAMES[r]
 
 
@@ -282,7 +284,8 @@ def test_a_schedule_gives_each_generated_token_its_share(native, schedule, share
             torch.testing.assert_close(moved, h + share * (to - h), atol=1e-5, rtol=1e-5)
         if native.dtype == torch.float32:
             x = start.clone()
-            steer(native, 1, x, None, one_step([[edit]], at=20 + g))
+            bank = one_step([[edit]], at=20 + g)
+            steer(native, bank.sites[1], x, bank)
             torch.testing.assert_close(x[0].double(), moved, atol=2e-5, rtol=1e-5)
 
 
