@@ -10,6 +10,7 @@ import concurrent.futures
 import contextvars
 import logging
 import threading
+import time
 from collections.abc import Coroutine
 from contextlib import aclosing
 from functools import lru_cache
@@ -25,11 +26,14 @@ from steering.metered import metered
 
 log = logging.getLogger(__name__)
 
+SERVED_SECONDS = 0.1
+
 T = TypeVar("T")
 
 _connecting = threading.Lock()
 _inference: Inference | None = None
 _problem: str = ""
+_served: tuple[Inference | None, float, tuple[ModelInfo, ...]] = (None, 0.0, ())
 
 
 def inference() -> Inference:
@@ -163,6 +167,18 @@ def models(timeout: float = 2) -> tuple[ModelInfo, ...]:
         return call(client.models(), timeout)
     except InferenceError:
         return ()
+
+
+def served(timeout: float = 5) -> tuple[ModelInfo, ...]:
+    """What was served a moment ago: of many who ask at once, one waits for the loop. Raises InferenceError."""
+    global _served
+    client, (of, at, found) = inference(), _served
+    if of is not client or time.monotonic() - at > SERVED_SECONDS:
+        found = call(client.models(), timeout)
+        if any(info.state != "ready" for info in found):
+            return found
+        _served = client, time.monotonic(), found
+    return found
 
 
 def close(timeout: float = 10) -> None:

@@ -187,7 +187,7 @@ DEFAULT_LIMITS = {
 # Applications
 INSTALLED_APPS = [
     "webapp",
-    "daphne",
+    "daphne",  # what `manage.py runserver` answers with; `serve` and `web` run uvicorn, see webserver.py
     "unfold",
     "django.contrib.admin",
     "django.contrib.auth",

@@ -1,4 +1,7 @@
-"""uvicorn around our application, and how it stops: on SIGTERM it drains, since runs live in this process.
+"""uvicorn around our application, on the gateway's loop, and how it stops: on SIGTERM it drains.
+
+Pages, runs and what the model says share one loop in one thread: a token is written to its socket by the thread that
+got it from the engine, and no second one competes with the engine for the interpreter.
 
 While it drains, /readyz says 503 and new runs are refused with a time to come back; those that run go on to be streamed
 to their pages. A second signal ends it at once.
@@ -8,11 +11,12 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
 
-from steering import draining
+from steering import draining, gateway
 from steering.playground import runner
 from webapp.asgi import application
 
@@ -24,8 +28,11 @@ CLOSE_SECONDS = 5
 MAX_MESSAGE_BYTES = 1024 * 1024  # of a websocket; ours refuses less, with a sentence
 
 
-def serve(host: str, port: int) -> None:
-    """Serve until told to stop and drained."""
+def serve(host: str, port: int, *, drain: bool = True, listening: Callable[[], None] = lambda: None) -> None:
+    """Serve until told to stop, and drained unless `drain` is False. `listening` is called once pages can be opened.
+
+    Only in the main thread, which waits for signals; the gateway's loop, in a thread of its own, does the work.
+    """
     config = uvicorn.Config(
         application,
         host=host,
@@ -37,9 +44,23 @@ def serve(host: str, port: int) -> None:
         proxy_headers=False,  # TRUSTED_PROXIES alone says whose word counts
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_per_message_deflate=False,  # a token's few bytes cost more to compress than to send
-        timeout_graceful_shutdown=CLOSE_SECONDS,
+        timeout_graceful_shutdown=CLOSE_SECONDS if drain else 1,
     )
-    DrainingServer(config).run()
+    server = DrainingServer(config) if drain else StoppingServer(config)
+    socket = config.bind_socket()
+    socket.listen(config.backlog)
+    with server.capture_signals():
+        served = gateway.submit(server.serve([socket]))
+        listening()
+        served.result()
+
+
+class StoppingServer(uvicorn.Server):
+    """Stops at the first signal; what runs is told so when the gateway closes."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.force_exit = self.should_exit
+        self.should_exit = True
 
 
 class DrainingServer(uvicorn.Server):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from django.conf import settings
-from django.db.models import Q
+from django.contrib.auth.models import Group
+from django.db import connection
 
 from steering.access.models import Limit, LimitFields
 from steering.access.principal import Principal
+from steering.accounts.models import User
 
 
 @dataclass(frozen=True)
@@ -31,15 +34,31 @@ class Bound:
 
 def bounds_of(who: Principal) -> tuple[Bound, ...]:
     """Every counter that work of `who` is charged to, always in the same order, so that two never lock crosswise."""
-    groups = dict(who.user.groups.values_list("pk", "name"))
-    rows = Limit.objects.filter(Q(user=who.user.pk) | Q(group__in=groups))
-    own = {("group", row.group_id) if row.group_id else ("user", row.user_id): limits_in(row) for row in rows}
-    bounds = [Bound(f"user:{who.user.pk}", "your account", own.get(("user", who.user.pk)) or default_limits())]
+    own, bounds = default_limits(), []
+    for group, name, *limits in _known(who.user.pk):
+        if group is None:
+            own = Limits(*limits)
+        else:
+            bounds.append(Bound(f"group:{group}", f"the group “{name}”", Limits(*limits)))
+    bounds.append(Bound(f"user:{who.user.pk}", "your account", own))
     if who.key is not None:
         bounds.append(Bound(f"key:{who.key.pk}", f"the key “{who.key.name}”", limits_in(who.key)))
-    for pk, name in groups.items():
-        bounds.append(Bound(f"group:{pk}", f"the group “{name}”", own.get(("group", pk)) or Limits()))
     return tuple(sorted(bounds, key=lambda bound: bound.subject))
+
+
+def _known(user: int) -> list[tuple[Any, ...]]:
+    """(group, its name, the three limits), where there are any, of each group of a person; None for their own.
+
+    Written out, since every request passes here: to build it from expressions took seven times as long.
+    """
+    limit, group, member = Limit._meta.db_table, Group._meta.db_table, User.groups.through._meta.db_table
+    columns = "l.requests_per_minute, l.tokens_per_day, l.concurrent_runs"
+    own = f"SELECT NULL, NULL, {columns} FROM {limit} l WHERE l.user_id = %s"  # noqa: S608  names of ours alone
+    joined = f"{member} m JOIN {group} g ON g.id = m.group_id LEFT JOIN {limit} l ON l.group_id = g.id"
+    groups = f"SELECT g.id, g.name, {columns} FROM {joined} WHERE m.user_id = %s"  # noqa: S608
+    with connection.cursor() as cursor:
+        cursor.execute(f"{groups} UNION ALL {own}", [user, user])
+        return list(cursor.fetchall())
 
 
 def limits_in(row: LimitFields) -> Limits:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from contextlib import aclosing
 from dataclasses import dataclass
 
 from django.core.cache import cache
 
-from inference.errors import EngineFault, InferenceError, from_wire
-from inference.types import CheckPairs, Failed, ModelInfo, Pair, Result
+from inference.errors import InferenceError
+from inference.types import CheckPairs, ModelInfo, Pair
 from steering import gateway
 from steering.datasets.models import digest_of
 
@@ -58,17 +57,7 @@ def _merged(pairs: tuple[Pair, ...], info: ModelInfo) -> tuple[int, ...]:
     key = f"merged:{digest_of(pairs)}:{info.id}:{info.revision}".replace(" ", "_")
     known = cache.get(key)
     if known is None:
-        known = tuple(gateway.call(_ask(pairs), PATIENCE_SECONDS))
+        asked = gateway.result_of(CheckPairs(id=f"check-{uuid.uuid4()}", pairs=pairs))
+        known = tuple(gateway.call(asked, PATIENCE_SECONDS)["merged"])
         cache.set(key, known, 24 * 3600)
     return tuple(known)  # a cache that is shared keeps lists
-
-
-async def _ask(pairs: tuple[Pair, ...]) -> list[int]:
-    job = CheckPairs(id=f"check-{uuid.uuid4()}", pairs=pairs)
-    async with aclosing(gateway.inference().run(job)) as events:  # type: ignore[type-var]
-        async for event in events:
-            if isinstance(event, Failed):
-                raise from_wire(event.to_wire())
-            if isinstance(event, Result):
-                return list(event.payload["merged"])
-    raise EngineFault("no_result", "The check ended without a result. Try again.")

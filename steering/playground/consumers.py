@@ -40,6 +40,7 @@ logger = logging.getLogger(__name__)
 
 MAX_SUBSCRIPTIONS = 16
 SIGNED_OUT = 4401  # close code
+_encoded = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 DATABASE_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)  # between attempts to read a run, while the database is restarted
 
 
@@ -202,7 +203,7 @@ class PlaygroundConsumer(AsyncWebsocketConsumer):
         await self._say({"t": "error", **about, **facts})
 
     async def _say(self, message: dict[str, Any]) -> None:
-        await self.send(text_data=json.dumps(message, ensure_ascii=False, separators=(",", ":"), allow_nan=False))
+        await self.send(text_data=_encoded(message))
 
 
 async def _pass_on(

@@ -12,10 +12,11 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import aclosing
 from typing import Any, TypeVar
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 from channels.db import database_sync_to_async
 from django.contrib.auth import get_user_model
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 
 from inference.client import Inference
 from inference.errors import Busy, InferenceError, InvalidRequest, NotFound
@@ -44,7 +45,9 @@ SEED_BITS = 31
 
 _live: dict[UUID, LiveRun] = {}
 _mirrors: set[asyncio.Task[None]] = set()
-_starting = asyncio.Lock()  # two sockets may bring the same `idem`; the second must find the first one's run
+# By person: two sockets may bring the same `idem`, and the second must find the first one's run. People do not wait for
+# each other: what they begin at the same moment goes through the database's thread without a pause between.
+_starting: WeakValueDictionary[Any, asyncio.Lock] = WeakValueDictionary()
 
 
 async def on_gateway(coro: Coroutine[Any, Any, T]) -> T:
@@ -73,7 +76,7 @@ async def run_start(user: Any, message: RunMessage, *, who: Principal | None = N
     client = await gateway.opened()
     settings = _with_seed(parse_settings(message.settings))
     model = await _describe(client, settings.model)
-    async with _starting:
+    async with _starting.setdefault(user.pk, asyncio.Lock()):
         try:
             who.require_model(model.id or settings.model)
             run, rows, planned = await in_database(_create, who, source, idem, message, settings, model)
@@ -103,16 +106,20 @@ def carries_runs() -> bool:
 
 def _leave_room(user: Any) -> None:
     """In a transaction. Two runs of one person are let in one after the other, whatever process they came to."""
-    get_user_model().objects.select_for_update(no_key=True).get(pk=user.pk)  # new rows may point at the person
-    running = Run.objects.owned_by(user).running()
-    if not shared.enabled():
-        running = running.filter(pk__in=list(_live))
-    if running.count() >= MAX_RUNS_AT_ONCE:
+    if connection.features.has_select_for_update:  # SQLite lets in one writer at a time anyway
+        get_user_model().objects.select_for_update(no_key=True).get(pk=user.pk)  # new rows may point at the person
+    if _count_running(user) >= MAX_RUNS_AT_ONCE:
         raise Busy(
             "too_many_runs",
             f"{MAX_RUNS_AT_ONCE} of your runs are still writing. Stop one, or wait until one ends.",
             retry_after=5,
         )
+
+
+def _count_running(user: Any) -> int:
+    if shared.enabled():
+        return Run.objects.owned_by(user).running().count()
+    return sum(live.run.owner_id == user.pk and not live.log.closed for live in list(_live.values()))
 
 
 def _with_seed(settings: RunSettings) -> RunSettings:

@@ -16,6 +16,7 @@ from steering import gateway
 from steering.behaviors import library as behaviors
 from steering.behaviors.watching import name_for
 from steering.datasets.models import Dataset
+from steering.naming import id_in
 from steering.playground import pages, runner
 from steering.playground.library import run_delete, run_rename
 from steering.playground.models import Run
@@ -141,8 +142,4 @@ def _named(queryset, text: str | None):  # type: ignore[no-untyped-def]
     """The row a query parameter names. Raises Http404 for one that is not there or not theirs."""
     if not text:
         return None
-    try:
-        key = UUID(text)
-    except ValueError:
-        key = UUID(int=0)
-    return get_object_or_404(queryset, pk=key)
+    return get_object_or_404(queryset, pk=id_in(text))

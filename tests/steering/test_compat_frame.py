@@ -29,7 +29,7 @@ from steering.access.models import LedgerEntry
 from steering.access.principal import Principal
 from steering.accounts.models import User
 from steering.api.openai.errors import ApiError
-from steering.compat import running
+from steering.compat import answering, running
 from steering.compat.mechanex import wire
 from tests.fake_inference import MODEL, FakeInference
 
@@ -38,8 +38,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "FIRST_SECONDS", 0.2)
-    monkeypatch.setattr(wire, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(answering, "FIRST_SECONDS", 0.2)
+    monkeypatch.setattr(answering, "BEAT_SECONDS", 0.05)
 
 
 async def body_of(response: HttpResponseBase) -> bytes:
@@ -50,7 +50,7 @@ async def body_of(response: HttpResponseBase) -> bytes:
 
 def sent(source: Callable[[], AsyncIterator[dict[str, Any]]]) -> bytes:
     async def run() -> bytes:
-        return await body_of(await wire.events(source()))
+        return await body_of(await answering.events(source()))
 
     return asyncio.run(run())
 
@@ -98,7 +98,7 @@ def test_whoever_leaves_a_stream_ends_its_source() -> None:
             ended.append(True)
 
     async def leave() -> None:
-        response = await wire.events(source())
+        response = await answering.events(source())
         assert isinstance(response, StreamingHttpResponse)
         async with aclosing(response.streaming_content) as chunks:  # type: ignore[type-var]
             await anext(chunks)  # type: ignore[arg-type]
@@ -112,7 +112,7 @@ def test_whoever_leaves_a_stream_ends_its_source() -> None:
 
 def patiently(work: Any) -> tuple[HttpResponseBase, bytes]:
     async def run() -> tuple[HttpResponseBase, bytes]:
-        response = await wire.patient(work())
+        response = await answering.patient(work())
         return response, await body_of(response)
 
     return asyncio.run(run())

@@ -20,13 +20,14 @@ from steering.api.openai.body import Fields, parse_json
 from steering.api.openai.errors import ApiError
 from steering.api.openai.planning import Plan, plan
 from steering.api.openai.rows import Rows
-from steering.api.openai.threads import in_thread
+from steering.api.openai.threads import in_turn
 from steering.api.openai.written import Piece
 from steering.behaviors.monitoring import record
 
 log = logging.getLogger(__name__)
 
 HEADERS_SECONDS = 10.0  # a stream that has to wait in line says so after this
+_encoded = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 IDLE_SECONDS = 10.0  # between two signs of life in a stream
 
 
@@ -59,7 +60,7 @@ class Call:
         self.answer = Answer(planned.requests[0].id, planned)
         self._reservation, self._who = reservation, who
         self._hold = draining.hold()
-        self._rows = Rows(planned.requests, in_thread(lambda: still_valid(who)), self.close)
+        self._rows = Rows(planned.requests, in_turn(lambda: still_valid(who)), self.close)
         self._early: list[tuple[int, Event]] = []
         self._closed = False
 
@@ -67,7 +68,7 @@ class Call:
     async def open(cls, who: Principal, ask: Ask, form: Form) -> Call:
         """Raises ApiError and InferenceError for what is refused before anything runs."""
         draining.refuse_new_work()
-        return cls(*await in_thread(_admit)(who, ask, form))
+        return cls(*await in_turn(_admit)(who, ask, form))
 
     @property
     def streamed(self) -> bool:
@@ -143,7 +144,7 @@ class Call:
     async def _settle_now(self) -> None:
         if not self._closed:
             self._closed = True
-            await in_thread(self._settle)()
+            await in_turn(self._settle)()
             self._hold.release()
 
     def close(self) -> None:
@@ -151,7 +152,7 @@ class Call:
         self._rows.close()
         if not self._closed:
             self._closed = True
-            gateway.spawn(in_thread(self._settle)())
+            gateway.spawn(in_turn(self._settle)())
             self._hold.release()
 
     def _settle(self) -> None:
@@ -168,7 +169,7 @@ class Call:
             record(self._who, "openai", seen)
 
 
-@in_thread
+@in_turn
 def read(request: HttpRequest, form: Form) -> tuple[Principal, Ask]:
     """Who asks, and what. Raises ApiError and Denied."""
     who = principal_of(request)
@@ -190,4 +191,4 @@ def _admit(who: Principal, ask: Ask, form: Form) -> tuple[Principal, Form, Plan,
 def _frames(events: Iterable[dict[str, Any]]) -> Iterator[bytes]:
     for event in events:
         name = f"event: {event['type']}\n" if "type" in event else ""
-        yield f"{name}data: {json.dumps(event, ensure_ascii=False, separators=(',', ':'))}\n\n".encode()
+        yield f"{name}data: {_encoded(event)}\n\n".encode()

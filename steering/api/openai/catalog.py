@@ -20,7 +20,7 @@ STARTED = int(time.time())
 
 def served() -> tuple[ModelInfo, ...]:
     """Raises InferenceError where that cannot be known."""
-    return gateway.call(gateway.inference().models(), ANSWER_SECONDS)
+    return gateway.served(ANSWER_SECONDS)
 
 
 def resolve(who: Principal, name: str) -> tuple[ModelInfo, Preset | None]:

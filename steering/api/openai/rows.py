@@ -16,7 +16,7 @@ from inference.types import Event, Failed, Finished, GenerationRequest
 from steering import gateway
 from steering.access.principal import Principal, still_valid
 from steering.api.openai.errors import ApiError, of_inference
-from steering.api.openai.threads import in_thread
+from steering.api.openai.threads import in_turn
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ async def while_valid(who: Principal, work: Coroutine[Any, Any, T]) -> T:
     working = asyncio.ensure_future(work)
     try:
         while not (await asyncio.wait({working}, timeout=CHECK_SECONDS))[0]:
-            if not await in_thread(still_valid)(who):
+            if not await in_turn(still_valid)(who):
                 raise revoked()
         return working.result()
     finally:

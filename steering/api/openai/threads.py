@@ -1,4 +1,4 @@
-"""The database from asynchronous code that may go on after its request was answered."""
+"""Work of a request that waits, beside the loop."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
 from channels.db import database_sync_to_async
+
+from steering import shared
+from steering.database import in_database
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -17,3 +20,16 @@ def in_thread(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
     A stream, and the task that watches it, live longer than that; what they ask of the ended thread never comes back.
     """
     return database_sync_to_async(function, thread_sensitive=False)
+
+
+def in_turn(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """The same for what is short and asked often: where one process does everything, on the thread that keeps its
+    connection, one after another, since to open one takes longer than most of this."""
+    pooled = in_thread(function)
+
+    async def called(*args: P.args, **kwargs: P.kwargs) -> T:
+        if shared.enabled():
+            return await pooled(*args, **kwargs)
+        return await in_database(function, *args, **kwargs)
+
+    return called

@@ -17,7 +17,7 @@ from steering.access.principal import Principal, principal_of
 from steering.api.openai import catalog, chat, completions, policed, responses
 from steering.api.openai.call import Call, read
 from steering.api.openai.errors import ApiError, of_inference
-from steering.api.openai.threads import in_thread
+from steering.api.openai.threads import in_turn
 
 View = Callable[..., Awaitable[HttpResponseBase]]
 API_VERSION = "2020-10-01"  # of OpenAI's API, as its own servers say it
@@ -66,7 +66,7 @@ async def model(request: HttpRequest, name: str) -> HttpResponseBase:
     return JsonResponse(await _asked(request, lambda who: catalog.entry(who, name)))
 
 
-@in_thread
+@in_turn
 def _asked(request: HttpRequest, ask: Callable[[Principal], Any]) -> Any:
     who = principal_of(request)
     who.require("generate")

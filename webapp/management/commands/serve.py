@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -24,7 +25,9 @@ from steering.playground.recovery import runs_recover
 from webapp.datadir import unusable
 from webapp.serving import HOST, CannotServe, lock_data_dir, require_free_port
 
-HANDSHAKE_SECONDS = 20  # Daphne's own 5 are too few on a machine that is busy with the model
+# How long the engine may wait for the interpreter while pages are drawn and rows written. It gives it away hundreds of
+# times in a step, and Python's own 5 ms were a part of every step that anything else had begun in.
+SWITCH_SECONDS = 0.0005
 
 
 class Command(BaseCommand):
@@ -56,15 +59,11 @@ class Command(BaseCommand):
             self.serve(port)
 
     def serve(self, port: int) -> None:
-        from daphne.server import Server  # installs its reactor on import
-        from twisted.internet import reactor
+        from webapp.webserver import serve  # sets the application up, which needs Django's
 
-        from webapp.asgi import application
-
-        endpoints = [f"tcp:port={port}:interface={self.host}"]
-        server = Server(application, endpoints=endpoints, verbosity=0, websocket_handshake_timeout=HANDSHAKE_SECONDS)
-        reactor.callWhenRunning(self.announce)
-        server.run()
+        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+        sys.setswitchinterval(SWITCH_SECONDS)
+        serve(self.host, port, drain=False, listening=self.announce)
         gateway.close()
 
     def announce(self) -> None:
