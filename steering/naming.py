@@ -1,4 +1,4 @@
-"""Names and versions of what people save and call by name: presets, behaviors, policies."""
+"""Names, versions and descriptions of what people save and call by name: presets, behaviors, policies."""
 
 from __future__ import annotations
 
@@ -6,17 +6,28 @@ import difflib
 import re
 from collections.abc import Iterable
 from typing import Any, Protocol, TypeVar
+from uuid import UUID
 
 from django.utils.text import slugify
 
-from steering.refusals import need
+from steering.refusals import need, storable
 
 SHOWN = 12  # names in a sentence
 MAX_NAME = 40
+MAX_DESCRIPTION = 2000
 FIRST_VERSION = "1.0"
 BUILT_IN = "steerboard"  # stands where an owner is named
 NAME = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")
+NO_ID = UUID(int=0)  # no row has it
 VERSION = re.compile(r"(0|[1-9]\d{0,3})\.(0|[1-9]\d{0,3})")
+
+
+def id_in(text: str) -> UUID:
+    """The id that `text` is; NO_ID where it is something else."""
+    try:
+        return UUID(text)
+    except ValueError:
+        return NO_ID
 
 
 def version_order(version: str) -> tuple[int, int]:
@@ -26,7 +37,8 @@ def version_order(version: str) -> tuple[int, int]:
 
 
 def check_name(name: str, *, noun: str, such_as: str) -> None:
-    """Raises InvalidRequest("<noun>_name")."""
+    """Raises InvalidRequest("bad_text" or "<noun>_name")."""
+    storable(name, "The name")
     need(
         len(name) <= MAX_NAME and NAME.fullmatch(name) is not None,
         f"{noun}_name",
@@ -36,11 +48,22 @@ def check_name(name: str, *, noun: str, such_as: str) -> None:
 
 
 def check_version(version: str, *, noun: str) -> None:
-    """Raises InvalidRequest("<noun>_version")."""
+    """Raises InvalidRequest("bad_text" or "<noun>_version")."""
+    storable(version, "The version")
     need(
         VERSION.fullmatch(version) is not None,
         f"{noun}_version",
         f"“{version:.20}” is not a version. Write two numbers with a point between them, such as {FIRST_VERSION}.",
+    )
+
+
+def check_description(text: str) -> None:
+    """Raises InvalidRequest("bad_text" or "too_long")."""
+    storable(text, "The description")
+    need(
+        len(text) <= MAX_DESCRIPTION,
+        "too_long",
+        f"The description has {len(text):,} characters; {MAX_DESCRIPTION:,} is the most. Shorten it.",
     )
 
 

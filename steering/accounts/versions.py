@@ -9,7 +9,7 @@ from django.db.models import Q
 
 from inference.types import ModelInfo
 from steering.accounts.ownership import OwnedQuerySet
-from steering.naming import version_order
+from steering.naming import check_description, version_order
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser
@@ -29,18 +29,26 @@ class VersionQuerySet(OwnedQuerySet):
 
 
 class Version(models.Model):
-    """One version, for models that also have `owner`, `shared` and `model_id`. `owner` null comes with Steerboard."""
+    """One version, for models that also have `owner` and `shared`. `owner` null comes with Steerboard."""
 
     name: models.CharField
     version: models.CharField
     model_id: models.CharField
     owner_id: int | None
 
+    description = models.TextField(blank=True)
+
     class Meta:
         abstract = True
 
     def __str__(self) -> str:
         return f"{self.name}@{self.version}"
+
+    def describe(self, description: str) -> None:
+        """Its words may change. Raises InvalidRequest."""
+        check_description(description)
+        self.description = description
+        self.save(update_fields=["description"])
 
     @property
     def is_starter(self) -> bool:

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import secrets
 import uuid
-from typing import Any, Self
 
 from django.conf import settings
 from django.db import models
 from django.urls import reverse
 from django.utils import timezone
 
-from steering.accounts.ownership import OwnedQuerySet
+from steering.accounts.sharing import Shared, SharedQuerySet
 from steering.jobs.models import Job, Outcome
 
 
-class AttributionQuerySet(OwnedQuerySet):
-    def visible_to(self, user: Any) -> Self:
-        """Nobody else's is in anyone's list: who has a link comes by the link."""
-        return self.owned_by(user)
-
-
-class Attribution(models.Model):
-    """`settings` are those of `inference.types.Attribute`, without its id, kind and model.
-
-    Whoever knows `share` and is signed in may read.
-    """
+class Attribution(Shared):
+    """`settings` are those of `inference.types.Attribute`, without its id, kind and model."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="attributions")
@@ -33,10 +22,9 @@ class Attribution(models.Model):
     settings = models.JSONField(default=dict)
     model_id = models.CharField(max_length=200)
     revision = models.CharField(max_length=200, blank=True)
-    share = models.CharField(max_length=43, null=True, blank=True, unique=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now)
 
-    objects = AttributionQuerySet.as_manager()
+    objects = SharedQuerySet.as_manager()
 
     class Meta:
         ordering = ("-created_at",)
@@ -46,10 +34,6 @@ class Attribution(models.Model):
 
     def get_absolute_url(self) -> str:
         return reverse("attribution:detail", args=[self.pk])
-
-    @staticmethod
-    def new_share() -> str:
-        return secrets.token_urlsafe(32)
 
     def newest(self, *, whole: bool = True) -> dict[str, Part]:
         """By kind, the part that counts: one that is at work, else the newest that found something, else the newest.

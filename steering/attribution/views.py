@@ -5,7 +5,7 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.core.paginator import Paginator
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.text import slugify
@@ -15,14 +15,15 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from inference.errors import InferenceError
 from inference.types import MOST_ATTRIBUTED_TOKENS, ModelInfo
 from steering.access.denied import Denied
+from steering.accounts.sharing import NAME, link_to, own, readable, set_link
 from steering.attribution import exporting, reading, running
 from steering.attribution.examples import BY_KEY, EXAMPLES
 from steering.attribution.forms import DEFAULT_STEPS, MAX_PROMPT, METHODS, METRICS, SITES, QuestionForm, initial_of
 from steering.attribution.models import Attribution, Part
-from steering.attribution.sharing import NAME, own, readable
 from steering.attribution.words import UNITS, method_words, sentence_of
 from steering.features.labels import best_labels
 from steering.jobs.models import Job
+from steering.naming import id_in
 from steering.refusals import need, parse_json
 from steering.workers.choice import served
 
@@ -63,10 +64,7 @@ def attribution_new(request: HttpRequest) -> HttpResponse:
 def _initial(request: HttpRequest) -> dict[str, Any]:
     """What a new question begins as: another one's (`from`), an example, or nothing."""
     if source := request.GET.get("from", ""):
-        try:
-            attribution = readable(request, UUID(source))
-        except ValueError:
-            raise Http404 from None
+        attribution = readable(Attribution, request, id_in(source))
         return initial_of(running.question_of(attribution), attribution.name)
     example = BY_KEY.get(request.GET.get("example", ""))
     if example is None:
@@ -110,7 +108,7 @@ def attribution_tokens(request: HttpRequest) -> JsonResponse:
 @require_GET
 @never_cache
 def attribution_detail(request: HttpRequest, pk: UUID) -> HttpResponse:
-    attribution = readable(request, pk)
+    attribution = readable(Attribution, request, pk)
     question = running.question_of(attribution)
     parts, found = attribution.newest(whole=False), attribution.found()
     mine = attribution.owner_id == request.user.pk
@@ -121,7 +119,7 @@ def attribution_detail(request: HttpRequest, pk: UUID) -> HttpResponse:
         "says": sentence_of(question), "method": method_words(question),
         "metric": METRICS[question.metric][0], "unit": UNITS[question.metric],
         "suffix": "" if mine else f"?{NAME}={attribution.share}",
-        "link": request.build_absolute_uri(f"{attribution.get_absolute_url()}?{NAME}={attribution.share}"),
+        "link": link_to(request, attribution),
         "same_model": (model.id, model.revision) == (attribution.model_id, attribution.revision),
         "sources": [source for source in model.sources if not source.problem], "model": model,
         "steer_url": reverse("playground:home"),
@@ -152,7 +150,7 @@ def _about_features(user: Any, attribution: Attribution, found: dict[str, Any]) 
 
 @require_GET
 def attribution_export(request: HttpRequest, pk: UUID, ending: str) -> HttpResponse:
-    attribution = readable(request, pk)
+    attribution = readable(Attribution, request, pk)
     headers = {"Content-Disposition": f'attachment; filename="{slugify(attribution.name) or "attribution"}.{ending}"'}
     if ending == "json":
         found = exporting.as_json(attribution)
@@ -167,7 +165,7 @@ def attribution_export(request: HttpRequest, pk: UUID, ending: str) -> HttpRespo
 @require_POST
 def attribution_part(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Find one more thing out. What is refused is said on the page it came from."""
-    attribution = own(request, pk)
+    attribution = own(Attribution, request, pk)
     try:
         _part(attribution, request.POST)
     except (InferenceError, Denied) as error:
@@ -204,7 +202,7 @@ def _whole(text: str, default: int) -> int:
 
 @require_POST
 def attribution_rename(request: HttpRequest, pk: UUID) -> HttpResponse:
-    attribution = own(request, pk)
+    attribution = own(Attribution, request, pk)
     name = " ".join(request.POST.get("name", "").replace("\x00", "").split())[:120]
     if not name:
         messages.error(request, "An attribution needs a name. Write one.")
@@ -216,18 +214,12 @@ def attribution_rename(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 @require_POST
 def attribution_share(request: HttpRequest, pk: UUID) -> HttpResponse:
-    """shared=1 makes a link, a new one each time; anything else ends every link at once."""
-    attribution = own(request, pk)
-    attribution.share = Attribution.new_share() if request.POST.get("shared") == "1" else None
-    attribution.save(update_fields=["share"])
-    said = "Everyone here who has the link may read it." if attribution.share else "From now on only you can read it."
-    messages.success(request, said)
-    return redirect(attribution)
+    return set_link(request, own(Attribution, request, pk))
 
 
 @require_http_methods(["GET", "POST"])
 def attribution_delete(request: HttpRequest, pk: UUID) -> HttpResponse:
-    attribution = own(request, pk)
+    attribution = own(Attribution, request, pk)
     if request.method == "GET":
         return render(request, "attribution/delete.html", {"attribution": attribution})
     running.attribution_cancel(attribution)

@@ -14,7 +14,7 @@ from steering.behaviors.corrector import MOST_ATTEMPTS, MOST_SPAN
 from steering.behaviors.fitting import FitSettings
 from steering.behaviors.models import AlertRule, Behavior
 from steering.datasets.models import Dataset
-from steering.naming import MAX_NAME, next_version
+from steering.naming import MAX_DESCRIPTION, MAX_NAME, next_version
 from steering.vectors.forms import parse_layers
 from steering.vectors.models import Vector
 from steering.vectors.uses import FEATURE_OPERATIONS
@@ -100,7 +100,7 @@ class FitForm(CorrectionForm):
         error_messages={"invalid_choice": "That dataset is gone. Choose another."},
     )
     name = forms.CharField(max_length=MAX_NAME, error_messages={"required": "Give the behavior a name, such as anger."})
-    description = forms.CharField(required=False, max_length=library.MAX_DESCRIPTION)
+    description = forms.CharField(required=False, max_length=MAX_DESCRIPTION)
     direction = forms.ChoiceField(choices=Behavior.Direction)
     on = forms.ChoiceField(choices=[("residual", "residual"), ("features", "features")])
     source = forms.CharField(required=False, max_length=120)
@@ -171,7 +171,7 @@ class VersionForm(CorrectionForm):
     """The same detector with another threshold or correction."""
 
     version = forms.CharField(max_length=12, error_messages={"required": "A version needs a number, such as 1.1."})
-    description = forms.CharField(required=False, max_length=library.MAX_DESCRIPTION)
+    description = forms.CharField(required=False, max_length=MAX_DESCRIPTION)
     threshold = forms.FloatField(error_messages={"required": "Say above which score it fires."})
 
     def __init__(self, behavior: Behavior, versions: list[str], *args: Any, **kwargs: Any):
@@ -207,7 +207,7 @@ class DescriptionForm(forms.ModelForm):
         model = Behavior
         fields = ("description",)
 
-    description = forms.CharField(required=False, max_length=library.MAX_DESCRIPTION, widget=forms.Textarea)
+    description = forms.CharField(required=False, max_length=MAX_DESCRIPTION, widget=forms.Textarea)
 
 
 class RuleForm(forms.ModelForm):

@@ -21,15 +21,14 @@ from steering.audit.models import AuditEntry
 from steering.audit.trail import record
 from steering.behaviors.corrector import Corrector, check_corrector
 from steering.behaviors.models import AlertRule, Behavior, BehaviorVector
-from steering.naming import meant_by, nearest, some_of
+from steering.naming import check_description, meant_by, nearest, some_of
 from steering.naming import next_version as next_version
-from steering.refusals import need, storable
+from steering.refusals import need
 from steering.vectors.models import Vector
 from steering.vectors.uses import VectorUse, resolve_uses, vectors_of
 from steering.workers.sources import check_feature
 
 MAX_BEHAVIORS = 500  # versions of one person
-MAX_DESCRIPTION = 2000
 
 
 def listed(user: Any, model_id: str = "") -> QuerySet[Behavior]:
@@ -95,7 +94,7 @@ def save(behavior: Behavior, corrector: Corrector) -> Behavior:
     check_name(behavior.name)
     check_version(behavior.version)
     check_corrector(corrector)
-    _check_description(behavior.description)
+    check_description(behavior.description)
     model = _model_of(behavior, corrector)
     resolve_uses(behavior.owner, corrector.uses, model)
     vectors = vectors_of(behavior.owner, corrector.uses)
@@ -136,15 +135,6 @@ def save_version(old: Behavior, *, version: str, threshold: float, corrector: Co
         if rule := AlertRule.objects.filter(behavior=old).first():
             AlertRule.objects.create(behavior=new, percent=rule.percent, runs=rule.runs, email=rule.email)
     return new
-
-
-def _check_description(text: str) -> None:
-    storable(text, "The description")
-    need(
-        len(text) <= MAX_DESCRIPTION,
-        "too_long",
-        f"The description has {len(text):,} characters; {MAX_DESCRIPTION:,} is the most. Shorten it.",
-    )
 
 
 def _model_of(behavior: Behavior, corrector: Corrector) -> ModelInfo:
@@ -196,13 +186,6 @@ def _leave_room(behavior: Behavior) -> None:
 
 
 # ---- describing, sharing, deleting ----
-
-
-def describe(behavior: Behavior, description: str) -> None:
-    """Its words, which may change. Raises InvalidRequest."""
-    _check_description(description)
-    behavior.description = description
-    behavior.save(update_fields=["description"])
 
 
 @transaction.atomic

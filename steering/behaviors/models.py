@@ -42,7 +42,6 @@ class Behavior(Version):
     )
     name = models.CharField(max_length=MAX_NAME)
     version = models.CharField(max_length=12)
-    description = models.TextField(blank=True)
     shared = models.BooleanField(default=False)
     model_id = models.CharField(max_length=200)
     direction = models.CharField(max_length=10, choices=Direction)

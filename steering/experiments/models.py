@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import uuid
 from datetime import timedelta
 from typing import Any, Self
@@ -15,15 +14,12 @@ from django.urls import reverse
 from django.utils import timezone
 
 from steering.accounts.ownership import OwnedQuerySet
+from steering.accounts.sharing import Shared, SharedQuerySet
 
 CARRIER_SECONDS = 15  # a carrier that was not heard of for so long is gone
 
 
-class ExperimentQuerySet(OwnedQuerySet):
-    def visible_to(self, user: Any) -> Self:
-        """Nobody else's is in anyone's list: who has a link comes by the link."""
-        return self.owned_by(user)
-
+class ExperimentQuerySet(SharedQuerySet):
     def active(self) -> Self:
         """Those that have not ended. Every change of state filters on this, so that each ends exactly once."""
         return self.filter(state__in=Experiment.ACTIVE)
@@ -35,12 +31,11 @@ class ExperimentQuerySet(OwnedQuerySet):
         return self.active().filter(Q(carrier="") | Q(heartbeat_at__lt=silent))
 
 
-class Experiment(models.Model):
+class Experiment(Shared):
     """`settings` are the recipe's, in the form of `settings.py`; `findings` what the pages draw.
 
     `carrier` is the process that works on it, with a mark of its own for each time that it took it, and `heartbeat_at`
-    is when that was last heard of. Whoever knows `share` and is signed in may read. Tokens are those that were
-    measured for it; what the cache had costs nothing.
+    is when that was last heard of. Tokens are those that were measured for it; what the cache had costs nothing.
     """
 
     class Recipe(models.TextChoices):
@@ -73,7 +68,6 @@ class Experiment(models.Model):
     findings = models.JSONField(default=dict, blank=True)
     error_code = models.CharField(max_length=80, blank=True)
     error_message = models.TextField(blank=True)
-    share = models.CharField(max_length=43, null=True, blank=True, unique=True, editable=False)
     prompt_tokens = models.BigIntegerField(default=0)
     completion_tokens = models.BigIntegerField(default=0)
     carrier = models.CharField(max_length=80, blank=True, editable=False)
@@ -111,10 +105,6 @@ class Experiment(models.Model):
             "eta_seconds": self.eta_seconds, "rate": self.rate, "seconds": self.seconds,
             "error_code": self.error_code, "error_message": self.error_message, "findings": self.findings,
         }  # fmt: skip
-
-    @staticmethod
-    def new_share() -> str:
-        return secrets.token_urlsafe(32)
 
 
 class Measurement(models.Model):

@@ -14,6 +14,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from inference.errors import InferenceError
 from inference.types import ModelInfo
 from steering.access.denied import Denied
+from steering.accounts.sharing import NAME, link_to, own, readable, set_link
 from steering.datasets.behaviours import WORTH
 from steering.experiments import defaults, exporting, runner
 from steering.experiments.estimate import Estimate, estimate
@@ -21,8 +22,8 @@ from steering.experiments.forms import ExperimentForm, initial_of
 from steering.experiments.models import Experiment
 from steering.experiments.promoting import preset_of_cell
 from steering.experiments.settings import Settings, vectors_of
-from steering.experiments.sharing import NAME, own, readable
 from steering.experiments.words import sentence_of, warnings_of
+from steering.naming import id_in
 from steering.vectors.models import Vector
 from steering.workers.choice import served
 
@@ -80,10 +81,7 @@ def _initial(request: HttpRequest, recipe: str, usable: list[Vector], model: Mod
     """What a new experiment begins as: another one's settings (`from`), else the defaults of a vector."""
     source = request.GET.get("from", "")
     if source:
-        try:
-            experiment = readable(request, UUID(source))
-        except ValueError:
-            raise Http404 from None
+        experiment = readable(Experiment, request, id_in(source))
         if experiment.recipe == recipe:
             return initial_of(recipe, runner.settings_of(experiment), experiment.name)
     wanted = request.GET.get("vector", "")
@@ -141,7 +139,7 @@ def _rate(user: Any, model: ModelInfo) -> float:
 @require_GET
 @never_cache
 def experiment_detail(request: HttpRequest, pk: UUID) -> HttpResponse:
-    experiment = readable(request, pk)
+    experiment = readable(Experiment, request, pk)
     settings = runner.settings_of(experiment)
     names = dict(Vector.objects.filter(pk__in=vectors_of(settings)).values_list("pk", "name"))
     vectors = [names.get(UUID(vector), "a vector that is gone") for vector in vectors_of(settings)]
@@ -155,7 +153,7 @@ def experiment_detail(request: HttpRequest, pk: UUID) -> HttpResponse:
         "experiment": experiment, "says": sentence_of(settings), "mine": mine, "suffix": suffix, "data": data,
         "recipe_name": RECIPES[experiment.recipe][0], "settings": settings, "vectors": vectors,
         "warnings": warnings_of(settings), "first_vector": vectors_of(settings)[0],
-        "link": request.build_absolute_uri(f"{experiment.get_absolute_url()}?{NAME}={experiment.share}"),
+        "link": link_to(request, experiment),
     }  # fmt: skip
     return render(request, "experiments/detail.html", context)
 
@@ -163,14 +161,14 @@ def experiment_detail(request: HttpRequest, pk: UUID) -> HttpResponse:
 @require_GET
 @never_cache
 def experiment_status(request: HttpRequest, pk: UUID) -> JsonResponse:
-    return JsonResponse(readable(request, pk).status())
+    return JsonResponse(readable(Experiment, request, pk).status())
 
 
 @require_GET
 @never_cache
 def experiment_texts(request: HttpRequest, pk: UUID) -> JsonResponse:
     """The texts of one cell, each beside the base's."""
-    experiment = readable(request, pk)
+    experiment = readable(Experiment, request, pk)
     group = request.GET.get("group", "")[:120]
     base = {row["prompt"]: row for row in exporting.rows_of(experiment, _base_of(experiment, group))}
     rows = [row | {"base": base.get(row["prompt"])} for row in exporting.rows_of(experiment, group)]
@@ -184,7 +182,7 @@ def _base_of(experiment: Experiment, group: str) -> str:
 
 @require_GET
 def experiment_export(request: HttpRequest, pk: UUID, ending: str) -> HttpResponse | StreamingHttpResponse:
-    experiment = readable(request, pk)
+    experiment = readable(Experiment, request, pk)
     name = f"{slugify(experiment.name) or 'experiment'}.{ending}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     if ending == "json":
@@ -202,7 +200,7 @@ def experiment_export(request: HttpRequest, pk: UUID, ending: str) -> HttpRespon
 
 @require_POST
 def experiment_cancel(request: HttpRequest, pk: UUID) -> HttpResponse:
-    experiment = own(request, pk)
+    experiment = own(Experiment, request, pk)
     if not runner.experiment_cancel(experiment):
         messages.info(request, f"“{experiment.name}” had already ended.")
     return redirect(experiment)
@@ -210,7 +208,7 @@ def experiment_cancel(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 @require_POST
 def experiment_resume(request: HttpRequest, pk: UUID) -> HttpResponse:
-    experiment = own(request, pk)
+    experiment = own(Experiment, request, pk)
     try:
         if not runner.experiment_resume(experiment):
             messages.info(request, f"“{experiment.name}” runs, or has run to its end.")
@@ -221,18 +219,12 @@ def experiment_resume(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 @require_POST
 def experiment_share(request: HttpRequest, pk: UUID) -> HttpResponse:
-    """shared=1 makes a link, a new one each time; anything else ends every link at once."""
-    experiment = own(request, pk)
-    experiment.share = Experiment.new_share() if request.POST.get("shared") == "1" else None
-    experiment.save(update_fields=["share"])
-    said = "Everyone here who has the link may read it." if experiment.share else "From now on only you can read it."
-    messages.success(request, said)
-    return redirect(experiment)
+    return set_link(request, own(Experiment, request, pk))
 
 
 @require_POST
 def experiment_preset(request: HttpRequest, pk: UUID) -> HttpResponse:
-    experiment = own(request, pk)
+    experiment = own(Experiment, request, pk)
     try:
         preset = preset_of_cell(request.user, experiment, request.POST.get("group", ""))
     except InferenceError as error:
@@ -244,7 +236,7 @@ def experiment_preset(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 def experiment_delete(request: HttpRequest, pk: UUID) -> HttpResponse:
-    experiment = own(request, pk)
+    experiment = own(Experiment, request, pk)
     if request.method == "GET":
         return render(request, "experiments/delete.html", {"experiment": experiment})
     runner.experiment_cancel(experiment)

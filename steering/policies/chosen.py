@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 from django.conf import settings
 
 from inference.errors import InvalidRequest
 from inference.policies.schema import Policy
+from steering.naming import id_in
 from steering.policies import library
 from steering.policies.content import check_content
 from steering.policies.models import StoredPolicy
@@ -68,10 +68,7 @@ def of_entry(user: Any, entry: dict[str, Any]) -> Chosen:
 
 
 def _still_there(user: Any, policy_id: str) -> StoredPolicy | None:
-    try:
-        return library.listed(user).filter(pk=UUID(policy_id)).first()
-    except ValueError:
-        return None
+    return library.listed(user).filter(pk=id_in(policy_id)).first()
 
 
 def checked(chosen: Chosen) -> Chosen:

@@ -15,6 +15,7 @@ from inference.errors import InferenceError
 from inference.policies.schema import Policy
 from inference.types import ModelInfo
 from inference.ways import METHODS
+from steering.naming import check_description
 from steering.policies import library
 from steering.policies.chosen import UNIT_TESTS_OFF, refuse_unit_tests
 from steering.policies.content import OUTSIDE, as_text, check_content, parse_text, shown_text
@@ -94,7 +95,7 @@ class Editor:
     def _check_about(self) -> None:
         checks: dict[str, Callable[[str], None]] = {
             "name": library.check_name,
-            "description": library.check_description,
+            "description": check_description,
         }
         if self.about["version"]:
             checks["version"] = library.check_version

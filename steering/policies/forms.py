@@ -10,7 +10,7 @@ from django import forms
 from inference.errors import InferenceError
 from inference.types import ModelInfo
 from steering.datasets.models import Dataset
-from steering.naming import MAX_NAME
+from steering.naming import MAX_DESCRIPTION, MAX_NAME
 from steering.policies import library
 from steering.policies.fields import FIELDS, number
 from steering.policies.models import PolicyPreset, PolicyRun, StoredPolicy
@@ -213,7 +213,7 @@ def parse_values(path: str, text: str) -> list[Any]:
 
 
 class DescriptionForm(forms.Form):
-    description = forms.CharField(required=False, max_length=library.MAX_DESCRIPTION, widget=forms.Textarea)
+    description = forms.CharField(required=False, max_length=MAX_DESCRIPTION, widget=forms.Textarea)
 
 
 class CloneForm(forms.Form):
@@ -222,7 +222,7 @@ class CloneForm(forms.Form):
 
 class PublishForm(forms.Form):
     name = forms.CharField(max_length=120, error_messages={"required": "Give the preset a name."})
-    description = forms.CharField(required=False, max_length=library.MAX_DESCRIPTION)
+    description = forms.CharField(required=False, max_length=MAX_DESCRIPTION)
     tags = forms.CharField(required=False, max_length=600)
     visibility = forms.ChoiceField(choices=PolicyPreset.Visibility)
 

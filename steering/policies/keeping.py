@@ -7,6 +7,7 @@ from typing import Any
 from inference.errors import InvalidRequest
 from inference.policies.schema import Policy
 from inference.types import ModelInfo
+from steering.naming import MAX_DESCRIPTION
 from steering.policies import library
 from steering.policies.models import PolicyRun, StoredPolicy
 from steering.policies.reading import best_number
@@ -29,5 +30,5 @@ def save_trial(user: Any, run: PolicyRun, number: int | None = None, name: str =
         name=name or library.free_name(f"{base[:34]}-tuned"),
         content=content,
         model=ModelInfo("ready", run.model_id),
-        description=f"Trial {number + 1} of “{run.title}”: {values}."[: library.MAX_DESCRIPTION],
+        description=f"Trial {number + 1} of “{run.title}”: {values}."[:MAX_DESCRIPTION],
     )

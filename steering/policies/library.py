@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
-from uuid import UUID
 
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
@@ -21,7 +20,7 @@ from inference.types import ModelInfo
 from steering import naming
 from steering.audit.models import AuditEntry
 from steering.audit.trail import record
-from steering.naming import MAX_NAME, meant_by, nearest, next_version, some_of
+from steering.naming import MAX_NAME, check_description, id_in, meant_by, nearest, next_version, some_of
 from steering.policies.content import OUTSIDE, check_content
 from steering.policies.models import PolicyPreset, PolicyVector, StoredPolicy
 from steering.refusals import need, storable
@@ -30,7 +29,6 @@ from steering.vectors.models import Vector
 
 MAX_POLICIES = 500  # versions of one person
 MAX_PRESETS = 200
-MAX_DESCRIPTION = 2000
 MAX_TAGS, MAX_TAG = 12, 40
 TRIES = 5  # another save may take the version that was to be the next
 
@@ -46,7 +44,7 @@ def find(user: Any, name: str) -> StoredPolicy:
     An id, `name`, `name@version` or `owner/name@version`; without a version the newest.
     Raises NotFound("policy_not_found") naming the nearest, InvalidRequest("policy_ambiguous").
     """
-    if (found := _by_id(user, name)) is not None:
+    if (found := listed(user).filter(pk=id_in(name)).first()) is not None:
         return found
     path, _, version = name.strip().lower().partition("@")
     owner, _, short = path.rpartition("/")
@@ -60,13 +58,6 @@ def find(user: Any, name: str) -> StoredPolicy:
             "policy_ambiguous", f"Several people share a policy with the name {short}. Say whose is meant: {ways}."
         )
     return meant[0]
-
-
-def _by_id(user: Any, text: str) -> StoredPolicy | None:
-    try:
-        return listed(user).filter(pk=UUID(text)).first()
-    except ValueError:
-        return None
 
 
 def _not_found(name: str, known: list[StoredPolicy]) -> NotFound:
@@ -99,15 +90,6 @@ def name_for(user: Any, policy: StoredPolicy) -> str:
 
 check_name = partial(naming.check_name, noun="policy", such_as="strict-orders")
 check_version = partial(naming.check_version, noun="policy")
-
-
-def check_description(text: str) -> None:
-    storable(text, "The description")
-    need(
-        len(text) <= MAX_DESCRIPTION,
-        "too_long",
-        f"The description has {len(text):,} characters; {MAX_DESCRIPTION:,} is the most. Shorten it.",
-    )
 
 
 def save(
@@ -194,10 +176,7 @@ def refuse_lent(user: Any, content: dict[str, Any]) -> None:
     named = steering.get("vector_id")
     if not named:
         return
-    try:
-        vector = Vector.objects.filter(pk=UUID(str(named))).exclude(owner=None).exclude(owner=user.pk).first()
-    except ValueError:
-        return
+    vector = Vector.objects.filter(pk=id_in(str(named))).exclude(owner=None).exclude(owner=user.pk).first()
     if vector is not None:
         raise InvalidRequest(
             "vector_lent",
@@ -207,13 +186,6 @@ def refuse_lent(user: Any, content: dict[str, Any]) -> None:
 
 
 # ---- describing, sharing, deleting ----
-
-
-def describe(policy: StoredPolicy, description: str) -> None:
-    """Its words, which may change. Raises InvalidRequest."""
-    check_description(description)
-    policy.description = description
-    policy.save(update_fields=["description"])
 
 
 def share(policy: StoredPolicy, shared: bool) -> None:

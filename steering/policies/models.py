@@ -39,7 +39,6 @@ class StoredPolicy(Version):
     )
     name = models.CharField(max_length=MAX_NAME)
     version = models.CharField(max_length=12)
-    description = models.TextField(blank=True)
     shared = models.BooleanField(default=False)
     model_id = models.CharField(max_length=200, blank=True)
     content = models.JSONField()

@@ -18,6 +18,7 @@ from inference.errors import InferenceError
 from inference.types import ModelInfo
 from steering.access.principal import Principal
 from steering.accounts.models import User
+from steering.naming import NO_ID, id_in
 from steering.policies import exporting, library, starting
 from steering.policies.chosen import of_entry, of_stored
 from steering.policies.forms import AskForm, EvaluateForm, RunForm, TuneForm
@@ -72,7 +73,7 @@ def _new(request: HttpRequest, what: str) -> HttpResponse:
         if form.is_valid() and (run := _begin(request, form, model)):
             return redirect(run)
     else:
-        chosen = [text for text in request.GET.getlist("policy") if _is_id(text)]
+        chosen = [text for text in request.GET.getlist("policy") if id_in(text) != NO_ID]
         form = form_of(
             user=request.user, model=model, initial={"policies": chosen, "prompt": request.GET.get("prompt")}
         )
@@ -90,14 +91,6 @@ def _new(request: HttpRequest, what: str) -> HttpResponse:
 def _own_first(request: HttpRequest) -> list[list[StoredPolicy]]:
     groups = newest_first(library.listed(request.user))
     return sorted(groups, key=lambda group: group[0].owner_id != request.user.pk)
-
-
-def _is_id(text: str) -> bool:
-    try:
-        UUID(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _begin(request: HttpRequest, form: AskForm, model: ModelInfo) -> PolicyRun | None:

@@ -7,14 +7,14 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from inference.errors import InferenceError
 from inference.types import ModelInfo
-from steering.naming import next_version
+from steering.naming import id_in, next_version
 from steering.policies import library
 from steering.policies.content import as_text
 from steering.policies.editor import FORM, JSON, Editor
@@ -71,7 +71,7 @@ def policy_new(request: HttpRequest) -> HttpResponse:
 def _beginning(request: HttpRequest) -> tuple[dict[str, Any], dict[str, str]]:
     """What a new policy begins as: another one (`from`), a preset, or nothing."""
     if wanted := request.GET.get("from"):
-        policy = _listed(request, _uuid(wanted))
+        policy = _listed(request, id_in(wanted))
         library_name = policy.name if policy.owner_id != request.user.pk else f"{policy.name[:35]}-copy"
         return policy.content, {"name": library_name, "description": policy.description}
     return {}, {}
@@ -161,7 +161,7 @@ def policy_edit(request: HttpRequest, pk: UUID) -> HttpResponse:
     form = DescriptionForm(request.POST or None, initial={"description": policy.description})
     if request.method == "POST" and form.is_valid():
         try:
-            library.describe(policy, form.cleaned_data["description"].strip())
+            policy.describe(form.cleaned_data["description"].strip())
             return redirect(policy)
         except InferenceError as error:
             form.add_error("description", error.message)
@@ -200,13 +200,6 @@ def policy_delete(request: HttpRequest, pk: UUID) -> HttpResponse:
     policy.delete()
     messages.success(request, f"{policy} was deleted. Runs with it are kept.")
     return redirect("policies:list")
-
-
-def _uuid(text: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError:
-        raise Http404 from None
 
 
 def _listed(request: HttpRequest, pk: UUID) -> StoredPolicy:

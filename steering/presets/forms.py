@@ -7,12 +7,12 @@ from django import forms
 
 from inference.errors import InferenceError
 from inference.types import SamplingParams
+from steering.naming import MAX_DESCRIPTION
 from steering.presets import names
 from steering.presets.content import MAX_SYSTEM_PROMPT, PresetContent
 from steering.presets.models import Preset
 from steering.presets.words import SAMPLING
 
-MAX_DESCRIPTION = 2000
 LISTS = ("stop", "temperature_schedule", "top_p_schedule")  # kept as they are
 NUMBERS = [name for name in SAMPLING if name not in LISTS]
 WHOLE = {name for name in NUMBERS if isinstance(getattr(SamplingParams(), name), int)} | {"seed"}

@@ -20,7 +20,7 @@ from inference.errors import InvalidRequest, NotFound
 from inference.types import Intervention, ModelInfo
 from steering.behaviors import library as behaviors
 from steering.behaviors.models import Behavior
-from steering.naming import meant_by, some_of
+from steering.naming import check_description, meant_by, some_of
 from steering.presets.content import PresetContent, check_content
 from steering.presets.models import Preset, PresetVector
 from steering.presets.names import SEPARATOR, check_name, check_version
@@ -115,7 +115,10 @@ def interventions_of(preset: Preset, model: ModelInfo) -> tuple[Intervention, ..
 
 def lent_to(user: Any, vector_ids: Iterable[str | UUID]) -> set[UUID]:
     """Which of these vectors a preset that somebody shares lends to `user`, to be applied and no more."""
-    shared = PresetVector.objects.filter(preset__shared=True, vector__in=list(vector_ids))
+    wanted: list[Any] = list(vector_ids)
+    if not wanted:
+        return set()
+    shared = PresetVector.objects.filter(preset__shared=True, vector__in=wanted)
     return set(shared.exclude(Q(vector__owner=user.pk)).values_list("vector_id", flat=True))
 
 
@@ -138,6 +141,7 @@ def save(
     """
     check_name(name)
     check_version(version)
+    check_description(description)
     check_content(content)
     if not model.id:
         raise InvalidRequest("no_model", "No model is served at the moment. Save the preset when one is ready.")

@@ -15,10 +15,10 @@ from inference.errors import InferenceError
 from inference.types import ModelInfo, Wire
 from steering.presets import library
 from steering.presets.content import PresetContent
-from steering.presets.forms import MAX_DESCRIPTION, DescriptionForm, VersionForm
+from steering.presets.forms import DescriptionForm, VersionForm
 from steering.presets.models import Preset
 from steering.presets.words import call_of, sampling_in_words, uses_in_words
-from steering.refusals import need, parse_json, storable
+from steering.refusals import parse_json
 from steering.vectors.models import Vector
 from steering.workers.choice import served
 
@@ -99,8 +99,6 @@ def _by(preset: Preset) -> str:
 def preset_save(request: HttpRequest) -> JsonResponse:
     """Keep a lane of the playground. Errors come as JSON with a sentence for the dialog."""
     wanted = SaveRequest.from_wire(parse_json(request.body))
-    need(len(wanted.description) <= MAX_DESCRIPTION, "too_long", f"At most {MAX_DESCRIPTION} characters describe it.")
-    storable(wanted.description, "The description")
     preset = library.save(
         request.user,
         name=wanted.name,

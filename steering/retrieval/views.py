@@ -8,7 +8,7 @@ from uuid import UUID
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.db.models import Count, Sum
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
@@ -16,6 +16,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from inference.errors import InferenceError
 from inference.types import ModelInfo
 from steering.access.denied import Denied
+from steering.naming import id_in
 from steering.retrieval import asking
 from steering.retrieval.examples import EXAMPLE
 from steering.retrieval.forms import SEPARATOR, STANDARD, WAYS_SAID, AskForm
@@ -71,10 +72,7 @@ def _initial(request: HttpRequest) -> dict[str, Any]:
 
 
 def _found(request: HttpRequest, text: str) -> Question:
-    try:
-        found: Question = get_object_or_404(Question.objects.owned_by(request.user), pk=UUID(text))
-    except ValueError:
-        raise Http404 from None
+    found: Question = get_object_or_404(Question.objects.owned_by(request.user), pk=id_in(text))
     return found
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args, get_type_hints
-from uuid import UUID
 
 from inference.errors import InvalidRequest
 from inference.types import CombineVectors, VectorTerm
@@ -13,6 +12,7 @@ from steering.access.principal import Principal
 from steering.jobs.kinds import keeps_results_of
 from steering.jobs.models import Job
 from steering.jobs.runner import job_start
+from steering.naming import id_in
 from steering.refusals import need, storable
 from steering.vectors.facts import without_values
 from steering.vectors.library import vector_keep
@@ -95,10 +95,7 @@ def visible(user: Any, ids: Sequence[str]) -> dict[str, Vector]:
     """The vectors of the library by the ids as given. Raises InvalidRequest("vectors") for one that is not there."""
     found: dict[str, Vector] = {}
     for id in ids:
-        try:
-            vector = Vector.objects.visible_to(user).filter(pk=UUID(id)).first()
-        except ValueError:
-            vector = None
+        vector = Vector.objects.visible_to(user).filter(pk=id_in(id)).first()
         if vector is None:
             raise InvalidRequest("vectors", "A vector is not in your library: it was deleted, or it is not yours.")
         found[id] = vector

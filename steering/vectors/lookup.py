@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID
 
 from django.db.models import Q
 
 from inference.errors import InvalidRequest, NotFound
 from inference.types import ModelInfo
+from steering.naming import id_in
 from steering.vectors.models import Vector
 
 SHOWN = 12  # names in a sentence
@@ -34,11 +34,7 @@ def find_vector(user: Any, name: str, model: ModelInfo) -> Vector:
 
 
 def _is_called(name: str) -> Q:
-    named = Q(name__iexact=name) | Q(slug__iexact=name) | Q(content_id=name.lower())
-    try:
-        return named | Q(pk=UUID(name))
-    except ValueError:
-        return named
+    return Q(name__iexact=name) | Q(slug__iexact=name) | Q(content_id=name.lower()) | Q(pk=id_in(name))
 
 
 def _not_found(visible: Any, name: str, model: ModelInfo) -> NotFound:

@@ -16,9 +16,10 @@ from steering.api.openai.threads import in_thread
 from steering.attribution.exporting import hook_of
 from steering.attribution.running import check
 from steering.compat import running
+from steering.compat.answering import patient
 from steering.compat.mechanex.module_paths import Place, place_of
-from steering.compat.mechanex.served import model_of
-from steering.compat.mechanex.wire import operation, patient
+from steering.compat.mechanex.wire import operation
+from steering.compat.served import model_of
 from steering.refusals import need, storable
 
 EVERYWHERE: tuple[AttributionSite, ...] = ("resid_pre", "attn_out", "mlp_out", "z")  # where no path is named

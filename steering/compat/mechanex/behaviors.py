@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from typing import Any, Literal
-from uuid import UUID
 
 from django.http import HttpRequest
 
@@ -19,13 +18,14 @@ from steering.behaviors import library
 from steering.behaviors.choosing import Correction
 from steering.behaviors.fitting import FitSettings, behavior_fit
 from steering.behaviors.models import Behavior
+from steering.compat.answering import patient
 from steering.compat.mechanex.examples import MOST_LABEL, kept, read_pairs, read_words
 from steering.compat.mechanex.following import left_by, result_of
 from steering.compat.mechanex.names import behavior_name
-from steering.compat.mechanex.served import model_of
-from steering.compat.mechanex.wire import operation, patient
+from steering.compat.mechanex.wire import operation
+from steering.compat.served import model_of
 from steering.jobs.models import Job
-from steering.naming import is_handle_of
+from steering.naming import id_in, is_handle_of
 from steering.presets.models import Preset
 from steering.vectors.lookup import find_vector
 
@@ -158,10 +158,7 @@ def _renamed(who: Principal, behavior_id: str, name: str) -> dict[str, Any]:
 
 
 def _own(who: Principal, behavior_id: str) -> Behavior:
-    try:
-        found = Behavior.objects.owned_by(who.user).filter(pk=UUID(behavior_id)).first()
-    except ValueError:
-        found = None
+    found = Behavior.objects.owned_by(who.user).filter(pk=id_in(behavior_id)).first()
     if found is None:
         raise NotFound("behavior_not_found", "You have no such behavior. GET /behaviors lists those that there are.")
     return found

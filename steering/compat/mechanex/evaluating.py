@@ -14,10 +14,11 @@ from steering.access.principal import Principal
 from steering.api.openai.body import Fields
 from steering.api.openai.errors import invalid
 from steering.api.openai.threads import in_thread
+from steering.compat.answering import patient
 from steering.compat.mechanex.examples import MOST_NAME, read_words
 from steering.compat.mechanex.following import left_by, result_of
-from steering.compat.mechanex.served import DEFAULT, model_of
-from steering.compat.mechanex.wire import operation, patient
+from steering.compat.mechanex.wire import operation
+from steering.compat.served import DEFAULT, model_of
 from steering.datasets.asking import pairs_ask
 from steering.jobs.kinds import keeps_results_of, recipe
 from steering.jobs.models import Job

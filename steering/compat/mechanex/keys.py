@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID
 
 from django.db import IntegrityError, transaction
 from django.http import HttpRequest
@@ -17,9 +16,10 @@ from steering.access.standing import uses_of
 from steering.api.openai.body import Fields
 from steering.api.openai.errors import ApiError
 from steering.api.openai.threads import in_thread
-from steering.compat.mechanex.served import choose
 from steering.compat.mechanex.wire import by_method, operation
 from steering.compat.models import ModelChoice
+from steering.compat.served import choose
+from steering.naming import id_in
 from steering.refusals import storable
 
 DEFAULT_NAME = "Default Key"
@@ -94,10 +94,7 @@ async def revoke(request: HttpRequest, who: Principal, body: Fields, id: str) ->
 
 
 def _revoke(who: Principal, id: str) -> dict[str, Any]:
-    try:
-        key = ApiKey.objects.owned_by(who.user).filter(pk=UUID(id), revoked_at=None).first()
-    except ValueError:
-        key = None
+    key = ApiKey.objects.owned_by(who.user).filter(pk=id_in(id), revoked_at=None).first()
     if key is None:
         raise ApiError(404, "key_not_found", "You have no such key, or it was revoked. See the list of your keys.")
     if key != who.key:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 from inference.errors import NotFound
 from inference.types import ModelInfo
 from steering.access.principal import Principal
 from steering.api.openai.body import Fields
-from steering.compat.mechanex.served import model_of
-from steering.naming import MAX_NAME, NAME
+from steering.compat.served import model_of
+from steering.naming import MAX_NAME, NAME, id_in
 from steering.policies import library
 from steering.policies.chosen import Chosen, choose, of_stored
 from steering.policies.content import check_content
@@ -133,10 +132,7 @@ def chosen(user: Any, policy: dict[str, Any] | None, id: str) -> tuple[Chosen, s
 
 def preset(user: Any, id: str) -> PolicyPreset:
     """Raises NotFound."""
-    try:
-        found = library.presets(user).filter(pk=UUID(id)).first()
-    except ValueError:
-        found = None
+    found = library.presets(user).filter(pk=id_in(id)).first()
     if found is None:
         raise NotFound("preset_not_found", f"There is no preset {id:.60} that you may clone. List them first.")
     return found

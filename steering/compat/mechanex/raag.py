@@ -18,8 +18,9 @@ from steering.access.principal import Principal
 from steering.api.openai.body import Fields
 from steering.api.openai.rows import while_valid
 from steering.api.openai.threads import in_thread
-from steering.compat.mechanex.served import model_of
-from steering.compat.mechanex.wire import operation, patient
+from steering.compat.answering import patient
+from steering.compat.mechanex.wire import operation
+from steering.compat.served import model_of
 from steering.policies.asking import Tally
 from steering.policies.running import work_now
 from steering.refusals import need

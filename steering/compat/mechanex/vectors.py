@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any, Literal
-from uuid import UUID
 
 from django.db import transaction
 from django.http import HttpRequest
@@ -20,12 +19,14 @@ from steering.access.principal import Principal
 from steering.api.openai.body import Fields
 from steering.api.openai.errors import invalid
 from steering.api.openai.threads import in_thread
+from steering.compat.answering import events
 from steering.compat.mechanex.examples import MOST_LABEL, MOST_NAME, kept, read_pairs, read_words
 from steering.compat.mechanex.following import followed, left_by, progress_of
-from steering.compat.mechanex.served import model_of
 from steering.compat.mechanex.training import train
-from steering.compat.mechanex.wire import events, operation
+from steering.compat.mechanex.wire import operation
+from steering.compat.served import model_of
 from steering.jobs.models import Job
+from steering.naming import id_in
 from steering.vectors import library
 from steering.vectors.builds import vector_build
 from steering.vectors.exports import vector_bytes
@@ -210,17 +211,9 @@ async def delete_several(request: HttpRequest, who: Principal, body: Fields) -> 
 
 def own(who: Principal, vector_id: str) -> Vector:
     """One's own vector, by its id alone. Raises NotFound("vector_not_found") alike for others' and for none."""
-    found = list(Vector.objects.owned_by(who.user).filter(pk=vector_id)) if _is_id(vector_id) else []
-    if not found:
+    found = Vector.objects.owned_by(who.user).filter(pk=id_in(vector_id)).first()
+    if found is None:
         raise NotFound(
             "vector_not_found", f"You have no vector {vector_id:.60}. GET /auth/steering-vectors lists yours."
         )
-    return found[0]
-
-
-def _is_id(text: str) -> bool:
-    try:
-        UUID(text)
-    except ValueError:
-        return False
-    return True
+    return found

@@ -21,10 +21,11 @@ from steering.api.openai.rows import while_valid
 from steering.api.openai.threads import in_thread
 from steering.behaviors.monitoring import record
 from steering.compat import running
+from steering.compat.answering import events, patient
 from steering.compat.mechanex import policy_store
 from steering.compat.mechanex.names import behavior_name
-from steering.compat.mechanex.served import model_of
-from steering.compat.mechanex.wire import events, operation, patient
+from steering.compat.mechanex.wire import operation
+from steering.compat.served import model_of
 from steering.policies.running import run_now
 from steering.policies.starting import stored_prompt
 

@@ -15,7 +15,7 @@ from steering.access.principal import Principal
 from steering.api.openai.body import Fields
 from steering.api.openai.threads import in_thread
 from steering.compat import running
-from steering.compat.mechanex.served import model_of
+from steering.compat.served import model_of
 from steering.compat.workshop.personas import Ready, persona_of, ready
 from steering.vectors.uses import resolve_uses
 

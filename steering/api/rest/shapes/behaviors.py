@@ -12,13 +12,12 @@ from steering.api.rest.shapes.steering import UseShape, use_to_json, use_to_wire
 from steering.behaviors.corrector import MOST_ATTEMPTS, MOST_SPAN
 from steering.behaviors.detector import Rates
 from steering.behaviors.forms import ACTIONS
-from steering.behaviors.library import MAX_DESCRIPTION
 from steering.behaviors.models import AlertRule, Behavior
 from steering.behaviors.monitoring import Figures, Line
 from steering.behaviors.reading import MAX_TEXT, reading_of
 from steering.behaviors.watching import name_for
 from steering.jobs.models import Job
-from steering.naming import MAX_NAME
+from steering.naming import MAX_DESCRIPTION, MAX_NAME
 from steering.vectors.uses import MAX_STRENGTH, MAX_USES
 
 DIRECTIONS = [direction.value for direction in Behavior.Direction]

@@ -18,7 +18,7 @@ from steering.api.rest.shapes.fields import (
     Whole,
 )
 from steering.api.rest.shapes.jobs import STATES, JobErrorShape
-from steering.naming import MAX_NAME
+from steering.naming import MAX_DESCRIPTION, MAX_NAME
 from steering.policies import library
 from steering.policies.models import PolicyPreset, PolicyRun, StoredPolicy
 from steering.policies.running import LIMIT_SECONDS
@@ -58,7 +58,7 @@ class PolicyCreate(Strict):
     name = Text(max_length=MAX_NAME, help_text="Lower-case letters, digits and hyphens, such as strict-orders.")
     policy = _anything(help_text=SAYS_POLICY)
     version = Text(required=False, max_length=12, help_text="Two numbers: 1.0. The next one, if left out.")
-    description = Text(default="", allow_blank=True, max_length=library.MAX_DESCRIPTION)
+    description = Text(default="", allow_blank=True, max_length=MAX_DESCRIPTION)
     shared = Flag(default=False, help_text="Everyone on this server may run it, with your vectors.")
 
 
@@ -67,14 +67,14 @@ class PolicyVersionCreate(Strict):
 
     policy = _anything(help_text=SAYS_POLICY)
     version = Text(required=False, max_length=12, help_text="Two numbers: 1.1. The next one, if left out.")
-    description = Text(required=False, allow_blank=True, max_length=library.MAX_DESCRIPTION)
+    description = Text(required=False, allow_blank=True, max_length=MAX_DESCRIPTION)
 
 
 class PolicyChange(Strict):
     """What may change of a version; what it says may not."""
 
     shared = Flag(required=False, help_text="Everyone on this server may run it, with your vectors.")
-    description = Text(required=False, allow_blank=True, max_length=library.MAX_DESCRIPTION)
+    description = Text(required=False, allow_blank=True, max_length=MAX_DESCRIPTION)
 
 
 class CloneCreate(Strict):
@@ -178,7 +178,7 @@ class PresetPublish(PolicyNamed):
     name = Title(max_length=120)
     visibility = Choice(choices=VISIBILITIES, default="private")
     tags = serializers.ListField(child=Text(max_length=library.MAX_TAG), required=False, max_length=library.MAX_TAGS)
-    description = Text(default="", allow_blank=True, max_length=library.MAX_DESCRIPTION)
+    description = Text(default="", allow_blank=True, max_length=MAX_DESCRIPTION)
 
 
 class PolicyPresetQuery(PageQuery):

@@ -8,7 +8,7 @@ from rest_framework import serializers
 
 from steering.api.rest.shapes.fields import Flag, Page, PageQuery, Strict, Text
 from steering.api.rest.shapes.steering import NamesField, SamplingShape, UseShape, use_to_json, use_to_wire
-from steering.naming import FIRST_VERSION, MAX_NAME
+from steering.naming import FIRST_VERSION, MAX_DESCRIPTION, MAX_NAME
 from steering.presets.content import MAX_SYSTEM_PROMPT
 from steering.presets.models import Preset
 from steering.vectors.uses import MAX_USES
@@ -27,7 +27,7 @@ class PresetQuery(PageQuery):
 class PresetCreate(Strict):
     name = Text(max_length=MAX_NAME, help_text="Lower-case letters, digits, - and _, such as calm-answers.")
     version = Text(default=FIRST_VERSION, max_length=12, help_text="Two numbers: 1.0. A saved version never changes.")
-    description = Text(default="", allow_blank=True, max_length=2000)
+    description = Text(default="", allow_blank=True, max_length=MAX_DESCRIPTION)
     shared = Flag(default=False, help_text="Everyone on this server may use it, with your vectors.")
     model = Text(
         required=False, allow_blank=True, max_length=200, help_text="A served model; the default one, if empty."

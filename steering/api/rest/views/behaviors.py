@@ -108,7 +108,7 @@ class OneBehavior(Endpoint):
         behavior = _own(self, id)
         asked = self.read(shapes.BehaviorChange)
         if "description" in asked:
-            library.describe(behavior, asked["description"])
+            behavior.describe(asked["description"])
         if "shared" in asked:
             library.share(behavior, asked["shared"])
         if "keep_samples" in asked:

@@ -89,7 +89,7 @@ class OnePolicy(Endpoint):
         policy = _own(self, id)
         asked = self.read(shapes.PolicyChange)
         if "description" in asked:
-            library.describe(policy, asked["description"])
+            policy.describe(asked["description"])
         if "shared" in asked:
             library.share(policy, asked["shared"])
         return Response(shapes.policy_to_json(policy, request.user))
