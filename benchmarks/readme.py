@@ -46,7 +46,15 @@ def extract(f: Facts) -> str:
         for key, name in names.items()
         if f"speedup_{key}" in f
     ]
-    return f"{f['pairs']} pairs in {f['ours_seconds']:.0f} s; {'; '.join(found)}. Cosine {f['cosine']:.5f}"
+    beside = [
+        f"{name} {f[key]:.1f} and {f[f'{key}_best']:.1f} times"
+        for part, name in names.items()
+        if (key := f"answers_speedup_{part}") in f
+    ]
+    said = f"{f['pairs']} pairs in {f['ours_seconds']:.0f} s; {'; '.join(found)}. Cosine {f['cosine']:.5f}"
+    if beside:
+        said += f". Free answers, which share little: {f['answers_ours_seconds']:.0f} s, {', '.join(beside)}"
+    return said
 
 
 def soak(f: Facts) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -9,10 +10,12 @@ import subprocess
 import sys
 import time
 import urllib.request
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.cookiejar import CookieJar
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -25,6 +28,8 @@ from benchmarks.common import DATA, ROOT
 PORT = int(os.environ.get("PORT", "8017"))
 URL = f"http://127.0.0.1:{PORT}"
 START_SECONDS = 240
+
+TEXT, PING = 1, 9  # opcodes of frames
 
 Arrivals = dict[tuple[str, int], float]  # (lane, index of the token) -> seconds of the monotonic clock
 
@@ -118,6 +123,80 @@ def sign_in(link: str) -> str:
     return "; ".join(f"{cookie.name}={cookie.value}" for cookie in jar)
 
 
+class Reads(asyncio.Protocol):
+    """Notes what came when, and nothing else: clients usually run on machines of their own, and must not slow ours."""
+
+    def __init__(self, *ends: bytes):
+        self.reads: list[tuple[float, bytes]] = []  # seconds of the monotonic clock
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ends = ends
+
+    def data_received(self, data: bytes) -> None:
+        last = self.reads[-1][1][-32:] if self.reads else b""  # an end may be spread over two
+        self.reads.append((time.monotonic(), data))
+        if any(end in last + data for end in self._ends):
+            self._end()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+
+class Timeline:
+    """All bytes of some reads in order; of each, when it came."""
+
+    def __init__(self, reads: list[tuple[float, bytes]]):
+        self.data = b"".join(data for _, data in reads)
+        self._ends = list(accumulate(len(data) for _, data in reads))
+        self._times = [at for at, _ in reads]
+
+    def at(self, end: int) -> float:
+        """When the byte before `end` came, and with it all before."""
+        return self._times[bisect_left(self._ends, end)]
+
+
+def frames_of(timeline: Timeline) -> Iterator[tuple[float, int, bytes]]:
+    """When each whole websocket frame of a server was there, its opcode and its content."""
+    data, at = timeline.data, 0
+    while at + 2 <= len(data):
+        opcode, length = data[at] & 15, data[at + 1]
+        wide = {126: 2, 127: 8}.get(length, 0)
+        begin = at + 2 + wide
+        end = begin + (int.from_bytes(data[at + 2 : begin], "big") if wide else length)
+        if end > len(data):
+            return
+        yield timeline.at(end), opcode, data[begin:end]
+        at = end
+
+
+def chunks_of(timeline: Timeline, begin: int) -> Iterator[tuple[float, bytes]]:
+    """When each chunk of a body that begins at `begin` was there, and its content."""
+    data = timeline.data
+    while (head := data.find(b"\r\n", begin)) >= 0 and (length := int(data[begin:head], 16)):
+        end = head + 2 + length
+        yield timeline.at(end), data[head + 2 : end]
+        begin = end + 2
+
+
+async def ask_stream(path: str, key: str, body: dict[str, Any]) -> tuple[int, list[tuple[float, bytes]]]:
+    """POST on a connection of its own: the status, and each chunk of the answer with when it came."""
+    reads = Reads(b"\r\n0\r\n\r\n")
+    transport, _ = await asyncio.get_running_loop().create_connection(lambda: reads, "127.0.0.1", PORT)
+    content = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{PORT}\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n"
+    about = f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+    transport.write((head + about).encode() + content)
+    await reads.ended
+    transport.close()
+    timeline = Timeline(reads.reads)
+    begin = timeline.data.index(b"\r\n\r\n") + 4
+    status = int(timeline.data.split(maxsplit=2)[1])
+    return status, list(chunks_of(timeline, begin)) if status == 200 else [(0.0, timeline.data[begin:])]
+
+
 @dataclass
 class Viewer:
     """One websocket that follows runs and notes when each token reaches it."""
@@ -139,6 +218,19 @@ class Viewer:
         """Follow a run from the event that comes after number `after`."""
         await self.socket.send(json.dumps({"t": "subscribe", "run": run, "after": after}))
 
+    async def run(self, settings: dict[str, object]) -> Arrivals:
+        """Start a run, and when each of its tokens came. What comes is only noted until the run has ended."""
+        reads = Reads(b'"t":"run_finished"', b'"t":"error"')
+        self.socket.transport.set_protocol(reads)
+        await self.socket.send(json.dumps({"t": "run", "idem": str(uuid4()), "settings": settings}))
+        await reads.ended
+        self.socket.transport.set_protocol(self.socket)
+        frames = list(frames_of(Timeline(reads.reads)))
+        for _, opcode, content in frames:
+            if opcode == PING:
+                await self.socket.pong(content)
+        return self._arrivals([(at, content) for at, opcode, content in frames if opcode == TEXT])
+
     async def watch(self) -> Arrivals:
         """When each token of the run came. Frames are read when all are there: reading must not slow the server."""
         frames: list[tuple[float, str | bytes]] = []
@@ -152,7 +244,10 @@ class Viewer:
         arrivals: Arrivals = {}
         counts: dict[str, int] = {}
         for at, raw in frames:
-            for event in json.loads(raw).get("events", ()):
+            message = json.loads(raw)
+            if message["t"] == "error":
+                raise RuntimeError(message["message"])
+            for event in message.get("events", ()):
                 if event["t"] == "token":
                     lane = event["lane"]
                     arrivals[lane, counts.get(lane, 0)] = at

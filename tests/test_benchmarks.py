@@ -4,14 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from array import array
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from benchmarks import attribution, common, decode, experiment, extract, latency, policy, readme, soak, sweep, watching
+from benchmarks import (
+    attribution,
+    common,
+    contrasts,
+    decode,
+    experiment,
+    extract,
+    latency,
+    policy,
+    readme,
+    soak,
+    sweep,
+    watching,
+    web,
+)
 from benchmarks.common import Options, Rate, rate, record
 from benchmarks.latency import Timing, timing
 from benchmarks.peers.lines import Peer
@@ -48,6 +64,23 @@ def test_decoding_of_several_streams_is_timed_while_all_of_them_write():
 
 def test_streams_that_never_overlap_are_timed_from_end_to_end():
     assert rate(0.0, [[1.0, 2.0], [3.0, 5.0]]) == Rate(decode=3 / 4.0, whole=4 / 5.0)
+
+
+# ---- what clients note ----
+
+
+def test_a_frame_came_when_its_last_byte_did():
+    long = b"x" * 300
+    stream = b"\x81\x02hi" + b"\x81\x7e" + len(long).to_bytes(2, "big") + long + b"\x89\x01p" + b"\x81\x05cut"
+    reads = [(1.0, stream[:5]), (2.0, stream[5:100]), (3.0, stream[100:])]
+    found = list(web.frames_of(web.Timeline(reads)))
+    assert found == [(1.0, web.TEXT, b"hi"), (3.0, web.TEXT, long), (3.0, web.PING, b"p")]
+
+
+def test_a_chunk_of_an_answer_came_when_its_last_byte_did():
+    head, body = b"HTTP/1.1 200 OK\r\n\r\n", b"3\r\none\r\n4\r\ntwo!\r\n0\r\n\r\n"
+    reads = [(1.0, head + body[:6]), (2.0, body[6:14]), (3.0, body[14:])]
+    assert list(web.chunks_of(web.Timeline(reads), len(head))) == [(1.0, b"one"), (3.0, b"two!")]
 
 
 # ---- decode ----
@@ -144,21 +177,60 @@ def test_candidates_are_timed_as_neighbours_and_their_texts_counted(results, cap
     assert not json_line(capsys.readouterr().out)["holds"]
 
 
-def test_two_hundred_pairs_end_where_they_are_read():
-    found = extract.pairs(200)
+class WordTokenizer:
+    """Words for tokens."""
+
+    def __call__(self, text, **_):
+        return {"offset_mapping": [match.span() for match in re.finditer(r"\s*\S+", text)]}
+
+
+def test_free_answers_end_where_they_are_read():
+    found = contrasts.answers(200).pairs
     assert len(set(found)) == 200
     assert all(side == side.strip() and side for _, *sides in found for side in sides)
 
 
-def test_extraction_is_compared_within_each_repeat_and_layer_by_layer(results, capsys):
-    seconds = {"ours": [1.0, 2.0], "repeng": [5.0, 12.0], "repeng_best": [2.0, 3.0]}
+def test_questions_differ_in_the_letter_alone_and_either_letter_is_right_as_often():
+    found = contrasts.questions(WordTokenizer(), 200)
+    assert (found.method, found.token) == ("caa", -2)
+    assert len({prompt for prompt, *_ in found.pairs}) == 200
+    assert [positive for _, positive, _ in found.pairs].count("(A)") == 100
+    assert {(positive, negative) for _, positive, negative in found.pairs} == {("(A)", "(B)"), ("(B)", "(A)")}
+    row = next(contrasts.rows("calm"))
+    for number, right in ((0, "(B)"), (1, "(A)")):
+        prompt, positive, _ = contrasts.question(WordTokenizer(), number, row)
+        assert positive == right
+        assert f"{right} {row['positive']}" in prompt
+
+
+def test_truncations_are_a_token_longer_each_time_and_alike_on_both_sides():
+    assert list(contrasts.cut(WordTokenizer(), "One two three four five six seven. Eight.")) == ["One", "One two"]
+    found = contrasts.truncations(WordTokenizer(), 200).pairs
+    assert len(found) == 200
+    for _, positive, negative in found:
+        assert positive.rpartition("about.\n\n")[2] == negative.rpartition("about.\n\n")[2] != ""
+        assert positive != negative
+
+
+def test_extraction_is_compared_within_each_repeat_layer_by_layer_and_form_by_form(results, capsys):
+    documented = {"ours": [1.0, 2.0], "repeng": [5.0, 12.0], "repeng_best": [2.0, 3.0]}
+    beside = {"ours": [1.0, 1.0], "repeng": [3.0, 3.0], "repeng_best": [1.4, 1.4]}
     cosine = extract.least_cosine({"0": [1.0, 0.0], "1": [1.0, 1.0]}, {"0": [2.0, 0.0], "1": [1.0, 0.0]})
     assert cosine == pytest.approx(0.5**0.5)
-    extract.report(QUICK, 200, seconds, {"repeng": 8}, cosine)
+    nothing = contrasts.Contrast([])
+    first = extract.Found(extract.Kind("truncations", "", nothing, ("repeng",)), {"repeng": 8}, documented)
+    second = extract.Found(extract.Kind("answers", "", nothing, ("repeng",), "answers_"), {"repeng": 4}, beside)
+    extract.report(QUICK, 200, [first, second])
     found = json_line(capsys.readouterr().out)
     assert (found["speedup_repeng"], found["speedup_repeng_best"]) == (5.5, 1.75)
-    assert found["repeng_best_batch"] == 8
-    assert not found["holds"]
+    assert (found["answers_speedup_repeng"], found["answers_speedup_repeng_best"]) == (3.0, 1.4)
+    assert (found["truncations_repeng_best_batch"], found["answers_repeng_best_batch"]) == (8, 4)
+    assert (found["ours_seconds"], found["answers_ours_seconds"], found["cosine"]) == (1.5, 1.0, 1.0)
+    assert (found["holds"], found["missed"]) == (True, ["answers_speedup_repeng_best"])
+    assert "Free answers, which share little: 1 s, repeng 3.0 and 1.4 times" in readme.extract(found)
+    extract.report(QUICK, 200, [replace(first, cosine=cosine), second])
+    found = json_line(capsys.readouterr().out)
+    assert (found["holds"], found["missed"][0]) == (False, "cosine")
 
 
 def test_time_between_tokens_is_that_of_whole_answers():

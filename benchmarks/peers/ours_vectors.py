@@ -20,8 +20,9 @@ def start(model: str, dtype: str) -> tuple[dict[str, Any], Answer]:
 
     def answer(question: dict[str, Any]) -> dict[str, Any]:
         pairs = tuple(Pair(positive, negative, prompt) for prompt, positive, negative in question["pairs"])
+        job = CreateVector("build", pairs, pooling="last", method=question["method"])
         sent = time.perf_counter()
-        vector_id = runner.run(build(inference, CreateVector("build", pairs, pooling="last")))
+        vector_id = runner.run(build(inference, job))
         seconds = time.perf_counter() - sent
         vector = load(runner.run(inference.get_vector(vector_id)))
         return {"seconds": seconds, "directions": {d.site.layer: d.values.tolist() for d in vector.directions}}

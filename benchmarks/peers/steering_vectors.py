@@ -1,4 +1,8 @@
-"""The package steering-vectors, called as its documentation calls it; `batch_size` is its own, 1 by default."""
+"""The package steering-vectors, called as its documentation calls it; `batch_size` is its own, 1 by default.
+
+`token` is the one that is read of each text, counted from the end: the last in its guide, the last but one, which is
+the letter of "(A)", in its notebook on contrastive activation addition.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,7 @@ def start(folder: str, dtype: str) -> tuple[dict[str, Any], Answer]:
     def answer(question: dict[str, Any]) -> dict[str, Any]:
         samples = [(prompt + positive, prompt + negative) for prompt, positive, negative in question["pairs"]]
         options = {"batch_size": question["batch_size"]} if question["batch_size"] else {}
+        options["read_token_index"] = question["token"]
         sent = time.perf_counter()
         vector = train_steering_vector(model, tokenizer, samples, show_progress=True, **options)
         seconds = time.perf_counter() - sent
