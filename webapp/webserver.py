@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import wait
 from types import FrameType
 
 import uvicorn
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 DRAIN_SECONDS = 30.0
 LAST_FRAMES_SECONDS = 0.5  # for what has ended to reach its pages
 CLOSE_SECONDS = 5
+# The kernel may give a signal to any thread, and Python obeys it in the main one, once that wakes.
+SIGNAL_SECONDS = 0.2
 MAX_MESSAGE_BYTES = 1024 * 1024  # of a websocket; ours refuses less, with a sentence
 
 
@@ -52,6 +55,8 @@ def serve(host: str, port: int, *, drain: bool = True, listening: Callable[[], N
     with server.capture_signals():
         served = gateway.submit(server.serve([socket]))
         listening()
+        while not wait([served], timeout=SIGNAL_SECONDS).done:
+            pass
         served.result()
 
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import ctypes
+import os
 import random
+import signal
 import uuid
 from typing import Any
 
@@ -13,6 +16,7 @@ from tests.steering.play import a_run, text_of
 
 WORDS = TEXT.split()
 SLOW = 0.15  # seconds a word
+LIBC = ctypes.CDLL(None)
 
 
 def settings() -> dict[str, Any]:
@@ -103,15 +107,25 @@ def test_redis_that_comes_back_empty_costs_no_token(several: Several, webs: Any)
 
 
 def test_a_process_that_is_told_to_stop_finishes_its_runs_and_takes_no_new_ones(several: Several) -> None:
-    leaving = several.web(SLOW)
+    leaving = several.web(3 * SLOW)
     with leaving.line() as line:
         run = line.run(settings())
         leaving.process.terminate()
-        until(lambda: leaving.get("/readyz")[0] == 503, 5)
+        until(lambda: leaving.get("/readyz")[0] == 503, 20)
         line.say(t="run", idem="6b8f8a53-2b0c-4f2e-9d59-5f3ac8a6f3a1", settings=settings())
         refused = line.hear("error")
         seen: list[dict[str, Any]] = []
         line.follow(run, seen)
     assert (refused["code"], refused["retry_after"]) == ("draining", 3)
     assert seen[-1]["state"] == "finished"
+    assert leaving.process.wait(20) == 0
+
+
+def test_a_signal_that_any_of_its_threads_gets_is_obeyed(several: Several) -> None:
+    leaving = several.web()
+    process = leaving.process.pid
+    for thread in sorted(int(name) for name in os.listdir(f"/proc/{process}/task")):
+        if thread != process:
+            assert LIBC.tgkill(process, thread, signal.SIGTERM) == 0
+            break
     assert leaving.process.wait(20) == 0
