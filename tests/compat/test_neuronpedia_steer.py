@@ -289,7 +289,8 @@ def test_the_clients_own_way_to_stream(api: DefaultApi, raw: httpx2.Client) -> N
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_leaves_stops_its_rows(server: Server, stream: bool) -> None:
     content = body(**ENDLESS, stream=stream)
-    with httpx2.Client(base_url=server.url, headers={"X-SECRET-KEY": server.key()}, timeout=60) as http:
+    key = {"X-SECRET-KEY": server.key()}
+    with server.slow(), httpx2.Client(base_url=server.url, headers=key, timeout=60) as http:
         if stream:
             with http.stream("POST", "/v1/steer/completion", json=content) as answer:
                 assert next(answer.iter_lines()).startswith("data: ")
@@ -297,8 +298,8 @@ def test_a_client_that_leaves_stops_its_rows(server: Server, stream: bool) -> No
         else:
             with pytest.raises(httpx2.TimeoutException):
                 http.post("/v1/steer/completion", json=content, timeout=1.0)
-    server.until("rows", 0)
-    server.until("ledger", 0)
+        server.until("rows", 0)
+        server.until("ledger", 0)
 
 
 # ---- many at once ----

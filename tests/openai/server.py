@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,15 @@ class Server:
             assert time.monotonic() - began < seconds, f"{order} is {answer} and not {wanted}"
             time.sleep(0.02)
         return time.monotonic() - began
+
+    @contextmanager
+    def slow(self, seconds: float = 0.05) -> Iterator[None]:
+        """Every step of the engine lasts that much longer, so that what runs is still running when it is looked at."""
+        self.ask(f"pace {seconds}")
+        try:
+            yield
+        finally:
+            self.ask("pace 0")
 
     def stop(self) -> None:
         self._process.kill()

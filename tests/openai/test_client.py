@@ -380,29 +380,32 @@ async def test_thirty_two_at_once_are_answered_each_as_alone(server: Server, cli
 @pytest.mark.parametrize("streamed", [True, False])
 async def test_a_client_that_goes_away_stops_its_rows(streamed: bool, server: Server) -> None:
     server.until("rows", 0)
-    async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key=server.key(), max_retries=0) as client:
-        asked: Any = chat(client, n=2, stream=streamed, **ENDLESS)  # type: ignore[arg-type]
-        if streamed:
-            stream = await asked
-            async for _ in stream:
-                break
-        else:
-            waiting = asyncio.create_task(asked)
-        await asyncio.to_thread(server.until, "rows", 2)
-        if streamed:
-            await stream.close()
-        else:
-            waiting.cancel()
-        seconds = await asyncio.to_thread(server.until, "rows", 0)
-        await asyncio.to_thread(server.until, "ledger", 0)
+    mine = openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key=server.key(), max_retries=0)
+    with server.slow():
+        async with mine as client:
+            asked: Any = chat(client, n=2, stream=streamed, **ENDLESS)  # type: ignore[arg-type]
+            if streamed:
+                stream = await asked
+                async for _ in stream:
+                    break
+            else:
+                waiting = asyncio.create_task(asked)
+            await asyncio.to_thread(server.until, "rows", 2)
+            if streamed:
+                await stream.close()
+            else:
+                waiting.cancel()
+            seconds = await asyncio.to_thread(server.until, "rows", 0)
+            await asyncio.to_thread(server.until, "ledger", 0)
     assert seconds < 15  # the 20,000 tokens would take far longer
 
 
 def test_a_revoked_key_stops_its_stream_with_an_error(client_of: Make, server: Server) -> None:
-    stream = chat(client_of("doomed"), stream=True, **ENDLESS)
-    next(iter(stream))
-    server.ask("revoke doomed")
-    assert server.until("rows", 0) < 15  # 5 on a machine that is not busy; the tokens would take far longer
+    with server.slow():
+        stream = chat(client_of("doomed"), stream=True, **ENDLESS)
+        next(iter(stream))
+        server.ask("revoke doomed")
+        assert server.until("rows", 0) < 15  # 5 on a machine that is not busy; the tokens would take far longer
     with pytest.raises(openai.APIError) as end:
         list(stream)  # what lies in buffers comes first
     assert end.value.code == "invalid_api_key" and "revoked" in end.value.message

@@ -1,6 +1,7 @@
 """A web process with a tiny model in it: `python -m tests.openai.web PORT`. Prints keys as JSON, obeys lines of stdin.
 
-Lines: "revoke NAME" ends a key, "rows" prints how many rows run, "ledger" how many reservations are open.
+Lines: "revoke NAME" ends a key, "rows" prints how many rows run, "ledger" how many reservations are open,
+"pace SECONDS" makes every step of the engine last that much longer.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import numpy as np
 import torch
 from django.core.management import call_command
 
+from inference.batch import Batch, Choice
 from inference.store import dump
 from inference.types import Direction, LayerStats, ModelInfo, Probe, Site, SteeringVector
 from steering import gateway
@@ -135,10 +137,26 @@ def revoke(name: str) -> str:
     return "done"
 
 
+steps = Batch.step
+pause = 0.0
+
+
+def paced(batch: Batch) -> list[Choice]:
+    time.sleep(pause)
+    return steps(batch)
+
+
+def pace(seconds: str) -> str:
+    global pause
+    pause = float(seconds)
+    return "done"
+
+
 ORDERS: dict[str, Callable[[str], Any]] = {
     "revoke": revoke,
     "rows": lambda _: gateway.model_info().rows,
     "ledger": lambda _: running().count(),
+    "pace": pace,
 }
 
 
@@ -154,6 +172,7 @@ def obey() -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    Batch.step = paced  # type: ignore[method-assign]
     print(json.dumps(prepare()), flush=True)
     threading.Thread(target=obey, daemon=True).start()
     serve("127.0.0.1", int(sys.argv[1]))
