@@ -263,6 +263,7 @@ async def open_viewer(cookie: str, within: float = 10.0) -> Viewer:
         subprotocols=[Subprotocol("steerboard.v1")],
         additional_headers={"Cookie": cookie},
         max_size=None,
+        ping_interval=None,  # an answer that comes while a run is noted would not be seen
         open_timeout=within,
     )
     viewer = Viewer(socket)
