@@ -18,6 +18,7 @@ from inference.constraints.row import RowConstraint
 from inference.drafts import Drafts, RowDraft, judge
 from inference.interventions import Bank, Edit, Step
 from inference.masks import attention_masks
+from inference.models.kernels import Kernels
 from inference.models.loader import LoadedModel
 from inference.probes import CompiledWatch
 from inference.sampling import RowState, logprobs, record, sample
@@ -241,7 +242,7 @@ class Batch:
             if start < row.prompt_length <= stop:
                 self._group_logits[row] = logits[i, last.index(row.prompt_length - 1)]
             if row.state.params.prompt_logprobs:
-                row.read += prompt_details(row, logits[i], start)
+                row.read += prompt_details(row, logits[i], start, self.model.native)
         self._tell_group(group, start)
         self._group_start = stop
 
@@ -347,7 +348,7 @@ class Batch:
         """As `_choose`, where some rows have lines of guesses too."""
         alone = [i for i, row in enumerate(rows) if row not in ahead.lines]
         choices = self._choose([rows[i] for i in alone], logits[alone]) if alone else []
-        for row, written in judge(ahead.guesses, ahead.lines, logits).items():
+        for row, written in judge(ahead.guesses, ahead.lines, logits, self.model.native).items():
             tokens = [token for token, _ in written]
             lines = ahead.lines[row][: len(tokens)]
             found = self._tell_choices([row] * len(tokens), torch.tensor(tokens, device=logits.device), logits[lines])
@@ -448,7 +449,7 @@ class Batch:
         """One token for each of `rows` from `logits` [rows, vocab], as its parameters say."""
         states = [r.state for r in rows]
         with masked(rows, logits):
-            tokens = sample(logits, states)
+            tokens = sample(logits, states, self.model.native)
         record(states, tokens)
         choices = self._tell_choices(rows, tokens, logits)
         for choice in choices:
@@ -471,7 +472,7 @@ class Batch:
         self, logits: Tensor, tokens: Tensor, states: list[RowState], asked: list[int]
     ) -> dict[int, tuple[float, tuple[tuple[int, float], ...]]]:
         most = max(states[i].params.top_logprobs for i in asked)
-        chosen, ids, values = logprobs(logits, tokens, most)
+        chosen, ids, values = logprobs(logits, tokens, most, self.model.native)
         found = {}
         for k, i in enumerate(asked):
             n = states[i].params.top_logprobs
@@ -608,12 +609,13 @@ def _copy_tallies(source: Row, target: Row) -> None:
         same.tally = list(done.tally)
 
 
-def prompt_details(row: Row, logits: Tensor, start: int) -> list[Detail]:
+def prompt_details(row: Row, logits: Tensor, start: int, native: Kernels | None = None) -> list[Detail]:
     """Of the prompt's tokens that `logits`, float[k, vocab] at the positions from `start` on, foretell."""
     ahead = row.tokens[start + 1 : min(start + 1 + len(logits), row.prompt_length)]
     if not ahead:
         return []
     top = row.state.params.top_logprobs
-    chosen, ids, values = logprobs(logits[: len(ahead)], torch.tensor(ahead, device=logits.device), top)
+    tokens = torch.tensor(ahead, device=logits.device)
+    chosen, ids, values = logprobs(logits[: len(ahead)], tokens, top, native)
     pairs = (tuple(zip(*both, strict=True)) for both in zip(ids.tolist(), values.tolist(), strict=True))
     return list(zip(chosen, pairs, strict=True))

@@ -23,6 +23,7 @@ from inference.types import AppliedDraft, Draft, GenerationRequest, SamplingPara
 
 if TYPE_CHECKING:
     from inference.batch import Batch, Row
+    from inference.models.kernels import Kernels
     from inference.models.loader import LoadedModel
 
 MAX_TOKENS, MAX_NGRAM = 16, 16
@@ -139,7 +140,7 @@ class Line:
 
 
 def judge(
-    guesses: dict[Row, list[int]], lines: dict[Row, list[int]], logits: Tensor
+    guesses: dict[Row, list[int]], lines: dict[Row, list[int]], logits: Tensor, native: Kernels | None = None
 ) -> dict[Row, list[tuple[int, RowConstraint | None]]]:
     """What each row writes, the guesses that stand and one token more, and the constraint that each was chosen under.
 
@@ -149,7 +150,7 @@ def judge(
     every = [line for some in ahead.values() for line in some]
     wanted = logits[[line for own in lines.values() for line in own]]
     with masked(every, wanted):
-        drawn = iter(sample(wanted, [line.state for line in every]).tolist())
+        drawn = iter(sample(wanted, [line.state for line in every], native).tolist())
     written = {}
     for row, some in ahead.items():
         tokens = [next(drawn) for _ in some]
@@ -271,7 +272,7 @@ class Shadow:
             logits = fit_width(self._read(unread), self._width)
             now = [lines[row][-1] for row in going]
             with masked(now, logits):
-                tokens = sample(logits, [line.state for line in now]).tolist()
+                tokens = sample(logits, [line.state for line in now], self._batch.model.native).tolist()
             told = dict(zip(going, tokens, strict=True))
             going = [row for row in going if told[row] != NO_TOKEN]
             for row in going:

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from inference import errors
+from inference import errors, wakes
 from inference.attribution.jobs import JOBS as ATTRIBUTION_JOBS
 from inference.attribution.jobs import SOURCE_JOBS as ATTRIBUTION_SOURCE_JOBS
 from inference.attribution.jobs import STEERED_JOBS as ATTRIBUTION_STEERED_JOBS
@@ -391,6 +391,8 @@ class Engine:
             unknown = errors.Unavailable("model_not_loaded", f"The model failed to load: {error}")
             self._problem = error if isinstance(error, errors.InferenceError) else unknown
             return
+        if model.decoder is not None:  # which releases
+            wakes.hold()
         try:
             while self._take_inbox():
                 self.turns += 1
@@ -407,6 +409,8 @@ class Engine:
         """Do what arrived; sleep while there is nothing to do. False when the engine is to end."""
         while not self._closing:
             idle = not (self._running or self._waiting or self._jobs)
+            if idle:
+                wakes.release()
             try:
                 action = self._inbox.get(block=idle)
             except queue.Empty:
@@ -604,6 +608,7 @@ class Engine:
     def _advance_job(self) -> None:
         if not self._jobs:
             return
+        wakes.release()
         self._put_short_first()
         job = self._jobs[0]
         if job.steps is None:
@@ -615,6 +620,7 @@ class Engine:
             self._jobs.popleft()
         if event is not None:
             job.send(event)
+            wakes.release()
 
     def _put_short_first(self) -> None:
         first = min(self._jobs, key=lambda job: _patience(job.request))  # the oldest of those alike
@@ -683,6 +689,7 @@ class Engine:
         self._ended = True
         with self._ending:
             self._fail_everything()
+        wakes.stop_holding()
 
     def _fail_everything(self) -> None:
         error = self._problem or errors.Unavailable(

@@ -1,8 +1,7 @@
 """Logits to tokens, for all rows of a step at once. Knows numbers only: no text, no models, no batches.
 
-A row's token depends on its own logits, parameters and generator alone. Sums of floats round differently with the
-shape of the batch, so probability mass is counted in whole units of 2**-42 of the likeliest token: sums of integers
-are exact in any order. A token less likely than one unit is never drawn.
+A row's token depends on its own logits, parameters and generator alone: probability mass is counted in whole units, see
+`leading.py`. A token less likely than one unit is never drawn. `native` are the kernels that may be used, if any.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from inference import thinning
 from inference.errors import InvalidRequest
+from inference.leading import UNITS, Leading, leading, likeliest, parts, units_of
 from inference.types import SamplingParams
 from inference.ways import MAX_BEAMS, MAX_SCHEDULE
 
@@ -30,9 +30,6 @@ COOLING = 0.8  # N of 2403.14541
 
 _WINDOWS = (64, 1024)  # how many of the likeliest tokens to try before the whole vocabulary is sorted
 _SPARE = 32  # how many more of the likeliest are looked at, for those that are as likely as the last one wanted
-BLOCK = 64  # neighbouring tokens of which only the likeliest is looked at first
-ROWS_AT_ONCE = 4
-_UNITS = 2.0**42  # integer mass of the likeliest token: room for 2**21 tokens in an int64
 
 
 def validate(params: SamplingParams, *, vocab_size: int) -> None:
@@ -122,6 +119,7 @@ class RowState:
         self.counts = array("q")
         self.bias_ids = torch.tensor(list(params.logit_bias), dtype=torch.int64)
         self.bias = torch.tensor(list(params.logit_bias.values()), dtype=torch.float64)
+        self.changes_scores = self.penalised or len(self.bias) > 0
         self._slots: dict[int, int] = {}
         self.recount(prompt_ids, ())
 
@@ -148,11 +146,11 @@ class RowState:
         if self.penalised and token != NO_TOKEN:
             self.counts[self._slot(token)] += 1
 
-    def temperature(self, scores: Tensor) -> float:
-        """Of the next token, whose scores are float[vocab]; above 0."""
+    def temperature(self, scores: Tensor, place: int) -> float:
+        """Of the next token, whose scores are `scores[place]`, float[vocab]; above 0."""
         base = _scheduled(self.params.temperature_schedule, self.written, self.params.temperature)
         if self.params.adaptive_temperature:
-            doubt = entropy(scores.double().numpy(force=True))
+            doubt = entropy(scores[place].double().numpy(force=True))
             base *= COOLING ** (self.params.adaptive_temperature / doubt) if doubt > 0 else 0.0
         return max(base, torch.finfo(_float_of(scores)).tiny)  # a colder one would divide 0 by 0
 
@@ -190,7 +188,7 @@ def row_state(
     return RowState(params, prompt_ids, seed, embed)
 
 
-def sample(logits: Tensor, rows: Sequence[RowState]) -> Tensor:
+def sample(logits: Tensor, rows: Sequence[RowState], native: Any = None) -> Tensor:
     """Choose one token per row.
 
     `logits`: float[rows, vocab], left unchanged. Returns int64[rows] on the same device, with NO_TOKEN where a row's
@@ -200,16 +198,16 @@ def sample(logits: Tensor, rows: Sequence[RowState]) -> Tensor:
     row's generator picks from the cumulative distribution, likeliest token first, lowest id first among equals. Typical
     and determinantal sampling thin out what these leave.
     """
-    scores = penalised(logits, rows)
-    ways: dict[Callable[[Tensor, Sequence[RowState]], Tensor], list[int]] = {}
+    scores = penalised(logits, rows) if any(row.changes_scores for row in rows) else logits
+    ways: dict[Callable[[Tensor, Sequence[RowState], Any], Tensor], list[int]] = {}
     for i, row in enumerate(rows):
         ways.setdefault(_argmax if row.greedy else _thin if row.thinned else _draw, []).append(i)
     if len(ways) == 1:
-        return next(iter(ways))(scores, rows)
+        return next(iter(ways))(scores, rows, native)
     tokens = torch.empty(len(rows), dtype=torch.int64, device=logits.device)
     for choose, chosen in ways.items():
         index = torch.tensor(chosen, device=logits.device)
-        tokens[index] = choose(scores[index], [rows[i] for i in chosen])
+        tokens[index] = choose(scores[index], [rows[i] for i in chosen], native)
     return tokens
 
 
@@ -224,15 +222,29 @@ def record(rows: Sequence[RowState], tokens: Tensor | Sequence[int]) -> None:
         row.emitted(token)
 
 
-def logprobs(logits: Tensor, tokens: Tensor, top: int) -> tuple[list[float], Tensor, Tensor]:
+def logprobs(logits: Tensor, tokens: Tensor, top: int, native: Any = None) -> tuple[list[float], Tensor, Tensor]:
     """Log-probabilities in nats by the model's own logits: of `tokens`, and of the `top` likeliest with their ids.
 
     `logits`: float[rows, vocab]; `tokens`: int64[rows]. Returns float per row, int64[rows, top], float[rows, top],
     likeliest first, lowest id first among equals. Nothing is below LOWEST_LOGPROB, so all of it fits in JSON.
     """
-    some = [_logprobs_of_some(logits[part], tokens[part], top) for part in _parts(logits)]
-    chosen, ids, values = (torch.cat(column) for column in zip(*some, strict=True))
+    if native and logits.dtype in native.leading and top < logits.shape[-1]:
+        chosen, ids, values = _logprobs_by(native, logits, tokens, top)
+    else:
+        some = [_logprobs_of_some(logits[part], tokens[part], top) for part in parts(logits)]
+        chosen, ids, values = (torch.cat(column) for column in zip(*some, strict=True))
     return chosen.tolist(), ids, values
+
+
+def _logprobs_by(native: Any, logits: Tensor, tokens: Tensor, top: int) -> tuple[Tensor, Tensor, Tensor]:
+    found = leading(logits, torch.ones(len(logits)), max(top, 1), native)
+    every = (found.mass.double() / UNITS).log()[:, None]  # of the sum over all tokens, less the largest
+    wanted = torch.cat([found.ids[:, :1], tokens.clamp(min=0)[:, None]], dim=-1)
+    largest, own = logits.gather(-1, wanted).double().split(1, dim=-1)
+    chosen = (own - largest - every).where(found.sound[:, None], LOWEST_LOGPROB)
+    values = (found.values - every).where(found.sound[:, None], LOWEST_LOGPROB)
+    ids = found.ids.where(found.sound[:, None], torch.arange(found.ids.shape[-1]))
+    return _speakable(chosen.float().squeeze(-1)), ids[:, :top], _speakable(values.float()[:, :top])
 
 
 def _logprobs_of_some(logits: Tensor, tokens: Tensor, top: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -240,7 +252,7 @@ def _logprobs_of_some(logits: Tensor, tokens: Tensor, top: int) -> tuple[Tensor,
     chosen = _speakable(logp.gather(-1, tokens.clamp(min=0)[:, None]).squeeze(-1))
     if top == 0:
         return chosen, tokens.new_empty(len(tokens), 0), logp.new_empty(len(tokens), 0)
-    values, ids = _likeliest(logp, top + _SPARE)
+    values, ids = likeliest(logp, top + _SPARE)
     edge = _speakable(values[:, -1])  # those as likely as this one may be missing
     values, ids = _speakable(values[:, :top]), ids[:, :top].clone()
     for row in (values[:, top - 1] <= edge).nonzero().flatten().tolist():
@@ -304,20 +316,28 @@ def _bias(scores: Tensor, logits: Tensor, rows: Sequence[RowState]) -> Tensor:
     return scores
 
 
-def _thin(scores: Tensor, rows: Sequence[RowState]) -> Tensor:
+def _thin(scores: Tensor, rows: Sequence[RowState], native: Any) -> Tensor:
     chosen = [
         thinning.choose(
-            one.double().numpy(force=True), row.params, row.temperature(one), row.top_p(), row.uniform, row.embed
+            scores[i].double().numpy(force=True),
+            row.params,
+            row.temperature(scores, i),
+            row.top_p(),
+            row.uniform,
+            row.embed,
         )
-        if one.amax().isfinite()
+        if scores[i].amax().isfinite()
         else NO_TOKEN
-        for one, row in zip(scores, rows, strict=True)
+        for i, row in enumerate(rows)
     ]
     return torch.tensor(chosen, dtype=torch.int64, device=scores.device)
 
 
-def _argmax(scores: Tensor, rows: Sequence[RowState]) -> Tensor:
-    best = scores.max(-1)  # the first of equals; NaN wins over everything
+def _argmax(scores: Tensor, rows: Sequence[RowState], native: Any) -> Tensor:
+    if native and scores.dtype in native.leading:
+        first = leading(scores, torch.ones(len(scores)), 1, native)
+        return first.ids[:, 0].where(first.sound, NO_TOKEN)
+    best = _widen(scores).max(-1)  # the first of equals; NaN wins over everything
     return best.indices.where(best.values.isfinite(), NO_TOKEN)
 
 
@@ -334,10 +354,10 @@ class _Knobs(NamedTuple):
     def of(cls, rows: Sequence[RowState], scores: Tensor) -> _Knobs:
         params, vocab = [row.params for row in rows], scores.shape[-1]
         columns = (
-            (scores.dtype, [row.temperature(one) for row, one in zip(rows, scores, strict=True)]),
+            (_float_of(scores), [row.temperature(scores, i) for i, row in enumerate(rows)]),
             (torch.int64, [p.top_k if p.top_k < vocab else 0 for p in params]),
             (torch.float64, [row.top_p() for row in rows]),
-            (scores.dtype, [p.min_p for p in params]),
+            (_float_of(scores), [p.min_p for p in params]),
             (torch.float64, [row.uniform() for row in rows]),
         )
         return cls(*(torch.tensor(values, dtype=dtype, device=scores.device) for dtype, values in columns))
@@ -346,75 +366,27 @@ class _Knobs(NamedTuple):
         return _Knobs(*(column[index] for column in self))
 
 
-def _draw(scores: Tensor, rows: Sequence[RowState]) -> Tensor:
+def _draw(scores: Tensor, rows: Sequence[RowState], native: Any) -> Tensor:
     knobs, vocab = _Knobs.of(rows, scores), scores.shape[-1]
     tokens = torch.full((len(rows),), NO_TOKEN, device=scores.device)
-    open_rows = scores.amax(-1).isfinite().nonzero().squeeze(-1)
+    open_rows = torch.arange(len(rows), device=scores.device)
     for size in (*_WINDOWS, vocab):
         if not len(open_rows):
             break
-        values, ids, mass = _leading(scores, open_rows, knobs.temperature, size)
-        place, enough = _pick(values, mass, knobs.take(open_rows))
-        tokens[open_rows] = ids.gather(-1, place[:, None]).squeeze(-1)
-        open_rows = open_rows[~enough]
+        of_them = knobs.take(open_rows)
+        wanted = scores if len(open_rows) == len(rows) else scores[open_rows]
+        found = leading(wanted, of_them.temperature, size, native)
+        place, enough = _pick(found, of_them)
+        tokens[open_rows] = found.ids.gather(-1, place[:, None]).squeeze(-1).where(found.sound, NO_TOKEN)
+        open_rows = open_rows[found.sound & ~enough]
     return tokens
 
 
-def _leading(scores: Tensor, wanted: Tensor, temperature: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Of the `wanted` rows: scaled scores and ids of the `size` likeliest tokens, and the mass of all tokens."""
-    found = []
-    for part in _parts(wanted):
-        some = scores[wanted[part]]
-        scaled = (some - some.amax(-1, keepdim=True)).div_(temperature[wanted[part], None])
-        found.append((*_likeliest(scaled, size), _units(scaled.exp()).sum(-1)))
-    values, ids, mass = (torch.cat(column) for column in zip(*found, strict=True))
-    return values, ids, mass
-
-
-def _parts(rows: Tensor) -> list[slice]:
-    """Few rows at a time on a CPU: what is computed for a whole vocabulary then stays in its cache."""
-    at_once = ROWS_AT_ONCE if rows.device.type == "cpu" else len(rows)
-    return [slice(start, start + at_once) for start in range(0, len(rows), at_once)]
-
-
-def _units(weights: Tensor) -> Tensor:
-    return (weights * _UNITS).long()
-
-
-def _likeliest(scaled: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """The `size` largest of each row, equals by id; which of the equals at the lower end are in is open."""
-    if size >= scaled.shape[-1]:
-        values, ids = torch.sort(scaled, dim=-1, descending=True, stable=True)
-        return values, ids
-    among = _candidates(scaled, size)
-    part = scaled if among is None else scaled.gather(-1, among)
-    ids = part.topk(size, dim=-1, sorted=False).indices
-    ids = (ids if among is None else among.gather(-1, ids)).sort(-1).values
-    values, order = torch.sort(scaled.gather(-1, ids), dim=-1, descending=True, stable=True)
-    return values, ids.gather(-1, order)
-
-
-def _candidates(scaled: Tensor, size: int) -> Tensor | None:
-    """Ids among which the `size` largest of each row are: those of the blocks with the largest tops. None: all are."""
-    blocks = scaled.shape[-1] // BLOCK
-    if blocks <= 2 * size:
-        return None
-    even = scaled[:, : blocks * BLOCK].unflatten(-1, (blocks, BLOCK))
-    chosen = even.amax(-1).topk(size, dim=-1, sorted=False).indices
-    ids = (chosen[..., None] * BLOCK + torch.arange(BLOCK, device=scaled.device)).flatten(1)
-    rest = torch.arange(blocks * BLOCK, scaled.shape[-1], device=scaled.device)
-    return torch.cat([ids, rest.expand(len(scaled), -1)], dim=-1) if len(rest) else ids
-
-
-def _pick(values: Tensor, mass: Tensor, knobs: _Knobs) -> tuple[Tensor, Tensor]:
-    """Draw from the leading part of sorted rows.
-
-    `values`: float[rows, size], scaled scores, largest first. `mass`: int64[rows], of all tokens. Returns the place
-    drawn, int64[rows], and whether the part was enough to know it, bool[rows].
-    """
+def _pick(found: Leading, knobs: _Knobs) -> tuple[Tensor, Tensor]:
+    """Draw from what was found: the place drawn, int64[rows], and whether it was enough to know it, bool[rows]."""
+    values, weights, _, mass = found
     size = values.shape[-1]
-    weights = values.exp()
-    units = _units(weights)
+    units = units_of(weights)
     after = units.cumsum(-1)
     before = after - units
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from inference import wakes
 from inference.cache import KVCache
 from inference.interventions import EMBEDDING, Bank
 from inference.masks import window_of
@@ -53,6 +54,7 @@ class Decoder:
         whose = owners.repeat_interleave(t) if owners is not None and t > 1 else owners
         lines = self.stack.lines(turns, positions.reshape(-1).contiguous(), whose, cache)
         self._touch(EMBEDDING, x, n, bank)
+        wakes.release()
         for first, last in _spans(len(self.stack.blocks), bank):
             self.stack.run(first, last, x, lines)
             self._touch(last - 1, x, n, bank)

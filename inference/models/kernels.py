@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,12 +47,16 @@ ARGUMENTS = {
     "product": (_N, _N, _N, _P, _P, _P, _P),
     "blocks": (_N, _N, _N, _A, _A, _P, _P, _P, _A, _A, _P, _P, _N, _N, _P, _P, _P, _P, _P, _P),
 }
+LEADING = (_N, _N, _N, _P, _P, _P, _P, _P, _P)
 # Only where the processor has what they are made of. They take long, and so give the interpreter's lock up meanwhile.
 PRODUCTS = ("product", "blocks")
 
 
 class Kernels:
-    """The functions of `native.c` for one dtype; see there for their arguments, which are sizes and tensors."""
+    """The functions of `native.c` for one dtype; see there for their arguments, which are sizes and tensors.
+
+    `leading` has one for each dtype, since logits that a penalty has changed are float32.
+    """
 
     def __init__(self, path: Path, dtype: torch.dtype):
         # PyDLL keeps the interpreter's lock: a short call takes less time than giving it up and waiting for it again
@@ -59,12 +64,18 @@ class Kernels:
         multiplies = getattr(keeping, f"multiplies_{suffix}")
         multiplies.restype = _N
         self.multiplies = bool(multiplies())
+        self.leading = {kind: _declared(releasing, f"leading_{name}", LEADING) for kind, name in TYPES.items()}
         for name, types in ARGUMENTS.items():
             if name in PRODUCTS and not self.multiplies:
                 continue
-            function = getattr(releasing if name in PRODUCTS else keeping, f"{name}_{suffix}")
-            function.argtypes, function.restype = types, None
-            setattr(self, name, function)
+            library = releasing if name in PRODUCTS else keeping
+            setattr(self, name, _declared(library, f"{name}_{suffix}", types))
+
+
+def _declared(library: ctypes.CDLL, name: str, types: tuple[Any, ...]) -> Any:
+    function = getattr(library, name)
+    function.argtypes, function.restype = types, None
+    return function
 
 
 def kernels(dtype: torch.dtype, cache_dir: Path) -> Kernels | None:

@@ -68,6 +68,7 @@ class LoadedModel:
         self.constraints = Compiler(tokenizer, self.vocab_size, self.eos_ids, self.special_ids)
         self.hooks = ResidualHooks(self.layers)
         self.decoder: Decoder | None = None  # a faster way to take one step, where there is one
+        self.native: Kernels | None = None  # what chooses tokens may use
         self.shares = False  # whether texts that begin alike are read as one, where there is a decoder
         self.idle = False  # nobody waits for a token, so a job may take larger slices; the engine says so
         self.cache_bytes_per_token = cache_bytes_per_token(config, self.n_layers, self.dtype)
@@ -211,6 +212,7 @@ def load(
     own = native if "panels" in paths and not multiplies_in_tiles(wanted) else None
     model = _load_folder(folder, id, revision, wanted, where, paths, own)
     if native:
+        model.native = native
         model.decoder = decoder_of(model.hf, native)
     model.shares = "share" in paths
     model.load_seconds = time.monotonic() - started

@@ -66,6 +66,36 @@ static inline float exponential(float x) {
     return x < -87.0f ? 0.0f : p * power;
 }
 
+#define BLOCK 64                /* neighbouring tokens of which only the likeliest is looked at first */
+#define UNITS 4398046511104.0f /* 2**42: of the likeliest token's mass, which is counted in whole ones */
+
+/* The `size` largest of what was offered, the largest first and the earlier first among equals. */
+struct best {
+    int64_t size, count;
+    float *values;
+    int64_t *ids;
+};
+
+static inline void offer(struct best *best, float value, int64_t id) {
+    if (best->count == best->size && !(value > best->values[best->size - 1])) return;
+    int64_t low = 0, high = best->count;
+    while (low < high) {
+        int64_t middle = (low + high) / 2;
+        if (best->values[middle] >= value) low = middle + 1;
+        else high = middle;
+    }
+    int64_t behind = (best->count < best->size ? best->count++ : best->size - 1) - low;
+    memmove(best->values + low + 1, best->values + low, behind * sizeof(float));
+    memmove(best->ids + low + 1, best->ids + low, behind * sizeof(int64_t));
+    best->values[low] = value, best->ids[low] = id;
+}
+
+/* x = (x - most) / temperature; weights = e**x. By itself, so that a weight is the same wherever it is computed. */
+static __attribute__((noinline)) void weigh(int64_t n, float most, float temperature, float *x, float *weights) {
+    for (int64_t i = 0; i < n; i++) x[i] = (x[i] - most) / temperature;
+    for (int64_t i = 0; i < n; i++) weights[i] = exponential(x[i]);
+}
+
 /* What a tile of a product is made of: a cell is one float32 or a pair of bfloat16. */
 #ifdef __AVX512F__
 static inline __m512 plus_product_float32(__m512 sum, __m512i w, __m512i x) {
@@ -481,6 +511,65 @@ void NAME(gated)(int64_t rows, int64_t width, const T *gate_up, T *out) {
             float g = READ(gate[i]);
             out[r * width + i] = WRITE(g / (1.0f + exponential(-g)) * READ(up[i]));
         }
+    }
+}
+
+/* The likeliest number of each BLOCK of a row, and the likeliest of all; infinity for a row that holds NaN. */
+static float NAME(tops)(int64_t vocab, const T *row, float *tops) {
+    int32_t most = INT32_MIN, broken = 0;
+    for (int64_t b = 0; b * BLOCK < vocab; b++) { /* as integers in the order of the numbers: those vectorise */
+        int64_t end = (b + 1) * BLOCK < vocab ? (b + 1) * BLOCK : vocab;
+        int32_t top = INT32_MIN;
+        for (int64_t i = b * BLOCK; i < end; i++) {
+            float value = READ(row[i]);
+            int32_t bits;
+            memcpy(&bits, &value, 4);
+            broken |= (bits & 0x7fffffff) > 0x7f800000;
+            int32_t place = bits ^ ((bits >> 31) & 0x7fffffff);
+            top = place > top ? place : top;
+        }
+        most = top > most ? top : most;
+        top ^= (top >> 31) & 0x7fffffff;
+        memcpy(tops + b, &top, 4);
+    }
+    float value;
+    most ^= (most >> 31) & 0x7fffffff;
+    memcpy(&value, &most, 4);
+    return broken ? INFINITY : value;
+}
+
+/* Of each row the `size` likeliest tokens, the lowest id first among equals, and the mass of all of them: the sum of
+   e**((x - the largest) / temperature), each in whole units of 2**-42, so that it is the same in any order. x: [rows,
+   vocab]; temperature, mass: [rows]; values, which are the exponents, weights and ids: [rows, size]. The mass of a row
+   without a finite largest number, or with NaN, is 0. */
+void NAME(leading)(int64_t rows, int64_t vocab, int64_t size, const T *x, const float *temperature, float *values,
+                   float *weights, int64_t *ids, int64_t *mass) {
+    int64_t blocks = (vocab + BLOCK - 1) / BLOCK;
+#pragma omp parallel for schedule(dynamic) if (rows > 1)
+    for (int64_t r = 0; r < rows; r++) {
+        const T *row = x + r * vocab;
+        float tops[blocks], some[BLOCK], powers[BLOCK], most = NAME(tops)(vocab, row, tops), edge = -INFINITY;
+        struct best best = {size, 0, values + r * size, ids + r * size};
+        int64_t sum = 0;
+        if (isfinite(most))
+            for (int64_t i = 0; i < vocab; i += BLOCK) {
+                int64_t n = vocab - i < BLOCK ? vocab - i : BLOCK;
+                for (int64_t j = 0; j < n; j++) some[j] = READ(row[i + j]);
+                weigh(n, most, temperature[r], some, powers);
+                for (int64_t j = 0; j < n; j++) sum += (int64_t)(powers[j] * UNITS);
+            }
+        mass[r] = sum;
+        if (size == 0) continue;
+        if (size < blocks) { /* as many blocks have a number as large as this one, so the wanted ones are that large */
+            for (int64_t b = 0; b < blocks; b++) offer(&best, tops[b], b);
+            edge = best.values[size - 1], best.count = 0;
+        }
+        for (int64_t b = 0; b < blocks; b++)
+            if (tops[b] >= edge)
+                for (int64_t i = b * BLOCK; i < vocab && i < (b + 1) * BLOCK; i++)
+                    if (READ(row[i]) >= edge) offer(&best, READ(row[i]), i);
+        for (int64_t k = best.count; k < size; k++) best.values[k] = 0, best.ids[k] = 0; /* of a row with NaN */
+        weigh(size, most, temperature[r], best.values, weights + r * size);
     }
 }
 

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
+from inference import wakes
 from inference.companions import names_from
 from inference.engine import Engine, Limits
 from inference.errors import InferenceError
@@ -48,8 +49,11 @@ class Courier:
         self._carried.append((inbox, event))
         if not self._called:
             self._called = True
-            with contextlib.suppress(RuntimeError):  # the listener's loop is gone, and the listener with it
-                self._loop.call_soon_threadsafe(self._deliver)
+            wakes.wake(self._call)
+
+    def _call(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the listener's loop is gone, and the listener with it
+            self._loop.call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
         self._called = False  # before looking: what comes from now on calls again

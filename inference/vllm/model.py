@@ -61,7 +61,7 @@ class VllmModel(LoadedModel):
         self.special_ids = special_ids(tokenizer, self.vocab_size)
         self.vocabulary = Vocabulary(tokenizer)
         self.constraints = Compiler(tokenizer, self.vocab_size, self.eos_ids, self.special_ids)
-        self.decoder, self.sources = None, None
+        self.decoder, self.native, self.sources = None, None, None
         self.shares = self.idle = False
         self.cache_bytes_per_token = cache_bytes_per_token(config, self.n_layers, dtype)
         self.load_seconds = 0.0

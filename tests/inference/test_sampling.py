@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -22,10 +25,36 @@ from transformers import (
 
 from inference import sampling
 from inference.errors import InvalidRequest
-from inference.sampling import LOWEST_LOGPROB, NO_TOKEN, RowState, logprobs, record, row_state, sample, validate
+from inference.leading import UNITS, leading
+from inference.models.kernels import kernels
+from inference.sampling import LOWEST_LOGPROB, NO_TOKEN, RowState, record, row_state, validate
 from inference.types import SamplingParams
+from tests.inference.conftest import CACHE
 
 GREEDY = SamplingParams(temperature=0.0)
+
+
+class By:
+    """What the tests sample with."""
+
+    native: Any = None
+
+
+@pytest.fixture(scope="module", params=["torch", "native.c"], autouse=True)
+def by(request: pytest.FixtureRequest) -> Iterator[Any]:
+    By.native = kernels(torch.float32, CACHE) if request.param == "native.c" else None
+    if request.param == "native.c" and By.native is None:
+        pytest.skip("no C compiler here")
+    yield By.native
+    By.native = None
+
+
+def sample(logits: Tensor, rows: Sequence[RowState]) -> Tensor:
+    return sampling.sample(logits, rows, By.native)
+
+
+def logprobs(logits: Tensor, tokens: Tensor, top: int) -> tuple[list[float], Tensor, Tensor]:
+    return sampling.logprobs(logits, tokens, top, By.native)
 
 
 def random_logits(rows: int, vocab: int, seed: int = 0, scale: float = 3.0) -> Tensor:
@@ -284,6 +313,34 @@ def test_no_rows_give_no_tokens() -> None:
     assert sample(torch.zeros(0, 10), []).tolist() == []
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(("vocab", "size"), [(65, 64), (997, 1), (5000, 64), (5000, 1024), (49152, 64)])
+def test_the_leading_tokens_and_their_mass_are_those_of_a_whole_sort(dtype: torch.dtype, vocab: int, size: int) -> None:
+    logits = random_logits(7, vocab).to(dtype)
+    logits[5:] = logits[5:].round()  # many equals
+    logits[3, ::2] = -math.inf
+    logits[4] = 1.5
+    temperature = torch.tensor([0.3, 0.7, 1.0, 1.0, 2.0, 5.0, 0.01])
+    found = leading(logits, temperature, size, By.native)
+    scaled = (logits.double() - logits.double().amax(-1, keepdim=True)) / temperature[:, None].double()
+    values, ids = scaled.sort(stable=True, descending=True)
+    torch.testing.assert_close(found.values.double(), values[:, :size], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(found.weights.double(), values[:, :size].exp(), rtol=2e-6, atol=1e-12)
+    torch.testing.assert_close(found.mass.double() / UNITS, scaled.exp().sum(-1), rtol=1e-6, atol=1e-6)
+    certain = values[:, :size] > values[:, size - 1 : size]
+    assert found.ids[certain].equal(ids[:, :size][certain])
+    assert all(len(set(row.tolist())) == size for row in found.ids)
+
+
+def test_rows_without_a_finite_largest_have_no_mass_and_touch_no_others() -> None:
+    logits = random_logits(4, 500)
+    alone = leading(logits[3:], torch.ones(1), 64, By.native)
+    logits[0, 7], logits[1], logits[2, 9] = -math.nan, -math.inf, math.inf
+    found = leading(logits, torch.ones(4), 64, By.native)
+    assert found.sound.tolist() == [False, False, False, True]
+    assert all(one[3:].equal(other) for one, other in zip(found, alone, strict=True))
+
+
 def test_log_probabilities_equal_log_softmax_and_list_the_likeliest() -> None:
     logits = random_logits(3, 400)
     tokens = torch.tensor([5, 399, 0])
@@ -291,7 +348,7 @@ def test_log_probabilities_equal_log_softmax_and_list_the_likeliest() -> None:
     expected = logits.log_softmax(-1)
     assert chosen == pytest.approx([expected[i, t].item() for i, t in enumerate(tokens)])
     assert ids.equal(expected.topk(4).indices)
-    assert values.equal(expected.topk(4).values)
+    torch.testing.assert_close(values, expected.topk(4).values, rtol=1e-6, atol=1e-6)
 
 
 def test_alternatives_of_equal_probability_come_in_the_order_of_their_ids() -> None:

@@ -148,9 +148,9 @@ def test_a_row_that_is_rewound_goes_back_in_its_schedule() -> None:
     row = row_state(SamplingParams(temperature_schedule=(1.0, 0.5)), (), 0, 4)
     scores = torch.zeros(4)
     record([row], [1])
-    assert row.temperature(scores) == 0.5
+    assert row.temperature(scores[None], 0) == 0.5
     row.recount((), ())
-    assert row.temperature(scores) == 1.0
+    assert row.temperature(scores[None], 0) == 1.0
 
 
 @pytest.mark.parametrize("theta", [0.1, 1.0])
