@@ -20,6 +20,7 @@ import uvicorn
 from steering import draining, gateway
 from steering.playground import runner
 from webapp.asgi import application
+from webapp.http import BoundedHttp
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ def serve(host: str, port: int, *, drain: bool = True, listening: Callable[[], N
         application,
         host=host,
         port=port,
+        http=BoundedHttp,
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import select
+import socket
+import time
 from typing import Any, get_args
 
 import httpx2
@@ -12,6 +16,7 @@ from hypothesis import strategies as st
 
 from inference.types import Operation
 from tests.openai.server import Server
+from webapp.http import MAX_HEAD_BYTES
 
 PATHS = ["/v1/chat/completions", "/v1/completions", "/v1/responses"]
 INPUTS: dict[str, dict[str, Any]] = {
@@ -55,6 +60,30 @@ def test_what_is_no_request_is_a_bad_request(body: bytes, path: str, raw: httpx2
 def test_ten_megabytes_are_too_large(path: str, raw: httpx2.Client) -> None:
     body = {"model": "Tiny-Llama", **INPUTS[path], "prompt": "a" * 10_000_000}
     envelope(raw.post(path, json=body), 413)
+
+
+def test_headers_without_an_end_are_cut_off(server: Server) -> None:
+    """Whether they come in pieces or at once, and though the sender would go on for ever."""
+    for piece in (b"x-more: " + 4000 * b"a" + b"\r\n", 8000 * b"a"):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as line:
+            line.sendall(b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\nx-first: ")
+            sent = 0
+            with contextlib.suppress(ConnectionError):
+                while sent < 50 * MAX_HEAD_BYTES:
+                    sent += line.send(piece)
+            assert sent < 50 * MAX_HEAD_BYTES, "nobody stopped it"
+
+
+def test_a_head_that_is_too_long_is_told_so(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as line:
+        line.sendall(b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n")
+        for _ in range(20):
+            line.sendall(b"x-more: " + 4000 * b"a" + b"\r\n")
+            time.sleep(0.01)  # in pieces, as from afar
+            if select.select([line], [], [], 0)[0]:
+                break
+        answer = line.recv(4000).decode()
+    assert answer.startswith("HTTP/1.1 400") and "bytes" in answer
 
 
 def test_a_prompt_of_two_megabytes_is_too_long(raw: httpx2.Client) -> None:
