@@ -10,15 +10,11 @@ import json
 import logging
 from collections.abc import Coroutine
 from contextlib import aclosing
-from importlib import import_module
 from typing import Any
 from uuid import UUID
 
 from channels.generic.websocket import AsyncWebsocketConsumer
-from django.conf import settings
-from django.contrib.auth import get_user
 from django.db import Error as DatabaseTrouble
-from django.http import HttpRequest
 
 from inference.errors import InferenceError, InvalidRequest
 from steering import metrics
@@ -34,6 +30,7 @@ from steering.playground.messages import (
     UnsubscribeMessage,
     parse_message,
 )
+from steering.playground.sitting import Sitting
 from steering.refusals import parse_uuid
 
 logger = logging.getLogger(__name__)
@@ -50,6 +47,8 @@ class PlaygroundConsumer(AsyncWebsocketConsumer):
         self.preview: asyncio.Task[None] | None = None
         self.stops: set[asyncio.Task[None]] = set()
         self.user = self.scope["user"]
+        session = self.scope.get("session")
+        self.sitting = None if session is None else Sitting(session.session_key, self.user)
         if not self.user.is_authenticated:
             await self.close(SIGNED_OUT)
             return
@@ -188,11 +187,7 @@ class PlaygroundConsumer(AsyncWebsocketConsumer):
 
     async def _signed_in(self) -> bool:
         """Whether the session still stands; a socket outlives a sign-out. Closes the socket when it does not."""
-        session = self.scope.get("session")
-        if session is None:
-            return True
-        user = await in_database(_user_of, session.session_key)
-        if user.is_authenticated and user.pk == self.user.pk:
+        if self.sitting is None or await in_database(self.sitting.stands):
             return True
         await self.close(SIGNED_OUT)
         return False
@@ -213,13 +208,6 @@ async def _pass_on(
     async with aclosing(runner.preview(user, message)) as texts:  # type: ignore[type-var]
         async for text in texts:
             loop.call_soon_threadsafe(pieces.put_nowait, text)
-
-
-def _user_of(session_key: str | None) -> Any:
-    """Whom a session, as it is saved now, signs in."""
-    request = HttpRequest()
-    request.session = import_module(settings.SESSION_ENGINE).SessionStore(session_key)
-    return get_user(request)
 
 
 def _text(text_data: str | None) -> str:
