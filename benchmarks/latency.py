@@ -5,6 +5,9 @@ sent at the same moment. The engine alone is another process with the same model
 turn with the server. Time between tokens is that of each user's answer as a whole, from its first token to its last,
 divided by their number less one; medians over users, then over repeats.
 
+People who press the same key at the same moment are the worst that can happen to the first token. So it is measured too
+for as many who come in turn, APART seconds after each other, the last while all others are written for.
+
 Through the HTTP API it is the same with `/v1/chat/completions`, streamed, and a key of each user's own.
 """
 
@@ -32,6 +35,8 @@ USERS = (1, 32)
 SIDES = ("engine", "web", "http")
 NO_LIMITS = httpx.Limits(max_connections=None)
 TOKENS = 64
+APART = 0.1
+IN_TURN = "in_turn"  # in the place of a number of users
 LIMIT_RATIO = 1.10
 LIMIT_ADDED_MS = 60.0
 SAMPLING: dict[str, Any] = {"temperature": 0.4, "top_p": 0.95, "repetition_penalty": 1.1, "seed": 7}
@@ -57,7 +62,7 @@ def timing(waits: list[float], arrivals: list[list[float]]) -> Timing:
 async def measure(chosen: Options) -> None:
     counts, tokens = ((1, 2), 16) if chosen.quick else (USERS, TOKENS)
     prompts = token_ids(resolve(chosen.model, DATA / "models")[0], MESSAGES)
-    found: dict[str, list[Timing]] = {f"{side}_{n}": [] for n in counts for side in SIDES}
+    found: dict[str, list[Timing]] = {f"{side}_{n}": [] for n in (*counts, IN_TURN) for side in SIDES}
     async with AsyncExitStack() as aclosed:
         stack = aclosed.enter_context(ExitStack())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -80,34 +85,41 @@ async def measure(chosen: Options) -> None:
                 keys = [person.key for person in people[:n]]
                 found[f"http_{n}"].append(await through_the_api(client, keys, tokens))
                 say(f"{n} users: " + ", ".join(f"{side} {found[f'{side}_{n}'][-1]}" for side in SIDES))
+            n, many = max(counts), 2 * tokens
+            found[f"engine_{IN_TURN}"].append(await asyncio.to_thread(engine_alone, peer, prompts[:n], many, APART))
+            found[f"web_{IN_TURN}"].append(await through_the_web(viewers[:n], many, APART))
+            found[f"http_{IN_TURN}"].append(await through_the_api(client, [p.key for p in people[:n]], many, APART))
+            say(f"{n} users in turn: " + ", ".join(f"{side} {found[f'{side}_{IN_TURN}'][-1]}" for side in SIDES))
         for viewer in viewers:
             await viewer.socket.close()
     report(chosen, counts, tokens, found)
 
 
-def engine_alone(peer: Peer, prompts: list[list[int]], tokens: int) -> Timing:
+def engine_alone(peer: Peer, prompts: list[list[int]], tokens: int, apart: float = 0.0) -> Timing:
     rows = [{"ids": ids, "edits": []} for ids in prompts]
-    answer = peer.ask(rows=rows, tokens=tokens, sampling=SAMPLING)
+    answer = peer.ask(rows=rows, tokens=tokens, sampling=SAMPLING, apart=apart)
     return timing([times[0] - answer["sent"] for times in answer["arrivals"]], answer["arrivals"])
 
 
-async def through_the_web(viewers: list[Viewer], tokens: int) -> Timing:
-    async def one(viewer: Viewer, text: str) -> tuple[float, list[float]]:
+async def through_the_web(viewers: list[Viewer], tokens: int, apart: float = 0.0) -> Timing:
+    async def one(number: int, viewer: Viewer, text: str) -> tuple[float, list[float]]:
+        await asyncio.sleep(number * apart)
         sent = time.monotonic()
         times = list((await viewer.run(one_lane(text, {**SAMPLING, "max_tokens": tokens}))).values())
         assert len(times) == tokens, "a token was lost, or came twice"
         return times[0] - sent, times
 
     texts = MESSAGES[: len(viewers)]
-    answers = await asyncio.gather(*(one(*pair) for pair in zip(viewers, texts, strict=True)))
+    answers = await asyncio.gather(*map(one, range(len(viewers)), viewers, texts))
     return timing([wait for wait, _ in answers], [times for _, times in answers])
 
 
-async def through_the_api(client: httpx.AsyncClient, keys: list[str], tokens: int) -> Timing:
+async def through_the_api(client: httpx.AsyncClient, keys: list[str], tokens: int, apart: float = 0.0) -> Timing:
     served = await client.get("/v1/models", headers={"Authorization": f"Bearer {keys[0]}"})
     model = next(each["id"] for each in served.json()["data"] if "::" not in each["id"])
 
-    async def one(key: str, text: str) -> tuple[float, list[float]]:
+    async def one(number: int, key: str, text: str) -> tuple[float, list[float]]:
+        await asyncio.sleep(number * apart)
         body = {"model": model, "messages": [{"role": "user", "content": text}], **SAMPLING, "max_tokens": tokens}
         sent = time.monotonic()
         status, parts = await ask_stream("/v1/chat/completions", key, body | {"stream": True})
@@ -120,7 +132,7 @@ async def through_the_api(client: httpx.AsyncClient, keys: list[str], tokens: in
         assert tokens // 2 < len(times) <= tokens, f"{len(times)} of {tokens} tokens came"
         return times[0] - sent, times
 
-    answers = await asyncio.gather(*(one(*pair) for pair in zip(keys, MESSAGES[: len(keys)], strict=True)))
+    answers = await asyncio.gather(*map(one, range(len(keys)), keys, MESSAGES))
     return timing([wait for wait, _ in answers], [times for _, times in answers])
 
 
@@ -130,7 +142,7 @@ def figures(counts: tuple[int, ...], found: dict[str, list[Timing]]) -> dict[str
     for key, timings in found.items():
         for name in ("first", "between", "gap_p95"):
             facts[f"{key}_{name}_ms"] = round(median(getattr(t, name) for t in timings), 2)
-    for n in counts:
+    for n in (*counts, IN_TURN):
         for side in SIDES[1:]:
             pairs = list(zip(found[f"{side}_{n}"], found[f"engine_{n}"], strict=True))
             ratio = median(ours.between / engine.between for ours, engine in pairs)
@@ -145,12 +157,12 @@ def report(chosen: Options, counts: tuple[int, ...], tokens: int, found: dict[st
     facts = figures(counts, found)
     most = max(counts)
     rows = []
-    for n in counts:
+    for n in (*counts, IN_TURN):
         for side in SIDES:
             of = {name: facts[f"{side}_{n}_{name}_ms"] for name in ("first", "between", "gap_p95")}
             rows.append(
                 (
-                    f"{side}, {n} at once",
+                    f"{side}, {most} in turn" if n == IN_TURN else f"{side}, {n} at once",
                     f"first token {of['first']:.0f} ms, then every {of['between']:.1f} ms "
                     f"(95 % of gaps within {of['gap_p95']:.0f} ms)",
                 )
@@ -159,7 +171,9 @@ def report(chosen: Options, counts: tuple[int, ...], tokens: int, found: dict[st
     for side in SIDES[1:]:
         ratio, added = facts[f"{side}_over_engine_between_tokens_{most}"], facts[f"{side}_first_token_added_ms"]
         rows.append((f"between tokens, {side} over engine", f"{ratio:.3f} at {most}   (limit {LIMIT_RATIO})"))
+        turns = facts[f"{side}_first_token_added_ms_{IN_TURN}"]
         rows.append((f"{side} adds to the first token", f"{added:.0f} ms at the worst   (limit {LIMIT_ADDED_MS:.0f})"))
+        rows.append((f"{side} adds to it in turn", f"{turns:.0f} ms"))
         holds = holds and ratio <= LIMIT_RATIO and added <= LIMIT_ADDED_MS
     table(f"Through websocket, HTTP API and from the engine alone, {chosen.dtype}, {tokens} tokens each", rows)
     about = {"dtype": chosen.dtype, "tokens": tokens, "repeats": chosen.repeats}

@@ -33,9 +33,11 @@ def decode(f: Facts) -> str:
 def latency(f: Facts) -> str:
     over, added = f["web_over_engine_between_tokens_32"], f["web_first_token_added_ms"]
     alone, api = f["web_first_token_added_ms_1"], f["http_over_engine_between_tokens_32"]
+    turns = f["web_first_token_added_ms_in_turn"]
     return (
         f"32 users in {f['dtype']}: {over:.2f} times the engine's time between tokens ({api:.2f} through the API), "
-        f"{added:.0f} ms to the first; {alone:.0f} ms with one user"
+        f"{added:.0f} ms to the first where all ask at once, {turns:.0f} ms where they come in turn; "
+        f"{alone:.0f} ms with one user"
     )
 
 

@@ -242,12 +242,14 @@ def test_time_between_tokens_is_that_of_whole_answers():
 def test_what_the_web_adds_is_the_worst_of_both_loads(results, capsys):
     engine, web = Timing(100, 20, 25), Timing(130, 21, 40)
     found = {"engine_1": [engine], "web_1": [web], "engine_32": [engine], "web_32": [Timing(180, 23, 60)]}
-    found |= {"http_1": [engine], "http_32": [engine]}
+    found |= {"http_1": [engine], "http_32": [engine], "engine_in_turn": [engine], "http_in_turn": [engine]}
+    found["web_in_turn"] = [Timing(112, 21, 30)]
     latency.report(QUICK, (1, 32), 64, found)
     line = json_line(capsys.readouterr().out)
     assert (line["web_first_token_added_ms_1"], line["web_first_token_added_ms"]) == (30, 80)
     assert (line["http_first_token_added_ms"], line["http_over_engine_between_tokens_32"]) == (0, 1)
     assert line["web_over_engine_between_tokens_32"] == 1.15
+    assert line["web_first_token_added_ms_in_turn"] == 12
     assert not line["holds"]
 
 

@@ -17,7 +17,8 @@ GREEDY = {"temperature": 0.0, "ignore_eos": True}
 def start(model: str, dtype: str, engine: EngineKind = "built-in") -> tuple[dict[str, Any], Answer]:
     """Questions: `rows`, each with the `ids` of its prompt and `edits` [seed, layer, strength]; `tokens` for each row.
 
-    Optional: `sampling`, which is greedy to the last token otherwise, and `at_once`, how many rows are sent together.
+    Optional: `sampling`, which is greedy to the last token otherwise; `at_once`, how many rows are sent together; and
+    `apart`, the seconds between them, of which a row's own wait is then not a part.
     """
     runner = asyncio.Runner()
     inference = runner.run(open_model(model, dtype, engine))
@@ -26,7 +27,8 @@ def start(model: str, dtype: str, engine: EngineKind = "built-in") -> tuple[dict
     def answer(question: dict[str, Any]) -> dict[str, Any]:
         sampling = SamplingParams(max_tokens=question["tokens"], **question.get("sampling", GREEDY))
         requests = [request(i, row, sampling, info.d_model) for i, row in enumerate(question["rows"])]
-        return runner.run(write(inference, requests, question.get("at_once", len(requests))))
+        at_once, apart = question.get("at_once", len(requests)), question.get("apart", 0.0)
+        return runner.run(write(inference, requests, at_once, apart))
 
     facts = {"dtype": info.dtype, "layers": info.n_layers, "max_rows": info.max_rows, "engine": info.engine}
     return facts, answer
@@ -39,15 +41,18 @@ def request(number: int, row: dict[str, Any], sampling: SamplingParams, width: i
     return GenerationRequest(f"row-{number}", token_ids=tuple(row["ids"]), sampling=sampling, interventions=edits)
 
 
-async def write(inference: InProcess, requests: list[GenerationRequest], at_once: int) -> dict[str, Any]:
+async def write(inference: InProcess, requests: list[GenerationRequest], at_once: int, apart: float) -> dict[str, Any]:
     places = asyncio.Semaphore(at_once)
 
-    async def arrivals(request: GenerationRequest) -> list[float]:
+    async def arrivals(number: int, request: GenerationRequest) -> list[float]:
+        await asyncio.sleep(number * apart)
+        began = time.perf_counter() - sent if apart else 0.0
         async with places:
-            return [time.perf_counter() async for event in inference.generate(request) if isinstance(event, Token)]
+            events = inference.generate(request)
+            return [time.perf_counter() - began async for event in events if isinstance(event, Token)]
 
     sent = time.perf_counter()
-    return {"sent": sent, "arrivals": await asyncio.gather(*map(arrivals, requests))}
+    return {"sent": sent, "arrivals": await asyncio.gather(*(arrivals(*each) for each in enumerate(requests)))}
 
 
 if __name__ == "__main__":
