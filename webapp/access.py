@@ -18,6 +18,7 @@ from django.http import HttpRequest
 
 from inference.logs import cause
 from steering import metrics
+from steering.playground.consumers import DIRECT
 from steering.playground.routing import websocket_urlpatterns
 from webapp.logs import ACCESS
 
@@ -81,6 +82,7 @@ class Access:
         scope[KEY] = visit
         token = cause.set(visit.id)
         watch = _Watch(visit, receive, send)
+        scope[DIRECT] = watch.send
         with metrics.open_connections.labels(visit.kind).track_inprogress():
             try:
                 await self.app(scope, watch.receive, watch.send)
@@ -108,13 +110,17 @@ class _Watch:
 
     async def send(self, message: dict[str, Any]) -> None:
         visit, kind = self.visit, message["type"]
+        if kind == "websocket.send":
+            visit.bytes += len(message.get("bytes") or message.get("text") or b"")
+            await self._send(message)
+            return
         if kind == "websocket.accept":
             visit.status = 101
         elif kind == "websocket.close":
             visit.status, visit.close = visit.status or 403, message.get("code", 1000)
         elif kind.endswith("response.start"):
             visit.status = message["status"]
-        visit.bytes += len(message.get("body") or message.get("bytes") or message.get("text") or b"")
+        visit.bytes += len(message.get("body") or b"")
         await self._send(message)
         self.complete = self.complete or (kind == "http.response.body" and not message.get("more_body"))
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from contextlib import aclosing
 from typing import Any
 
@@ -244,9 +243,9 @@ def _watched(event: Scored | Fired) -> dict[str, Any]:
 
 
 def _logprob(value: float | None) -> float | None:
-    if value is None or math.isnan(value):
+    if value is None or value != value:  # NaN
         return None
-    return round(max(value, LEAST_LOGPROB), 4)
+    return round(value, 4) if value > LEAST_LOGPROB else LEAST_LOGPROB
 
 
 def _finished(event: Finished) -> dict[str, Any]:

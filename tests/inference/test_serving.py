@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,7 +21,7 @@ from inference.serving.vectors import RedisVectors
 from inference.store import VectorStore
 from inference.types import WorkerInfo
 from tests.inference import tiny
-from tests.inference.stack import RedisServer, needs_redis, until
+from tests.inference.stack import PATIENCE, RedisServer, needs_redis, until
 from tests.steering.vector_files import file_of, make_vector
 
 
@@ -115,3 +118,26 @@ async def test_a_command_that_fails_does_not_end_the_host(
     host.control("load", str(tiny_folder("llama")))
     await until(lambda: is_in("ready"), "the next model is loaded")
     host.close()
+
+
+def test_what_stays_is_left_alone_by_the_collector_and_a_model_that_goes_is_not_kept(tmp_path: Path) -> None:
+    folder = tiny.save("llama", tmp_path / "model")
+    host = ModelHost(str(folder), vectors=VectorStore(tmp_path), cache_dir=tmp_path, dtype="float32", drain_seconds=0.1)
+    try:
+        wait_for(lambda: host.state == "ready")
+        assert gc.get_freeze_count() > 10_000
+        assert host.engine
+        model = weakref.ref(host.engine._model)
+        host.control("unload")
+        wait_for(lambda: host.state == "empty")
+        wait_for(lambda: model() is None)
+        assert gc.get_freeze_count() == 0
+    finally:
+        host.close()
+
+
+def wait_for(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

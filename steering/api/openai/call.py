@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -23,11 +22,11 @@ from steering.api.openai.rows import Rows
 from steering.api.openai.threads import in_turn
 from steering.api.openai.written import Piece
 from steering.behaviors.monitoring import record
+from steering.encoding import encoded
 
 log = logging.getLogger(__name__)
 
 HEADERS_SECONDS = 10.0  # a stream that has to wait in line says so after this
-_encoded = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 IDLE_SECONDS = 10.0  # between two signs of life in a stream
 
 
@@ -190,5 +189,5 @@ def _admit(who: Principal, ask: Ask, form: Form) -> tuple[Principal, Form, Plan,
 
 def _frames(events: Iterable[dict[str, Any]]) -> Iterator[bytes]:
     for event in events:
-        name = f"event: {event['type']}\n" if "type" in event else ""
-        yield f"{name}data: {_encoded(event)}\n\n".encode()
+        name = f"event: {event['type']}\n".encode() if "type" in event else b""
+        yield b"%bdata: %b\n\n" % (name, encoded(event))

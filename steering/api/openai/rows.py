@@ -37,7 +37,9 @@ class Rows:
         on_unread: Callable[[], None],
     ):
         self._still_valid, self._on_unread = still_valid, on_unread
-        self._inbox: asyncio.Queue[Item] = asyncio.Queue()
+        self._inbox: asyncio.Queue[Item | None] = asyncio.Queue()
+        self._timer: asyncio.TimerHandle | None = None
+        self._due, self._waiting = 0.0, False
         self._end: ApiError | None = None  # overtakes what waits to be read
         self._taken_at = time.monotonic()
         self._tasks = [asyncio.create_task(self._follow(i, request)) for i, request in enumerate(requests)]
@@ -64,11 +66,22 @@ class Rows:
         if not self._inbox.empty():
             await asyncio.sleep(0)  # a reader that lags behind must not keep the loop to itself
             return self._inbox.get_nowait()
+        self._due = asyncio.get_running_loop().time() + patience
+        if self._timer is None:
+            self._ring()
+        self._waiting = True
         try:
-            async with asyncio.timeout(patience):
-                return await self._inbox.get()
-        except TimeoutError:
-            return None
+            return await self._inbox.get()
+        finally:
+            self._waiting = False
+
+    def _ring(self) -> None:
+        """Give who has waited for too long nothing. One timer for many events: most come long before it."""
+        loop, self._timer = asyncio.get_running_loop(), None
+        if loop.time() < self._due:
+            self._timer = loop.call_at(self._due, self._ring)
+        elif self._waiting and self._inbox.empty():
+            self._inbox.put_nowait(None)
 
     def _stop(self, error: ApiError) -> None:
         """End the rows now, and tell the reader at its next step."""
@@ -77,6 +90,8 @@ class Rows:
         self._inbox.put_nowait(error)
 
     def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         for task in self._tasks:
             task.cancel()
 
