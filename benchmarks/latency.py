@@ -28,7 +28,18 @@ import httpx
 
 from benchmarks.common import DATA, MESSAGES, Options, options, percentile, record, say, table, token_ids
 from benchmarks.peers.lines import Peer
-from benchmarks.web import URL, Viewer, accounts, ask_stream, inference_settings, one_lane, open_viewer, server, sign_in
+from benchmarks.web import (
+    URL,
+    Viewer,
+    accounts,
+    ask_stream,
+    inference_settings,
+    one_lane,
+    open_viewer,
+    run_as_client,
+    server,
+    sign_in,
+)
 from inference.models.loader import resolve
 
 USERS = (1, 32)
@@ -181,4 +192,4 @@ def report(chosen: Options, counts: tuple[int, ...], tokens: int, found: dict[st
 
 
 if __name__ == "__main__":
-    asyncio.run(measure(options(__doc__, dtype="bfloat16", repeats=3)))
+    run_as_client(measure(options(__doc__, dtype="bfloat16", repeats=3)))
