@@ -72,6 +72,11 @@ class Forms:
     whole_rows: Tensor | None = None  # bool [rows]: those that have any of these
 
     @property
+    def plain(self) -> bool:
+        """Whether there is none here."""
+        return self.encoder is None and self.second is None and self.map_read is None
+
+    @property
     def rank(self) -> int:
         return 0 if self.map_read is None else self.map_read.shape[2]
 

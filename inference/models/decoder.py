@@ -6,7 +6,7 @@ less is rounded to bfloat16 on the way.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -20,7 +20,7 @@ from inference.masks import window_of
 from inference.models.fused import FusedNorm
 from inference.models.kernels import Kernels
 from inference.models.linear import PackedLinear
-from inference.models.stack import Block, stack_of
+from inference.models.stack import Block, Edits, stack_of
 
 MAX_GROUPS, MAX_WIDTH = 16, 256  # as in native.c
 
@@ -48,6 +48,7 @@ class Decoder:
         a row. The logits are [n, k, vocab], at the places of the t that `keep` int64[k] names, or at the last one.
         """
         n, t = ids.shape
+        count = len(self.stack.blocks)
         x = self.embed(ids)
         turns = [turn.reshape(n * t, -1).contiguous() for turn in self.rotary(x, positions)]
         x = x.reshape(n * t, -1)
@@ -55,9 +56,12 @@ class Decoder:
         lines = self.stack.lines(turns, positions.reshape(-1).contiguous(), whose, cache)
         self._touch(EMBEDDING, x, n, bank)
         wakes.release()
-        for first, last in _spans(len(self.stack.blocks), bank):
-            self.stack.run(first, last, x, lines)
-            self._touch(last - 1, x, n, bank)
+        inside = _plain_sites(bank) if len(x) == n and self.stack.steers else {}
+        edits = _edits(bank, [inside.get(i, -1) for i in range(count)]) if bank and inside else None
+        for first, last in _spans(count, bank, inside):
+            self.stack.run(first, last, x, lines, edits)
+            if last - 1 not in inside:
+                self._touch(last - 1, x, n, bank)
         x = x.view(n, t, -1)
         wanted = (x[:, -1:] if keep is None else x[:, keep]).contiguous()
         normed = torch.empty_like(wanted)
@@ -76,23 +80,43 @@ class Decoder:
             hidden.copy_(bank.apply(site, hidden))
 
 
-def _spans(blocks: int, bank: Bank | None) -> Iterator[tuple[int, int]]:
-    """The runs of blocks between which a bank does something."""
-    ends = {index + 1 for index in bank.sites} - {EMBEDDING + 1} if bank else set()
+def _edits(bank: Bank, sites: list[int]) -> Edits:
+    return Edits(sites, bank.read.shape[1], stacked(bank))
+
+
+def _plain_sites(bank: Bank | None) -> dict[int, int]:
+    """Sites, by the block before them, at which nothing is observed and no edit needs more than `stacked` holds."""
+    if bank is None:
+        return {}
+    return {
+        index: site
+        for index, site in bank.sites.items()
+        if index != EMBEDDING and bank.forms[site].plain and not bank.observes(site)
+    }
+
+
+def _spans(blocks: int, bank: Bank | None, inside: Collection[int]) -> Iterator[tuple[int, int]]:
+    """The runs of blocks between which a bank does something; what it does after those `inside` is done by the run."""
+    ends = {index + 1 for index in bank.sites if index not in inside} - {EMBEDDING + 1} if bank else set()
     return pairwise([0, *sorted(ends | {blocks})])
+
+
+def stacked(bank: Bank, share: Tensor | None = None) -> tuple[Tensor | None, ...]:
+    """What `steer` of native.c wants of a whole bank, with another `share` where given."""
+    share = bank.share if share is None else share
+    return bank.read, bank.write, bank.numbers, share, bank.before, bank.after, bank.dose, bank.active
 
 
 def steer(native: Any, site: int, x: Tensor, bank: Bank) -> None:
     """What the bank does at a site to x [rows, d_model], one token of each of its rows."""
     if bank.observes(site):
         bank.observe(site, x[:, None])
-    forms, share, edited = bank.forms[site], bank.share, None
+    forms, share, edited = bank.forms[site], None, None
     if forms.whole_rows is not None:  # these rows need a whole encoder; their neighbours keep to the kernel
         edited = bank.edit(site, x[:, None])[:, 0]
-        share = torch.where(forms.whole_rows[:, None], 0.0, share)
-    stacked = bank.read, bank.write, bank.numbers, share, bank.before, bank.after, bank.dose, bank.active
+        share = torch.where(forms.whole_rows[:, None], 0.0, bank.share)
     longer = forms.encoder, forms.second, forms.rank, forms.map_read, forms.map_write, forms.map_bias
-    native.steer(site, bank.read.shape[1], *x.shape, x, *stacked, *longer)
+    native.steer(site, bank.read.shape[1], *x.shape, x, None, *stacked(bank, share), *longer)
     if edited is not None and forms.whole_rows is not None:
         x.copy_(torch.where(forms.whole_rows[:, None], edited, x))
 

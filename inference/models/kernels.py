@@ -42,10 +42,10 @@ ARGUMENTS = {
     "norm": (_N, _N, _P, _P, _P, _F, _P),
     "rotate": (_N, _N, _N, _N, _P, _P, _P, _P, _P, _F, _P, _P, _P, _P, _N, _N),
     "attend": (_N, _N, _N, _N, _P, _P, _P, _P, _P, _P, _N, _N, _F, _N, _P),
-    "steer": (_N, _N, _N, _N, _P, _P, _P, _P, _P, _P, _P, _P, _P, _P, _P, _N, _P, _P, _P),
+    "steer": (_N, _N, _N, _N, _P, _P, _P, _P, _P, _P, _P, _P, _P, _P, _P, _P, _N, _P, _P, _P),
     "gated": (_N, _N, _P, _P),
     "product": (_N, _N, _N, _P, _P, _P, _P),
-    "blocks": (_N, _N, _N, _A, _A, _P, _P, _P, _A, _A, _P, _P, _N, _N, _P, _P, _P, _P, _P, _P),
+    "blocks": (_N, _N, _N, _A, _A, _P, _P, _P, _A, _A, _P, _P, _N, _N, *6 * (_P,), _A, _N, *8 * (_P,)),
 }
 LEADING = (_N, _N, _N, _P, _P, _P, _P, _P, _P)
 # Only where the processor has what they are made of. They take long, and so give the interpreter's lock up meanwhile.

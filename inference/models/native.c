@@ -436,18 +436,21 @@ static inline float NAME(activation)(float z, const float *n) {
     return z > n[10] && value > 0 ? value : 0;
 }
 
-/* The edits of one site of a bank, as its `edit`: see interventions.py. x: [rows, width]; the next are those of the whole bank: read, write [sites, k, rows, width], numbers
+/* x += delta (unless that is null), then the edits of one site of a bank, as its `edit`: see interventions.py. x, delta:
+   [rows, width]; the next are those of the whole bank: read, write [sites, k, rows, width], numbers
    [sites, k, rows, NUMBERS], and share, before, after, dose [sites, k, rows], active likewise or null where nothing is
    read of an SAE; the last are this site's alone: encoder, second [k, rows, width], map_read, map_write
    [k, rows, rank, width], map_bias [k, rows, rank], null where no row has one. */
-void NAME(steer)(int64_t site, int64_t k, int64_t rows, int64_t width, T *x, const float *read,
-                 const float *write, const float *numbers, const float *share, float *before, float *after, float *dose,
+void NAME(steer)(int64_t site, int64_t k, int64_t rows, int64_t width, T *x, const T *delta,
+                 const float *read, const float *write, const float *numbers, const float *share, float *before, float *after, float *dose,
                  float *active, const float *encoder, const float *second, int64_t rank, const float *map_read, const float *map_write,
                  const float *map_bias) {
 #pragma omp parallel for if (rows > FEW)
     for (int64_t r = 0; r < rows; r++) {
         T *h = x + r * width;
         float wide[width], was[width], entry[encoder ? width : 1]; /* entry: h when the latest reading began */
+        if (delta)
+            for (int64_t i = 0; i < width; i++) h[i] = WRITE(READ(h[i]) + READ(delta[r * width + i]));
         int steered = 0, reading = 0;
         for (int64_t e = 0; e < k; e++) {
             int64_t at = (site * k + e) * rows + r, here = e * rows + r;
@@ -663,16 +666,20 @@ struct NAME(block) {
 };
 
 /* Blocks `first` to `last` of a model, the latter left out. x: [rows, width], in place; sizes: width, heads, kv_heads, d,
-   inner; keys, values: of every block. The rest of the first line as for `rotate` and `attend`; the last is room to work
-   in: [rows, width] twice, [rows, heads + 2 * kv_heads, d], [rows, heads, d], [rows, 2 * inner] and [rows, inner]. */
+   inner; keys, values: of every block. The rest of the first line as for `rotate` and `attend`; then room to work
+   in: [rows, width] twice, [rows, heads + 2 * kv_heads, d], [rows, heads, d], [rows, 2 * inner] and [rows, inner]. After
+   block i come the edits of site sites[i] of a bank, unless that is -1 or sites is null: the rest, as for `steer`. */
 void NAME(blocks)(int64_t first, int64_t last, int64_t rows, const int64_t *sizes, const struct NAME(block) *blocks,
                   T *x, const T *cos, const T *sin, T *const *keys, T *const *values, const int64_t *owners,
                   const int64_t *positions, int64_t row_stride, int64_t head_stride,
-                  T *normed, T *delta, T *qkv, T *mixed, T *both, T *inside) {
+                  T *normed, T *delta, T *qkv, T *mixed, T *both, T *inside, const int64_t *sites, int64_t k,
+                  const float *read, const float *write, const float *numbers, const float *share, float *before,
+                  float *after, float *dose, float *active) {
     int64_t width = sizes[0], heads = sizes[1], kv_heads = sizes[2], d = sizes[3], inner = sizes[4];
+    int pending = 0; /* whether delta is still to be added */
     for (int64_t i = first; i < last; i++) {
         const struct NAME(block) *b = blocks + i;
-        NAME(norm)(rows, width, x, i > first ? delta : 0, b->norm, b->norm_eps, normed);
+        NAME(norm)(rows, width, x, pending ? delta : 0, b->norm, b->norm_eps, normed);
         NAME(product)(rows, width, (heads + 2 * kv_heads) * d, normed, b->qkv, b->qkv_bias, qkv);
         NAME(rotate)(rows, heads, kv_heads, d, qkv, cos, sin, b->q_norm, b->k_norm, b->head_eps, keys[i], values[i],
                      owners, positions, row_stride, head_stride);
@@ -683,8 +690,13 @@ void NAME(blocks)(int64_t first, int64_t last, int64_t rows, const int64_t *size
         NAME(product)(rows, width, 2 * inner, normed, b->gate_up, b->gate_up_bias, both);
         NAME(gated)(rows, inner, both, inside);
         NAME(product)(rows, inner, width, inside, b->down, b->down_bias, delta);
+        pending = i + 1 < last && (!sites || sites[i] < 0);
+        if (sites && sites[i] >= 0)
+            NAME(steer)(sites[i], k, rows, width, x, delta, read, write, numbers, share, before, after, dose, active, 0, 0,
+                        0, 0, 0, 0);
+        else if (!pending)
+            for (int64_t j = 0; j < rows * width; j++) x[j] = WRITE(READ(x[j]) + READ(delta[j]));
     }
-    for (int64_t i = 0; i < rows * width; i++) x[i] = WRITE(READ(x[i]) + READ(delta[i]));
 }
 
 #endif

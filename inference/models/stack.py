@@ -60,6 +60,26 @@ class Lines:
         return self.stores[0][0].stride()[:2]
 
 
+@dataclass(frozen=True)
+class Edits:
+    """What is done to one token of each row after some of the blocks: at `sites[i]` of a bank after block i, unless -1.
+
+    `stacked` is as `steer` of native.c wants it: read, write, numbers, share, before, after, dose and active, of the
+    whole bank, whose sites have room for `most` edits.
+    """
+
+    sites: Sequence[int]
+    most: int
+    stacked: tuple[Tensor | None, ...]
+
+    @property
+    def addresses(self) -> ctypes.Array[ctypes.c_int64]:
+        return (ctypes.c_int64 * len(self.sites))(*self.sites)
+
+
+NO_EDITS = (None, 0, *8 * (None,))
+
+
 class Room:
     """Memory for what a pass computes on its way, kept for the next: new pages cost a tenth of a product's time."""
 
@@ -80,6 +100,8 @@ class Room:
 class Stack:
     """The blocks of a model, part by part: packed products, and native.c for everything between them."""
 
+    steers = False  # whether `run` can do edits between blocks
+
     def __init__(self, blocks: Sequence[Block], native: Any):
         self.blocks, self.native = blocks, native
         attention = blocks[0].attention
@@ -93,8 +115,12 @@ class Stack:
         cache.open(len(self.blocks), turns[0].new_empty(0, self.kv_heads, 0, self.head_dim))
         return Lines(turns, at, owners, [cache.stores(i) for i in range(len(self.blocks))])
 
-    def run(self, first: int, last: int, x: Tensor, lines: Lines) -> None:
-        """Blocks `first` to `last`, the latter left out, on `x` [lines, d_model] in place."""
+    def run(self, first: int, last: int, x: Tensor, lines: Lines, edits: Edits | None = None) -> None:
+        """Blocks `first` to `last`, the latter left out, on `x` [lines, d_model] in place.
+
+        `edits` are done between them; only who `steers` takes any.
+        """
+        assert edits is None
         rows = len(x)
         room = self.room.rows(max(rows, self.least))
         delta: Tensor | None = None
@@ -168,14 +194,17 @@ class Stack:
 class NativeStack(Stack):
     """The same in one call, where native.c computes the products too."""
 
+    steers = True
+
     def __init__(self, blocks: Sequence[Block], native: Any):
         super().__init__(blocks, native)
         self._parts = (BlockParts * len(blocks))(*map(_parts, blocks))
         self._shape = (ctypes.c_int64 * 5)(self.width, self.heads, self.kv_heads, self.head_dim, self.inner)
 
-    def run(self, first: int, last: int, x: Tensor, lines: Lines) -> None:
+    def run(self, first: int, last: int, x: Tensor, lines: Lines, edits: Edits | None = None) -> None:
         where = *lines.turns, *lines.addresses, lines.owners, lines.at, *lines.strides
-        self.native.blocks(first, last, len(x), self._shape, self._parts, x, *where, *self.room.rows(len(x)))
+        steering = (edits.addresses, edits.most, *edits.stacked) if edits else NO_EDITS
+        self.native.blocks(first, last, len(x), self._shape, self._parts, x, *where, *self.room.rows(len(x)), *steering)
 
 
 class BlockParts(ctypes.Structure):
