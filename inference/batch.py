@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from inference import wakes
 from inference.cache import KVCache, round_up
 from inference.conditions import CompiledCondition, Readout
 from inference.constraints.masking import masked
@@ -422,6 +423,7 @@ class Batch:
     def _through_modules(
         self, ids: Tensor, positions: Tensor, visible: int, bank: Bank | None, keep: Tensor | None
     ) -> Tensor:
+        wakes.release()
         self.model.hooks.bank = bank
         try:
             return self.model.hf(

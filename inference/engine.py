@@ -687,9 +687,11 @@ class Engine:
 
     def _end_everything(self) -> None:
         self._ended = True
-        with self._ending:
-            self._fail_everything()
-        wakes.stop_holding()
+        try:
+            with self._ending:
+                self._fail_everything()
+        finally:
+            wakes.stop_holding()
 
     def _fail_everything(self) -> None:
         error = self._problem or errors.Unavailable(

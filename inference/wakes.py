@@ -6,8 +6,11 @@ and not while it does. So in a thread that has called `hold`, wakes wait for the
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
+
+log = logging.getLogger(__name__)
 
 Wake = Callable[[], None]
 
@@ -29,7 +32,10 @@ def release() -> None:
     if _waiting.wakes:
         wakes, _waiting.wakes = _waiting.wakes, []
         for wake in wakes:
-            wake()
+            try:
+                wake()
+            except Exception:  # the others must not sleep on
+                log.exception("a listener could not be woken")
 
 
 def stop_holding() -> None:

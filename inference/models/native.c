@@ -441,10 +441,10 @@ static inline float NAME(activation)(float z, const float *n) {
    [sites, k, rows, NUMBERS], and share, before, after, dose [sites, k, rows], active likewise or null where nothing is
    read of an SAE; the last are this site's alone: encoder, second [k, rows, width], map_read, map_write
    [k, rows, rank, width], map_bias [k, rows, rank], null where no row has one. */
-void NAME(steer)(int64_t site, int64_t k, int64_t rows, int64_t width, T *x, const T *delta,
-                 const float *read, const float *write, const float *numbers, const float *share, float *before, float *after, float *dose,
-                 float *active, const float *encoder, const float *second, int64_t rank, const float *map_read, const float *map_write,
-                 const float *map_bias) {
+void NAME(steer)(int64_t site, int64_t k, int64_t rows, int64_t width, T *x, const T *delta, const float *read,
+                 const float *write, const float *numbers, const float *share, float *before, float *after, float *dose,
+                 float *active, const float *encoder, const float *second, int64_t rank, const float *map_read,
+                 const float *map_write, const float *map_bias) {
 #pragma omp parallel for if (rows > FEW)
     for (int64_t r = 0; r < rows; r++) {
         T *h = x + r * width;

@@ -56,6 +56,15 @@ def test_other_threads_hold_nothing() -> None:
     assert done == [1]
 
 
+@pytest.mark.usefixtures("held")
+def test_one_that_fails_keeps_no_other_asleep() -> None:
+    done: list[int] = []
+    wakes.wake(lambda: done.append(1 // 0))
+    wakes.wake(lambda: done.append(1))
+    wakes.release()
+    assert done == [1]
+
+
 def test_who_stops_holding_leaves_nobody_asleep() -> None:
     done: list[int] = []
     wakes.hold()

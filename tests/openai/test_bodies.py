@@ -74,6 +74,27 @@ def test_headers_without_an_end_are_cut_off(server: Server) -> None:
             assert sent < 50 * MAX_HEAD_BYTES, "nobody stopped it"
 
 
+def test_trailers_without_an_end_are_cut_off(server: Server) -> None:
+    head = b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
+    for piece in (b"x-more: " + 4000 * b"a" + b"\r\n", 8000 * b"a"):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as line:
+            line.sendall(head + b"2\r\n{}\r\n0\r\nx-first: ")
+            sent = 0
+            with contextlib.suppress(ConnectionError):
+                while sent < 50 * MAX_HEAD_BYTES:
+                    sent += line.send(piece)
+            assert sent < 50 * MAX_HEAD_BYTES, "nobody stopped it"
+
+
+def test_a_body_in_many_pieces_is_read_to_its_end(server: Server, raw: httpx2.Client) -> None:
+    text = "x" * 300_000
+    pieces = (
+        json.dumps({"model": "Tiny-Llama", "prompt": text}).encode()[i : i + 5000] for i in range(0, 400_000, 5000)
+    )
+    answer = raw.post("/v1/completions", content=pieces, headers={"Content-Type": "application/json"})
+    assert envelope(answer, 400)["code"] == "context_length_exceeded"
+
+
 def test_a_head_that_is_too_long_is_told_so(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as line:
         line.sendall(b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n")

@@ -67,9 +67,9 @@ class Rows:
             await asyncio.sleep(0)  # a reader that lags behind must not keep the loop to itself
             return self._inbox.get_nowait()
         self._due = asyncio.get_running_loop().time() + patience
+        self._waiting = True
         if self._timer is None:
             self._ring()
-        self._waiting = True
         try:
             return await self._inbox.get()
         finally:
@@ -92,6 +92,7 @@ class Rows:
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
         for task in self._tasks:
             task.cancel()
 
