@@ -132,7 +132,7 @@ def test_slow_work_is_json_behind_spaces() -> None:
         return {"n": 1}
 
     response, body = patiently(work)
-    assert response.streaming and body.startswith(b"  ") and json.loads(body) == {"n": 1}
+    assert response.streaming and body.startswith(b" ") and json.loads(body) == {"n": 1}
 
 
 def test_what_fails_early_has_a_status_and_late_is_no_json() -> None:
