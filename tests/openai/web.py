@@ -149,6 +149,7 @@ def paced(batch: Batch) -> list[Choice]:
 def pace(seconds: str) -> str:
     global pause
     pause = float(seconds)
+    Batch.step = paced  # type: ignore[method-assign]
     return "done"
 
 
@@ -172,7 +173,6 @@ def obey() -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    Batch.step = paced  # type: ignore[method-assign]
     print(json.dumps(prepare()), flush=True)
     threading.Thread(target=obey, daemon=True).start()
     serve("127.0.0.1", int(sys.argv[1]))

@@ -127,12 +127,22 @@ def test_quick_work_is_plain_json() -> None:
 
 
 def test_slow_work_is_json_behind_spaces() -> None:
-    async def work() -> dict[str, int]:
-        await asyncio.sleep(0.4)
-        return {"n": 1}
+    async def waited_for() -> tuple[bytes, bytes]:
+        two_came = asyncio.Event()
 
-    response, body = patiently(work)
-    assert response.streaming and body.startswith(b" ") and json.loads(body) == {"n": 1}
+        async def work() -> dict[str, int]:
+            await two_came.wait()
+            return {"n": 1}
+
+        response = await answering.patient(work())
+        assert isinstance(response, StreamingHttpResponse)
+        chunks = aiter(response.streaming_content)  # type: ignore[arg-type]
+        first = await anext(chunks) + await anext(chunks)
+        two_came.set()
+        return first, b"".join([chunk async for chunk in chunks])
+
+    first, rest = asyncio.run(waited_for())
+    assert first == b"  " and json.loads(first + rest) == {"n": 1}
 
 
 def test_what_fails_early_has_a_status_and_late_is_no_json() -> None:
