@@ -6,15 +6,21 @@ Opening SQLite anew for every call, as Channels' `database_sync_to_async` does, 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 
-from django.db import connections
+from django.db import connection, connections, transaction
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+AT_ONCE = 8  # that share a transaction: more of them would wait for the last
 
 _thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
 
@@ -36,7 +42,86 @@ def _kept(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
 
 def _release() -> None:
     """Close what is broken or has served its time, which for SQLite, a file of this machine, never comes."""
-    for connection in connections.all(initialized_only=True):
-        if connection.vendor == "sqlite":
-            connection.close_at = None
-        connection.close_if_unusable_or_obsolete()
+    for each in connections.all(initialized_only=True):
+        if each.vendor == "sqlite":
+            each.close_at = None
+        each.close_if_unusable_or_obsolete()
+
+
+# ---- what comes at the same time ----
+
+
+@dataclass(frozen=True, eq=False)
+class _Call:
+    """What to do, who waits for it, and on which loop."""
+
+    work: Callable[[], Any]
+    answer: asyncio.Future[Any]
+    loop: asyncio.AbstractEventLoop
+
+
+_Outcome = tuple[_Call, Any, Exception | None]
+_calls: deque[_Call] = deque()
+
+
+async def in_transaction(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """`in_database`, in a transaction. Where one raises, what it has changed is undone, and nothing else.
+
+    Those that come while the thread is busy share one transaction: to SQLite a commit is as much work as what it
+    commits. Elsewhere each has its own, since rows that several of them lock would be locked crosswise. When a shared
+    one cannot be committed, each is made again, in one of its own.
+    """
+    loop = asyncio.get_running_loop()
+    context = contextvars.copy_context()
+    call = _Call(partial(context.run, function, *args, **kwargs), loop.create_future(), loop)
+    _calls.append(call)
+    _thread.submit(_take_calls)
+    return await call.answer
+
+
+def _take_calls() -> None:
+    """Make the calls that wait; there are none where an earlier turn has made them."""
+    most = AT_ONCE if connection.vendor == "sqlite" else 1
+    taken = [_calls.popleft() for _ in range(min(most, len(_calls)))]
+    calls = [call for call in taken if not call.answer.done()]
+    if not calls:
+        return
+    outcomes = _outcomes(calls)
+    for loop in {call.loop for call in calls}:
+        with contextlib.suppress(RuntimeError):  # it is gone, and who waited with it
+            loop.call_soon_threadsafe(_tell, [outcome for outcome in outcomes if outcome[0].loop is loop])
+
+
+def _outcomes(calls: list[_Call]) -> list[_Outcome]:
+    try:
+        return _kept(_together, calls)
+    except Exception as error:  # then nothing was kept; what one of them broke must not keep the others from theirs
+        if len(calls) == 1:
+            return [(calls[0], None, error)]
+        return [outcome for call in calls for outcome in _outcomes([call])]
+
+
+def _together(calls: list[_Call]) -> list[_Outcome]:
+    with transaction.atomic():
+        outcomes = [_apart(call) for call in calls]
+        if transaction.get_rollback():  # one could not be undone alone
+            raise next(error for _, _, error in outcomes if error)
+    return outcomes
+
+
+def _apart(call: _Call) -> _Outcome:
+    try:
+        with transaction.atomic():
+            return call, call.work(), None
+    except Exception as error:
+        return call, None, error
+
+
+def _tell(outcomes: list[_Outcome]) -> None:
+    for call, result, error in outcomes:
+        if call.answer.done():
+            continue
+        if error:
+            call.answer.set_exception(error)
+        else:
+            call.answer.set_result(result)

@@ -79,9 +79,23 @@ def submit(coro: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
     Django gives each request a thread for its queries, and what it starts would go on to ask for that thread: in vain
     once the request has ended, and for ever while the request waits for the answer in it.
     """
+    return _context().run(asyncio.run_coroutine_threadsafe, coro, loop())
+
+
+async def joined(coro: Coroutine[Any, Any, T]) -> T:
+    """What `coro` returns, which runs on the loop as with `submit`, from any loop; leaving ends it.
+
+    Where pages are served on that loop too, it is not called from outside, which costs a system call there and back.
+    """
+    if asyncio.get_running_loop() is loop():
+        return await asyncio.get_running_loop().create_task(coro, context=_context())
+    return await asyncio.wrap_future(submit(coro))
+
+
+def _context() -> contextvars.Context:
     context = contextvars.copy_context()
     context.run(_forget_thread)
-    return context.run(asyncio.run_coroutine_threadsafe, coro, loop())
+    return context
 
 
 def _forget_thread() -> None:

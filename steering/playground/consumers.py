@@ -12,6 +12,7 @@ from contextlib import aclosing
 from typing import Any
 from uuid import UUID
 
+from channels.consumer import get_handler_name
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.db import Error as DatabaseTrouble
 
@@ -30,7 +31,7 @@ from steering.playground.messages import (
     UnsubscribeMessage,
     parse_message,
 )
-from steering.playground.sitting import Sitting
+from steering.playground.sitting import SignedOut, Sitting
 from steering.refusals import parse_uuid
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,10 @@ DATABASE_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)  # between attempts to read a run, w
 
 
 class PlaygroundConsumer(AsyncWebsocketConsumer):
+    async def dispatch(self, message: dict[str, Any]) -> None:
+        """Channels goes to a thread before each message, to close connections; `in_database` sees to its own."""
+        await getattr(self, get_handler_name(message))(message)
+
     async def connect(self) -> None:
         self.subscriptions: dict[UUID, asyncio.Task[None]] = {}
         self.preview: asyncio.Task[None] | None = None
@@ -67,6 +72,8 @@ class PlaygroundConsumer(AsyncWebsocketConsumer):
             message = parse_message(_text(text_data))
             about = _about(message)
             await self._handle(message)
+        except SignedOut:
+            await self.close(SIGNED_OUT)
         except InferenceError as error:
             await self._refuse(error, about)
         except DatabaseTrouble as error:
@@ -79,8 +86,7 @@ class PlaygroundConsumer(AsyncWebsocketConsumer):
                 if await self._signed_in():
                     await self._say({"t": "pong"})
             case RunMessage():
-                if await self._signed_in():
-                    await self._start(message)
+                await self._start(message)
             case SubscribeMessage():
                 if await self._signed_in():
                     await self._subscribe(parse_uuid(message.run, "run"), message.after)
@@ -94,7 +100,8 @@ class PlaygroundConsumer(AsyncWebsocketConsumer):
     # ---- runs ----
 
     async def _start(self, message: RunMessage) -> None:
-        run = await runner.on_gateway(runner.run_start(self.user, message))
+        check = self.sitting.check if self.sitting else None
+        run = await runner.on_gateway(runner.run_start(self.user, message, check=check))
         versions = await in_database(run.versions) if message.version_of or run.state != run.State.RUNNING else [run.pk]
         await self._say(
             {

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import secrets
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
 from typing import Any, TypeVar
 from uuid import UUID
@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 
 from channels.db import database_sync_to_async
 from django.contrib.auth import get_user_model
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, connection
 
 from inference.client import Inference
 from inference.errors import Busy, InferenceError, InvalidRequest, NotFound
@@ -24,7 +24,8 @@ from inference.types import Failed, Finished, ModelInfo, Token
 from steering import draining, gateway, shared
 from steering.access import admission
 from steering.access.principal import Principal
-from steering.database import in_database
+from steering.database import in_database, in_transaction
+from steering.inserting import insert
 from steering.playground import replicas
 from steering.playground.charging import reserve_run
 from steering.playground.live import LiveRun
@@ -52,7 +53,7 @@ _starting: WeakValueDictionary[Any, asyncio.Lock] = WeakValueDictionary()
 
 async def on_gateway(coro: Coroutine[Any, Any, T]) -> T:
     """Await, from any loop, a coroutine that runs on the gateway's loop."""
-    return await asyncio.wrap_future(gateway.submit(coro))
+    return await gateway.joined(coro)
 
 
 def log_of(run_id: UUID) -> RunLog | None:
@@ -64,10 +65,18 @@ def log_of(run_id: UUID) -> RunLog | None:
 # ---- starting ----
 
 
-async def run_start(user: Any, message: RunMessage, *, who: Principal | None = None, source: str = "playground") -> Run:
+async def run_start(
+    user: Any,
+    message: RunMessage,
+    *,
+    who: Principal | None = None,
+    source: str = "playground",
+    check: Callable[[], None] | None = None,
+) -> Run:
     """Start a run, or return the one that this `idem` has started before. On the gateway's loop.
 
-    `who` asks with a key of the user's; the run stops when the key ends. Raises InferenceError: bad settings, a run to
+    `who` asks with a key of the user's; the run stops when the key ends. `check` is called in the database's thread
+    before anything is made, and raises where the user may not go on. Raises InferenceError: bad settings, a run to
     continue that is not the user's, too many runs at once; Denied for a limit or a model that the key may not use.
     """
     who = who or Principal(user)
@@ -79,7 +88,7 @@ async def run_start(user: Any, message: RunMessage, *, who: Principal | None = N
     async with _starting.setdefault(user.pk, asyncio.Lock()):
         try:
             who.require_model(model.id or settings.model)
-            run, rows, planned = await in_database(_create, who, source, idem, message, settings, model)
+            run, rows, planned = await in_transaction(_create, who, source, idem, message, settings, model, check)
         except (IntegrityError, InferenceError):  # told before, here or to another process: it may have been first
             if known := await in_database(_found, user, idem=idem):
                 return known
@@ -139,8 +148,17 @@ async def _describe(client: Inference, model: str) -> ModelInfo:
 
 
 def _create(
-    who: Principal, source: str, idem: UUID, message: RunMessage, settings: RunSettings, model: ModelInfo
+    who: Principal,
+    source: str,
+    idem: UUID,
+    message: RunMessage,
+    settings: RunSettings,
+    model: ModelInfo,
+    check: Callable[[], None] | None,
 ) -> tuple[Run, list[LaneOutput], list[PlannedLane]]:
+    """In a transaction."""
+    if check:
+        check()
     user = who.user
     again = _own_run(user, message.version_of)
     parent = again.parent if again else _own_run(user, message.parent)
@@ -150,11 +168,11 @@ def _create(
     run.turn = again.turn if again else run.turn
     planned = plan_lanes(user=user, settings=settings, keys=keys, parent=parent, model=model, prefix=str(run.pk))
     rows = [*_carried_over(run, again, settings, keys), *(LaneOutput(run=run, key=key) for key in keys)]
-    with transaction.atomic():
-        _leave_room(user)
-        run.save(force_insert=True)
-        reserve_run(who, run, planned, model, source)
-        rows = LaneOutput.objects.bulk_create(rows)
+    _leave_room(user)
+    insert(run)
+    reserve_run(who, run, planned, model, source)
+    for row in rows:
+        insert(row)
     return run, rows, planned
 
 

@@ -17,6 +17,10 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 
+class SignedOut(Exception):
+    """The session that opened a socket does not stand any more."""
+
+
 class Sitting:
     """`stands` asks the database."""
 
@@ -32,6 +36,11 @@ class Sitting:
         stands = bool(user.is_authenticated and user.pk == self._user.pk)
         self._approved = saved if stands and saved == self._saved() else None
         return stands
+
+    def check(self) -> None:
+        """Raises SignedOut."""
+        if not self.stands():
+            raise SignedOut
 
     def _saved(self) -> tuple[Any, ...] | None:
         """All that Django looks at; None once the session is gone or has run out."""

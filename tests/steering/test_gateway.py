@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Coroutine
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,35 @@ async def thread_name() -> str:
 def test_work_runs_on_one_loop_in_a_thread_of_its_own() -> None:
     assert gateway.call(thread_name()) == gateway.spawn(thread_name()).result(5) == "steering-loop"
     assert gateway.loop() is gateway.loop()
+
+
+@pytest.mark.parametrize("on_it", [True, False])
+def test_what_is_joined_runs_on_the_loop_wherever_it_is_awaited(on_it: bool) -> None:
+    assert _awaited(gateway.joined(thread_name()), on_it) == "steering-loop"
+
+
+@pytest.mark.parametrize("on_it", [True, False])
+def test_who_leaves_what_is_joined_ends_it(on_it: bool) -> None:
+    began, ended = threading.Event(), threading.Event()
+
+    async def work() -> None:
+        began.set()
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.set()
+
+    async def leave() -> None:
+        waiting = asyncio.create_task(gateway.joined(work()))
+        await asyncio.to_thread(began.wait)
+        waiting.cancel()
+
+    _awaited(leave(), on_it)
+    assert ended.wait(10)
+
+
+def _awaited(coro: Coroutine[Any, Any, Any], on_it: bool) -> Any:
+    return gateway.call(coro) if on_it else asyncio.run(coro)
 
 
 def test_waiting_ends_with_a_sentence() -> None:
