@@ -24,7 +24,8 @@ class Wire:
     """Mixin for dataclasses that travel as JSON."""
 
     def to_wire(self) -> dict[str, Any]:
-        return {f.name: _dump(getattr(self, f.name)) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+        kind: Any = type(self)
+        return {name: _dump(getattr(self, name)) for name in _shape(kind).names}
 
     @classmethod
     def from_wire(cls, data: Any) -> typing.Self:
@@ -102,21 +103,31 @@ def _load_dataclass(kind: Any, value: Any, path: str) -> Any:
         return value
     if not isinstance(value, dict):
         raise _refuse(path, f"must be an object, not {_name(value)}")
-    hints = _hints(kind)
-    fields = {f.name: f for f in dataclasses.fields(kind) if f.init}
-    unknown = sorted(map(str, set(value) - set(fields)))
-    if unknown:
-        raise _refuse(f"{path}.{unknown[0]}", f"is not known; known here: {', '.join(fields)}")
-    for name, field in fields.items():
-        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if required and name not in value:
+    shape = _shape(kind)
+    if unknown := sorted(str(name) for name in value if name not in shape.kinds):
+        raise _refuse(f"{path}.{unknown[0]}", f"is not known; known here: {', '.join(shape.kinds)}")
+    for name in shape.required:
+        if name not in value:
             raise _refuse(f"{path}.{name}", "is missing")
-    return kind(**{k: _load(hints[k], v, f"{path}.{k}") for k, v in value.items()})
+    return kind(**{name: _load(shape.kinds[name], each, f"{path}.{name}") for name, each in value.items()})
+
+
+class _Shape(typing.NamedTuple):
+    """The fields of a dataclass: all; by name, the kinds of those it is made from; and those it needs."""
+
+    names: tuple[str, ...]
+    kinds: dict[str, Any]
+    required: tuple[str, ...]
 
 
 @functools.cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return typing.get_type_hints(kind, include_extras=True)
+def _shape(kind: Any) -> _Shape:
+    hints, fields = typing.get_type_hints(kind, include_extras=True), dataclasses.fields(kind)
+    given = [f for f in fields if f.init]
+    required = [f for f in given if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING]
+    return _Shape(
+        tuple(f.name for f in fields), {f.name: hints[f.name] for f in given}, tuple(f.name for f in required)
+    )
 
 
 def _load_scalar(kind: Any, value: Any, path: str) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import get_args
 
 from inference.errors import InvalidRequest, NotFound, Unavailable
-from inference.types import Command, ModelInfo, WorkerInfo
+from inference.types import Command, ModelInfo, WorkerState
 
 REVISION_SECONDS = 6  # after its last worker was heard of, another revision of a model may be served
 
@@ -46,10 +46,9 @@ def check_command(command: str, model: str) -> None:
         raise InvalidRequest("no_model_named", "Name the model to load: default, a Hugging Face id, or a path.")
 
 
-def as_served(worker: WorkerInfo) -> ModelInfo | None:
+def as_served(state: WorkerState, info: ModelInfo | None) -> ModelInfo | None:
     """The model of a worker as those find it who want to use it: one that drains is not to be had."""
-    info = worker.model
-    if info and worker.state == "draining":
+    if info and state == "draining":
         return replace(info, state="failed", problem=draining().message)
     return info
 

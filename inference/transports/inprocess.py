@@ -34,6 +34,7 @@ from inference.types import (
 )
 
 WORKER_ID = "inprocess"
+QUICK_LENGTH = 2_000  # characters or tokens of a prompt
 
 
 class Courier:
@@ -60,6 +61,16 @@ class Courier:
         while self._carried:
             inbox, event = self._carried.popleft()
             inbox.put_nowait(event)
+
+
+def _quick(request: GenerationRequest | JobRequest) -> bool:
+    """Whether to check and tokenise it takes less time than to wake a thread that does: nothing is read from a disk."""
+    if not isinstance(request, GenerationRequest) or request.interventions or request.watches or request.tools:
+        return False
+    if request.constraint or request.draft or request.ensemble:
+        return False
+    characters = len(request.prompt or "") + sum(len(message.content) for message in request.messages or ())
+    return characters + len(request.token_ids or ()) <= QUICK_LENGTH
 
 
 class InProcess:
@@ -114,7 +125,10 @@ class InProcess:
 
         ended = False
         try:
-            await asyncio.to_thread(self.host.submit, request, emit)
+            if _quick(request):
+                self.host.submit(request, emit)
+            else:
+                await asyncio.to_thread(self.host.submit, request, emit)
             while not ended:
                 event = await inbox.get()
                 ended = isinstance(event, TERMINAL)
@@ -130,8 +144,8 @@ class InProcess:
         return pick(await self.models(), model)
 
     async def models(self) -> tuple[ModelInfo, ...]:
-        infos = [as_served(worker) for worker in await self.workers()]
-        return tuple(info for info in infos if info)
+        info = as_served(self.host.state, self.host.describe())
+        return (info,) if info else ()
 
     async def workers(self) -> tuple[WorkerInfo, ...]:
         info, state = self.host.describe(), self.host.state

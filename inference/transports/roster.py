@@ -48,7 +48,7 @@ def merged(workers: Iterable[WorkerInfo]) -> tuple[ModelInfo, ...]:
     """One entry for each model that living workers hold, by id, the load of its workers summed."""
     by_id: dict[str, list[ModelInfo]] = {}
     for worker in workers:
-        if worker.state != "lost" and (info := as_served(worker)):
+        if worker.state != "lost" and (info := as_served(worker.state, worker.model)):
             by_id.setdefault(info.id, []).append(info)
     return tuple(_sum(by_id[id]) for id in sorted(by_id))
 

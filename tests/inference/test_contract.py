@@ -135,6 +135,27 @@ def vector_file(info: ModelInfo, layer: int = 1, seed: int | None = None) -> byt
     )
 
 
+async def test_what_takes_long_to_check_keeps_no_loop_waiting(
+    clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = clients.inprocess
+    await until(lambda: is_ready(client), "the model is loaded")
+    in_threads, to_thread = [], asyncio.to_thread
+
+    async def noted(function: Any, request: Any, *args: Any) -> Any:
+        in_threads.append(request.id)
+        return await to_thread(function, request, *args)
+
+    vector = await client.put_vector(vector_file(await client.describe()))
+    steer = Intervention(strength=4.0, vector_id=vector.id, layers=(1,))
+    sampling = SamplingParams(max_tokens=2)
+    monkeypatch.setattr(asyncio, "to_thread", noted)
+    long = GenerationRequest("long", prompt="a word " * 1000, sampling=sampling)
+    for request in (ask("short"), ask("steered", steer=steer), long):
+        assert await collect(client, request)
+    assert in_threads == ["steered", "long"]
+
+
 async def test_events_come_in_order_from_started_to_one_end(client: Inference) -> None:
     events = await collect(client, ask("order"))
     assert [e.seq for e in events] == list(range(14))
