@@ -52,7 +52,7 @@ class Form(Protocol):
 
 
 class Call:
-    """Between `open` and `close`, which may be called twice and from anywhere on the loop."""
+    """Between `opened` and `close`, which may be called twice and from anywhere on the loop."""
 
     def __init__(self, who: Principal, form: Form, planned: Plan, reservation: Reservation):
         self.form, self.headers = form, reservation.headers
@@ -62,12 +62,6 @@ class Call:
         self._rows = Rows(planned.requests, in_turn(lambda: still_valid(who)), self.close)
         self._early: list[tuple[int, Event]] = []
         self._closed = False
-
-    @classmethod
-    async def open(cls, who: Principal, ask: Ask, form: Form) -> Call:
-        """Raises ApiError and InferenceError for what is refused before anything runs."""
-        draining.refuse_new_work()
-        return cls(*await in_turn(_admit)(who, ask, form))
 
     @property
     def streamed(self) -> bool:
@@ -168,23 +162,26 @@ class Call:
             record(self._who, "openai", seen)
 
 
+async def opened(request: HttpRequest, form: Form) -> tuple[Principal, Ask, Call | None]:
+    """Who asks, what, and its call, unless a policy is to answer. Raises ApiError, Denied and InferenceError for what
+    is refused before anything runs.
+    """
+    who, ask, admitted = await _admit(request, form)
+    return who, ask, Call(who, form, *admitted) if admitted else None
+
+
 @in_turn
-def read(request: HttpRequest, form: Form) -> tuple[Principal, Ask]:
-    """Who asks, and what. Raises ApiError and Denied."""
+def _admit(request: HttpRequest, form: Form) -> tuple[Principal, Ask, tuple[Plan, Reservation] | None]:
     who = principal_of(request)
     who.require("generate")
-    return who, form.parse(Fields(parse_json(request.body)))
-
-
-def _admit(who: Principal, ask: Ask, form: Form) -> tuple[Principal, Form, Plan, Reservation]:
+    ask = form.parse(Fields(parse_json(request.body)))
+    if ask.policy:
+        return who, ask, None
+    draining.refuse_new_work()
     planned = plan(who, ask, form.PREFIX + secrets.token_hex(12))
     id, model = planned.requests[0].id, planned.model.id
-    return (
-        who,
-        form,
-        planned,
-        reserve(who, work=id, kind="generate", model=model, tokens=planned.tokens, source="openai"),
-    )
+    reservation = reserve(who, work=id, kind="generate", model=model, tokens=planned.tokens, source="openai")
+    return who, ask, (planned, reservation)
 
 
 def _frames(events: Iterable[dict[str, Any]]) -> Iterator[bytes]:

@@ -15,7 +15,7 @@ from django.views.decorators.csrf import csrf_exempt
 from inference.errors import InferenceError
 from steering.access.principal import Principal, principal_of
 from steering.api.openai import catalog, chat, completions, policed, responses
-from steering.api.openai.call import Call, read
+from steering.api.openai.call import opened
 from steering.api.openai.errors import ApiError, of_inference
 from steering.api.openai.threads import in_turn
 
@@ -89,10 +89,9 @@ async def create_response(request: HttpRequest) -> HttpResponseBase:
 
 
 async def _answer(request: HttpRequest, form: ModuleType) -> HttpResponseBase:
-    who, ask = await read(request, form)
-    if ask.policy:
+    who, ask, call = await opened(request, form)
+    if call is None:
         return await policed.answer(who, ask)
-    call = await Call.open(who, ask, form)
     streaming = False
     try:
         if not call.streamed:
