@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-from django.db import connection, connections, transaction
+from django.db import DatabaseError, connection, connections, transaction
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -105,7 +105,7 @@ def _together(calls: list[_Call]) -> list[_Outcome]:
     with transaction.atomic():
         outcomes = [_apart(call) for call in calls]
         if transaction.get_rollback():  # one could not be undone alone
-            raise next(error for _, _, error in outcomes if error)
+            raise next((error for _, _, error in outcomes if error), DatabaseError("The transaction was given up."))
     return outcomes
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -13,7 +13,7 @@ from steering import draining, gateway
 from steering.access.admission import refund, reserve, settle
 from steering.access.principal import Principal, still_valid
 from steering.api.openai.rows import CHECK_SECONDS, Rows, revoked
-from steering.api.openai.threads import in_thread
+from steering.api.openai.threads import in_thread, unless_left
 
 IDLE_SECONDS = 10.0
 TEMPLATE_TOKENS = 32  # of each message, besides its text
@@ -51,21 +51,6 @@ class Charge:
             gateway.spawn(in_thread(self.end)())
 
 
-async def _reserved(making: Awaitable[Charge]) -> Charge:
-    """The charge; where the caller leaves meanwhile, it is given back as soon as it is there."""
-    made = asyncio.ensure_future(making)
-    try:
-        return await asyncio.shield(made)
-    except asyncio.CancelledError:
-        made.add_done_callback(_give_back)
-        raise
-
-
-def _give_back(made: asyncio.Future[Charge]) -> None:
-    if not made.cancelled() and made.exception() is None:
-        made.result().end_soon()
-
-
 async def generate(
     who: Principal, requests: Sequence[GenerationRequest], *, kind: str = "generate", source: str = "compat"
 ) -> AsyncIterator[tuple[int, Event]]:
@@ -73,7 +58,7 @@ async def generate(
 
     All requests have one id. Raises Denied, InferenceError and ApiError, before the first event or later.
     """
-    charge = await _reserved(in_thread(_charge_rows)(who, requests, kind, source))
+    charge = await unless_left(in_thread(_charge_rows)(who, requests, kind, source), Charge.end_soon)
     rows = Rows(tuple(requests), in_thread(lambda: still_valid(who)), charge.end_soon)
     written, open_rows = [0] * len(requests), len(requests)
     try:
@@ -113,7 +98,7 @@ async def job(
 
     Leaving early stops it. Raises Denied and InferenceError.
     """
-    charge = await _reserved(in_thread(Charge)(who, request.id, kind, request.model, tokens, source))
+    charge = await unless_left(in_thread(Charge)(who, request.id, kind, request.model, tokens, source), Charge.end_soon)
     try:
         async with aclosing(_watched(who, request)) as found:  # type: ignore[type-var]
             async for event in found:

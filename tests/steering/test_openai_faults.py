@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -168,6 +169,26 @@ async def test_the_reservation_names_what_stops_it(client: AsyncClient, played: 
     answer = json.loads((await ask(client, n=2)).content)
     assert {request.id for request in played.requests} == {answer["id"]}
     assert [e.work async for e in LedgerEntry.objects.all()] == [answer["id"]]
+
+
+async def test_who_leaves_while_a_call_is_admitted_holds_no_place(
+    client: AsyncClient, played: Played, ledger: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admitted, gone, reserve = threading.Event(), threading.Event(), call.reserve
+
+    def slowly(*args: Any, **fields: Any) -> Any:
+        reservation = reserve(*args, **fields)
+        admitted.set()
+        gone.wait(10)
+        return reservation
+
+    monkeypatch.setattr(call, "reserve", slowly)
+    asking = asyncio.create_task(ask(client))
+    await asyncio.to_thread(admitted.wait, 10)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    gone.set()
+    assert await ledger() == [("refunded", 0)] and not played.requests
 
 
 async def test_a_stream_that_waits_says_that_it_lives(

@@ -19,7 +19,7 @@ from steering.api.openai.body import Fields, parse_json
 from steering.api.openai.errors import ApiError
 from steering.api.openai.planning import Plan, plan
 from steering.api.openai.rows import Rows
-from steering.api.openai.threads import in_turn
+from steering.api.openai.threads import in_turn, unless_left
 from steering.api.openai.written import Piece
 from steering.behaviors.monitoring import record
 from steering.encoding import encoded
@@ -166,12 +166,20 @@ async def opened(request: HttpRequest, form: Form) -> tuple[Principal, Ask, Call
     """Who asks, what, and its call, unless a policy is to answer. Raises ApiError, Denied and InferenceError for what
     is refused before anything runs.
     """
-    who, ask, admitted = await _admit(request, form)
+    who, ask, admitted = await unless_left(_admit(request, form), _give_back)
     return who, ask, Call(who, form, *admitted) if admitted else None
 
 
+Admission = tuple[Principal, Ask, tuple[Plan, Reservation] | None]
+
+
+def _give_back(admission: Admission) -> None:
+    if admitted := admission[2]:
+        gateway.spawn(in_turn(refund)(admitted[1].id))
+
+
 @in_turn
-def _admit(request: HttpRequest, form: Form) -> tuple[Principal, Ask, tuple[Plan, Reservation] | None]:
+def _admit(request: HttpRequest, form: Form) -> Admission:
     who = principal_of(request)
     who.require("generate")
     ask = form.parse(Fields(parse_json(request.body)))

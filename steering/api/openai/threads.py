@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
 from channels.db import database_sync_to_async
@@ -33,3 +34,13 @@ def in_turn(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
         return await in_database(function, *args, **kwargs)
 
     return called
+
+
+async def unless_left(making: Awaitable[T], give_back: Callable[[T], None]) -> T:
+    """What `making` gives. Where the caller leaves meanwhile it goes on, and what it gives is given back."""
+    made = asyncio.ensure_future(making)
+    try:
+        return await asyncio.shield(made)
+    except asyncio.CancelledError:
+        made.add_done_callback(lambda _: None if made.cancelled() or made.exception() else give_back(made.result()))
+        raise
