@@ -111,10 +111,15 @@ def _token_ids(request: GenerationRequest, model: LoadedModel) -> list[int]:
 
 
 def _check_characters(request: GenerationRequest, model: LoadedModel) -> None:
-    characters = len(request.prompt or "") + sum(map(_characters, request.messages or ()))
-    characters += sum(len(tool.description) + len(tool.parameters) for tool in request.tools)
+    characters = characters_of(request)
     if characters > model.context_length * MAX_CHARACTERS_PER_TOKEN:
         raise _too_long(f"{characters:,} characters", model.context_length)
+
+
+def characters_of(request: GenerationRequest) -> int:
+    """Those of its text, the calls and tools that its messages tell of included."""
+    characters = len(request.prompt or "") + sum(map(_characters, request.messages or ()))
+    return characters + sum(len(tool.description) + len(tool.parameters) for tool in request.tools)
 
 
 def _characters(message: Message) -> int:

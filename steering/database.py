@@ -9,13 +9,13 @@ import asyncio
 import contextlib
 import contextvars
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-from django.db import DatabaseError, connection, connections, transaction
+from django.db import DatabaseError, IntegrityError, connection, connections, transaction
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -48,6 +48,16 @@ def _release() -> None:
         each.close_if_unusable_or_obsolete()
 
 
+async def unless_left(making: Awaitable[T], give_back: Callable[[T], object]) -> T:
+    """What `making` gives. Where the caller leaves meanwhile it goes on, and what it gives is given back."""
+    made = asyncio.ensure_future(making)
+    try:
+        return await asyncio.shield(made)
+    except asyncio.CancelledError:
+        made.add_done_callback(lambda _: None if made.cancelled() or made.exception() else give_back(made.result()))
+        raise
+
+
 # ---- what comes at the same time ----
 
 
@@ -60,7 +70,7 @@ class _Call:
     loop: asyncio.AbstractEventLoop
 
 
-_Outcome = tuple[_Call, Any, Exception | None]
+_Outcome = tuple[_Call, Any, BaseException | None]
 _calls: deque[_Call] = deque()
 
 
@@ -69,7 +79,7 @@ async def in_transaction(function: Callable[P, T], /, *args: P.args, **kwargs: P
 
     Those that come while the thread is busy share one transaction: to SQLite a commit is as much work as what it
     commits. Elsewhere each has its own, since rows that several of them lock would be locked crosswise. When a shared
-    one cannot be committed, each is made again, in one of its own.
+    one is refused at its commit, each is made again, in one of its own; so `function` changes nothing but the database.
     """
     loop = asyncio.get_running_loop()
     context = contextvars.copy_context()
@@ -95,14 +105,18 @@ def _take_calls() -> None:
 def _outcomes(calls: list[_Call]) -> list[_Outcome]:
     try:
         return _kept(_together, calls)
-    except Exception as error:  # then nothing was kept; what one of them broke must not keep the others from theirs
-        if len(calls) == 1:
-            return [(calls[0], None, error)]
-        return [outcome for call in calls for outcome in _outcomes([call])]
+    except IntegrityError as error:  # what one of them broke must not keep the others from theirs
+        if len(calls) > 1:
+            return [outcome for call in calls for outcome in _outcomes([call])]
+        return [(calls[0], None, error)]
+    except BaseException as error:  # whatever it is, nobody may wait for ever
+        return [(call, None, error) for call in calls]
 
 
 def _together(calls: list[_Call]) -> list[_Outcome]:
     with transaction.atomic():
+        if len(calls) == 1:
+            return [(calls[0], calls[0].work(), None)]
         outcomes = [_apart(call) for call in calls]
         if transaction.get_rollback():  # one could not be undone alone
             raise next((error for _, _, error in outcomes if error), DatabaseError("The transaction was given up."))
@@ -121,7 +135,7 @@ def _tell(outcomes: list[_Outcome]) -> None:
     for call, result, error in outcomes:
         if call.answer.done():
             continue
-        if error:
+        if error is not None:
             call.answer.set_exception(error)
         else:
             call.answer.set_result(result)

@@ -16,6 +16,7 @@ from inference import wakes
 from inference.companions import names_from
 from inference.engine import Engine, Limits
 from inference.errors import InferenceError
+from inference.prepare import characters_of
 from inference.saes.settings import sources_from
 from inference.serving.host import ModelHost, memory_bytes
 from inference.serving.refusals import as_served, check_command, pick, worker_not_found
@@ -35,6 +36,7 @@ from inference.types import (
 
 WORKER_ID = "inprocess"
 QUICK_LENGTH = 2_000  # characters or tokens of a prompt
+QUICK_MESSAGES = 8
 
 
 class Courier:
@@ -69,8 +71,9 @@ def _quick(request: GenerationRequest | JobRequest) -> bool:
         return False
     if request.constraint or request.draft or request.ensemble:
         return False
-    characters = len(request.prompt or "") + sum(len(message.content) for message in request.messages or ())
-    return characters + len(request.token_ids or ()) <= QUICK_LENGTH
+    if len(request.messages or ()) > QUICK_MESSAGES:
+        return False
+    return characters_of(request) + len(request.token_ids or ()) <= QUICK_LENGTH
 
 
 class InProcess:

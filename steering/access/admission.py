@@ -1,6 +1,6 @@
 """Work is reserved before it begins, settled to what it used, and refunded when it failed.
 
-Synchronous; call it through database_sync_to_async where there is a loop. A reservation and its counters change in one
+Synchronous; where there is a loop, call it in a thread. A reservation and its counters change in one
 transaction, the counters always in the same order.
 """
 
@@ -129,8 +129,7 @@ _ENDED = (
 @transaction.atomic
 def _end(id: UUID, state: LedgerEntry.State, prompt_tokens: int, completion_tokens: int) -> None:
     key = LedgerEntry._meta.pk.get_db_prep_value(id, connection)
-    now = connection.ops.adapt_datetimefield_value(timezone.now())
-    new = (state, prompt_tokens, completion_tokens, now)
+    new = (state, prompt_tokens, completion_tokens, timezone.now())
     for entry in LedgerEntry.objects.raw(_ENDED, [*new, key, LedgerEntry.State.OPEN]):
         for subject in entry.subjects:
             release(subject, moment_of(entry.created_at).day, entry.reserved_tokens, entry.used_tokens)

@@ -70,10 +70,11 @@ def find_key(secret: str) -> ApiKey | None:
     right = hmac.compare_digest(key.digest if key else NOBODYS, digest_of(secret))
     if key is None or not right:
         return None
-    for owner in User.objects.raw(_OWNER, [key.owner_id]):
-        key.owner = owner
-        return key
-    return None  # deleted this moment
+    owner = next(iter(User.objects.raw(_OWNER, [key.owner_id])), None)
+    if owner is None:  # deleted this moment
+        return None
+    key.owner = owner
+    return key
 
 
 # Written out, since every request of a program passes here: to build them took Django four times as long.

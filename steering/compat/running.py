@@ -13,7 +13,8 @@ from steering import draining, gateway
 from steering.access.admission import refund, reserve, settle
 from steering.access.principal import Principal, still_valid
 from steering.api.openai.rows import CHECK_SECONDS, Rows, revoked
-from steering.api.openai.threads import in_thread, unless_left
+from steering.api.openai.threads import in_thread
+from steering.database import unless_left
 
 IDLE_SECONDS = 10.0
 TEMPLATE_TOKENS = 32  # of each message, besides its text

@@ -176,6 +176,8 @@ class PlaygroundConsumer(AsyncWebsocketConsumer):
         self.preview = asyncio.create_task(self._show_preview(message))
 
     async def _show_preview(self, message: PreviewMessage) -> None:
+        if not await self._signed_in():
+            return
         about = {"t": "preview", "nonce": message.nonce, "lane": message.lane}
         pieces: asyncio.Queue[str | None] = asyncio.Queue()
         carry = _pass_on(self.user, message, pieces, asyncio.get_running_loop())

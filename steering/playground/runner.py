@@ -46,8 +46,9 @@ SEED_BITS = 31
 
 _live: dict[UUID, LiveRun] = {}
 _mirrors: set[asyncio.Task[None]] = set()
+_beginning: set[asyncio.Task[Run]] = set()
 # By person: two sockets may bring the same `idem`, and the second must find the first one's run. People do not wait for
-# each other: what they begin at the same moment goes through the database's thread without a pause between.
+# each other but in the database's thread.
 _starting: WeakValueDictionary[Any, asyncio.Lock] = WeakValueDictionary()
 
 
@@ -85,12 +86,28 @@ async def run_start(
     client = await gateway.opened()
     settings = _with_seed(parse_settings(message.settings))
     model = await _describe(client, settings.model)
-    async with _starting.setdefault(user.pk, asyncio.Lock()):
+    beginning = asyncio.create_task(_begin(client, who, source, idem, message, settings, model, check))
+    _beginning.add(beginning)
+    beginning.add_done_callback(_beginning.discard)
+    return await asyncio.shield(beginning)  # who leaves now leaves a run that is carried, not a row that nobody carries
+
+
+async def _begin(
+    client: Inference,
+    who: Principal,
+    source: str,
+    idem: UUID,
+    message: RunMessage,
+    settings: RunSettings,
+    model: ModelInfo,
+    check: Callable[[], None] | None,
+) -> Run:
+    async with _starting.setdefault(who.user.pk, asyncio.Lock()):
         try:
             who.require_model(model.id or settings.model)
             run, rows, planned = await in_transaction(_create, who, source, idem, message, settings, model, check)
         except (IntegrityError, InferenceError):  # told before, here or to another process: it may have been first
-            if known := await in_database(_found, user, idem=idem):
+            if known := await in_database(_found, who.user, idem=idem):
                 return known
             raise
         _carry(LiveRun(run, rows, planned, client, who))

@@ -18,6 +18,7 @@ from inference.types import Message, ModelInfo
 from steering import draining, gateway
 from steering.access import admission
 from steering.access.principal import Principal
+from steering.database import unless_left
 from steering.policies.asking import Tally, asker_of, check_models, ready
 from steering.policies.chosen import Chosen, choose
 from steering.policies.estimate import estimate
@@ -80,14 +81,9 @@ async def work_now(
     """
     draining.refuse_new_work()
     await in_thread(check_models)(who, policies, model)
-    reserved = await in_thread(admission.reserve)(
-        who,
-        work=f"{kind}-{secrets.token_hex(12)}",
-        kind=kind,
-        model=model.id,
-        tokens=tokens,
-        source=source,
-    )
+    id = f"{kind}-{secrets.token_hex(12)}"
+    reserving = in_thread(admission.reserve)(who, work=id, kind=kind, model=model.id, tokens=tokens, source=source)
+    reserved = await unless_left(reserving, lambda made: gateway.spawn(in_thread(admission.refund)(made.id)))
     hold, tally = draining.hold(), Tally()
     working = gateway.submit(_work(work, model.id, tally))
     try:

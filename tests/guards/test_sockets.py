@@ -11,11 +11,13 @@ import pytest
 from channels.db import database_sync_to_async as in_db
 from channels.testing import WebsocketCommunicator
 from django.conf import settings
+from django.contrib.sessions.models import Session
 from django.test import Client
 
 from steering.access.keys import create_key
 from steering.accounts.models import User
 from steering.playground.messages import SUBPROTOCOL
+from steering.playground.models import Run
 from tests.guards.world import World
 from tests.steering.play import a_run, steered
 from webapp.asgi import application
@@ -120,6 +122,21 @@ async def test_a_stranger_reaches_nothing_of_the_owners(fake_inference: Any) -> 
     assert failed == ["vector_not_found"]
     assert fake_inference.requests == []
     await asked.disconnect()
+
+
+@pytest.mark.parametrize("kind", ["run", "preview"])
+async def test_a_line_that_outlives_its_session_gets_nothing_written(
+    person: User, fake_inference: Any, kind: str
+) -> None:
+    asked = line(cookie=await in_db(cookie_of)(person))
+    assert (await asked.connect(timeout=10))[0]
+    assert (await asked.receive_json_from(timeout=10))["t"] == "hello"
+    await in_db(Session.objects.all().delete)()
+    settings = a_run().to_wire()
+    asks = {"run": {"idem": str(uuid.uuid4())}, "preview": {"nonce": 1, "lane": "A"}}
+    await asked.send_json_to({"t": kind, "settings": settings, **asks[kind]})
+    assert await asked.receive_output(timeout=10) == {"type": "websocket.close", "code": 4401}
+    assert fake_inference.requests == [] and not await in_db(Run.objects.exists)()
 
 
 async def heard(asked: WebsocketCommunicator, wanted: str) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from inference.types import (
     GenerationRequest,
     Intervention,
     LayerStats,
+    Message,
     ModelInfo,
     OptimiseVector,
     Pair,
@@ -52,6 +53,7 @@ from inference.types import (
     Started,
     SteeringVector,
     Token,
+    ToolCall,
     VectorTerm,
     Watch,
 )
@@ -151,9 +153,12 @@ async def test_what_takes_long_to_check_keeps_no_loop_waiting(
     sampling = SamplingParams(max_tokens=2)
     monkeypatch.setattr(asyncio, "to_thread", noted)
     long = GenerationRequest("long", prompt="a word " * 1000, sampling=sampling)
-    for request in (ask("short"), ask("steered", steer=steer), long):
+    call = ToolCall("c", "f", '{"text": "' + 3000 * "b" + '"}')
+    called = (Message("user", "Hi"), Message("assistant", "", tool_calls=(call,)))
+    calls = GenerationRequest("calls", messages=called, sampling=sampling)
+    for request in (ask("short"), ask("steered", steer=steer), long, calls):
         assert await collect(client, request)
-    assert in_threads == ["steered", "long"]
+    assert in_threads == ["steered", "long", "calls"]
 
 
 async def test_events_come_in_order_from_started_to_one_end(client: Inference) -> None:

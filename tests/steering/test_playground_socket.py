@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import json
 import random
+import threading
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +16,8 @@ from django.contrib.auth.models import AnonymousUser
 from inference.types import FeatureRef
 from steering import gateway
 from steering.accounts.models import User
-from steering.playground import live
+from steering.playground import live, runner
+from steering.playground.messages import RunMessage
 from steering.playground.models import LaneOutput, Run
 from steering.playground.recovery import runs_recover
 from steering.playground.runner import log_of
@@ -69,6 +71,30 @@ async def test_every_lane_streams_and_the_run_is_saved_with_its_settings(person:
     assert (saved.state, saved.title, saved.parsed) == ("finished", "Hello there", settings)
     assert lanes["A"].text.split() == TEXT.split()
     assert (lanes["A"].finish_reason, lanes["A"].receipt["seed"], lanes["A"].usage["prompt_tokens"]) == ("stop", 7, 12)
+
+
+async def test_who_leaves_while_a_run_begins_leaves_one_that_is_carried(
+    person: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, gone, create = threading.Event(), threading.Event(), runner._create
+
+    def slowly(*args: Any) -> Any:
+        created = create(*args)
+        made.set()
+        gone.wait(10)
+        return created
+
+    monkeypatch.setattr(runner, "_create", slowly)
+    message = RunMessage(idem=str(uuid.uuid4()), settings=a_run().to_wire())
+    starting = gateway.submit(runner.run_start(person, message))
+    await asyncio.to_thread(made.wait, 10)
+    starting.cancel()
+    gone.set()
+    for _ in range(500):
+        if [run.state async for run in Run.objects.all()] == ["finished"]:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("nobody carries the run")
 
 
 async def test_a_saved_run_replays_as_it_was_seen(person: User) -> None:

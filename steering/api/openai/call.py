@@ -19,9 +19,10 @@ from steering.api.openai.body import Fields, parse_json
 from steering.api.openai.errors import ApiError
 from steering.api.openai.planning import Plan, plan
 from steering.api.openai.rows import Rows
-from steering.api.openai.threads import in_turn, unless_left
+from steering.api.openai.threads import in_turn
 from steering.api.openai.written import Piece
 from steering.behaviors.monitoring import record
+from steering.database import unless_left
 from steering.encoding import encoded
 
 log = logging.getLogger(__name__)

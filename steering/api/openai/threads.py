@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
 from channels.db import database_sync_to_async
@@ -34,13 +33,3 @@ def in_turn(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
         return await in_database(function, *args, **kwargs)
 
     return called
-
-
-async def unless_left(making: Awaitable[T], give_back: Callable[[T], None]) -> T:
-    """What `making` gives. Where the caller leaves meanwhile it goes on, and what it gives is given back."""
-    made = asyncio.ensure_future(making)
-    try:
-        return await asyncio.shield(made)
-    except asyncio.CancelledError:
-        made.add_done_callback(lambda _: None if made.cancelled() or made.exception() else give_back(made.result()))
-        raise
