@@ -307,10 +307,10 @@ def test_a_behavior_is_made_and_steered_by_force(mx: ModuleType):
         negative_answers=[" lazy dogs", " fox"],
         description="Talks of cats",
     )
-    said = mx.sae.generate(
-        prompt="Which one: cats or dogs?", behavior_names=["cats"], max_new_tokens=6, force_steering=["cats"]
-    )
-    assert isinstance(said, str) and said
+    asked = {"behavior_names": ["cats"], "max_new_tokens": 6, "force_steering": ["cats"]}
+    said = [mx.sae.generate(prompt="Which one: cats or dogs?", **asked) for _ in range(5)]
+    assert all(isinstance(each, str) for each in said)
+    assert any(said)  # it samples: what a model of random weights writes may end at once
 
 
 def test_a_behavior_of_a_file_and_what_the_client_itself_does_not_take(mx: ModuleType, tmp_path: Path):
