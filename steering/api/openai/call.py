@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Protocol
 
 from django.http import HttpRequest
@@ -17,13 +17,13 @@ from steering.api.openai.answer import Answer
 from steering.api.openai.ask import Ask
 from steering.api.openai.body import Fields, parse_json
 from steering.api.openai.errors import ApiError
+from steering.api.openai.frames import frames
 from steering.api.openai.planning import Plan, plan
 from steering.api.openai.rows import Rows
 from steering.api.openai.threads import in_turn
 from steering.api.openai.written import Piece
 from steering.behaviors.monitoring import record
 from steering.database import unless_left
-from steering.encoding import encoded
 
 log = logging.getLogger(__name__)
 
@@ -91,21 +91,21 @@ class Call:
         """Server-sent events. Leaving early, as when the client has gone, stops the rows."""
         stream = self.form.Stream(self.answer)
         try:
-            for frame in _frames(stream.begin()):
+            for frame in frames(stream.begin()):
                 yield frame
             async for frame in self._body(stream):
                 yield frame
             await self._settle_now()
-            for frame in _frames(stream.finish()):
+            for frame in frames(stream.finish()):
                 yield frame
             if stream.done:
                 yield f"data: {stream.done}\n\n".encode()
         except ApiError as error:
-            for frame in _frames(stream.failure(error)):
+            for frame in frames(stream.failure(error)):
                 yield frame
         except Exception:
             log.exception("The stream of %s broke", self.answer.id)
-            for frame in _frames(stream.failure(ApiError(500, "server_error", "The server failed. Try again."))):
+            for frame in frames(stream.failure(ApiError(500, "server_error", "The server failed. Try again."))):
                 yield frame
         finally:
             self.close()
@@ -119,10 +119,10 @@ class Call:
             row, event = taken
             piece = self.answer.take(row, event)
             if piece is not None:
-                for frame in _frames(stream.piece(row, piece)):
+                for frame in frames(stream.piece(row, piece)):
                     yield frame
             if isinstance(event, Finished):
-                for frame in _frames(stream.end(row)):
+                for frame in frames(stream.end(row)):
                     yield frame
 
     async def _take(self, patience: float) -> tuple[int, Event] | None:
@@ -191,9 +191,3 @@ def _admit(request: HttpRequest, form: Form) -> Admission:
     id, model = planned.requests[0].id, planned.model.id
     reservation = reserve(who, work=id, kind="generate", model=model, tokens=planned.tokens, source="openai")
     return who, ask, (planned, reservation)
-
-
-def _frames(events: Iterable[dict[str, Any]]) -> Iterator[bytes]:
-    for event in events:
-        name = f"event: {event['type']}\n".encode() if "type" in event else b""
-        yield b"%bdata: %b\n\n" % (name, encoded(event))

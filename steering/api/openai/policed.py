@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -17,12 +16,12 @@ from steering.api.openai.answer import ENDS
 from steering.api.openai.ask import Ask
 from steering.api.openai.catalog import resolve
 from steering.api.openai.errors import invalid
+from steering.api.openai.frames import STREAM_HEADERS, frames
 from steering.api.openai.parsing import DEFAULT_COMPLETION_TOKENS, DEFAULT_TOKENS
 from steering.api.openai.rows import while_valid
 from steering.api.openai.threads import in_thread
 from steering.policies.running import Chosen, choose, run_now
 
-STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 ITS_OWN = ("max_tokens", "seed", "stop")  # what a request may say beside a policy
 
 
@@ -39,8 +38,8 @@ async def answer(who: Principal, ask: Ask) -> HttpResponseBase:
         "system_fingerprint": f"fp_{model.revision[:16] or 'unknown'}",
     }
     if ask.stream:
-        frames = _frames(head, ask, outcome, chat)
-        return StreamingHttpResponse(_sent(frames), content_type="text/event-stream", headers=STREAM_HEADERS)
+        sent = _sent(_events(head, ask, outcome, chat))
+        return StreamingHttpResponse(sent, content_type="text/event-stream", headers=STREAM_HEADERS)
     said = {"message": {"role": "assistant", "content": outcome.output, "refusal": None}}
     choice = {"index": 0, **(said if chat else {"text": outcome.output}), "logprobs": None}
     choice["finish_reason"] = _reason(outcome)
@@ -115,7 +114,7 @@ def _decided(outcome: Outcome) -> dict[str, Any]:
     return {"policy": {name: value for name, value in said.items() if name != "output"}, "trace": trace}
 
 
-def _frames(head: dict[str, Any], ask: Ask, outcome: Outcome, chat: bool) -> Iterator[dict[str, Any]]:
+def _events(head: dict[str, Any], ask: Ask, outcome: Outcome, chat: bool) -> Iterator[dict[str, Any]]:
     head = head | ({"object": "chat.completion.chunk"} if chat else {})
     usage = {"usage": None} if ask.include_usage else {}
 
@@ -131,7 +130,7 @@ def _frames(head: dict[str, Any], ask: Ask, outcome: Outcome, chat: bool) -> Ite
         yield {**head, "choices": [], "usage": _usage(outcome)}
 
 
-async def _sent(frames: Iterator[dict[str, Any]]) -> AsyncIterator[bytes]:
-    for frame in frames:
-        yield f"data: {json.dumps(frame, ensure_ascii=False, separators=(',', ':'))}\n\n".encode()
+async def _sent(events: Iterator[dict[str, Any]]) -> AsyncIterator[bytes]:
+    for frame in frames(events):
+        yield frame
     yield b"data: [DONE]\n\n"

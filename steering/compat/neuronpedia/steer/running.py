@@ -14,6 +14,7 @@ from django.http import HttpResponseBase, StreamingHttpResponse
 from inference.types import Event
 from steering.access.admission import refuse_if_plain
 from steering.access.principal import Principal
+from steering.api.openai.frames import STREAM_HEADERS
 from steering.api.openai.threads import in_thread
 from steering.compat import running
 from steering.compat.neuronpedia.asking import SOURCE, token_limit
@@ -28,7 +29,6 @@ Rows = AsyncGenerator[tuple[int, Event], None]
 PROMPT_FRAMES = 32  # the first ones, which are small, go out as they come
 PACE = 0.1  # seconds between later ones, of which each holds all those before
 SHARE = 10  # and no more than this part of the time is spent on writing them
-HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 async def begin(who: Principal, ask: SteerAsk, *, source: str = SOURCE) -> tuple[Answer, Rows]:
@@ -61,7 +61,7 @@ async def answered(who: Principal, ask: SteerAsk, body: Body) -> dict[str, Any] 
         await rows.aclose()
         raise
     return StreamingHttpResponse(
-        frames(answer, first, rows, body), content_type="text/event-stream; charset=utf-8", headers=HEADERS
+        frames(answer, first, rows, body), content_type="text/event-stream; charset=utf-8", headers=STREAM_HEADERS
     )
 
 
