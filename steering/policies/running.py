@@ -85,14 +85,12 @@ async def work_now(
     reserving = in_thread(admission.reserve)(who, work=id, kind=kind, model=model.id, tokens=tokens, source=source)
     reserved = await unless_left(reserving, lambda made: gateway.spawn(in_thread(admission.refund)(made.id)))
     hold, tally = draining.hold(), Tally()
-    working = gateway.submit(_work(work, model.id, tally))
     try:
         async with asyncio.timeout(limit_seconds):
-            return await asyncio.wrap_future(working)
+            return await gateway.joined(_work(work, model.id, tally))
     except TimeoutError:
         raise too_slow(limit_seconds or 0.0) from None
     finally:
-        working.cancel()
         gateway.spawn(_settle(reserved.id, tally, hold))
 
 
