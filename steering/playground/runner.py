@@ -10,6 +10,7 @@ import dataclasses
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 from weakref import WeakValueDictionary
@@ -86,28 +87,34 @@ async def run_start(
     client = await gateway.opened()
     settings = _with_seed(parse_settings(message.settings))
     model = await _describe(client, settings.model)
-    beginning = asyncio.create_task(_begin(client, who, source, idem, message, settings, model, check))
+    asked = _Asked(who, source, idem, message, settings, model, check)
+    beginning = asyncio.create_task(_begin(client, asked))
     _beginning.add(beginning)
     beginning.add_done_callback(_beginning.discard)
     return await asyncio.shield(beginning)  # who leaves now leaves a run that is carried, not a row that nobody carries
 
 
-async def _begin(
-    client: Inference,
-    who: Principal,
-    source: str,
-    idem: UUID,
-    message: RunMessage,
-    settings: RunSettings,
-    model: ModelInfo,
-    check: Callable[[], None] | None,
-) -> Run:
-    async with _starting.setdefault(who.user.pk, asyncio.Lock()):
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What `run_start` is asked for, once it has been read: see there."""
+
+    who: Principal
+    source: str
+    idem: UUID
+    message: RunMessage
+    settings: RunSettings
+    model: ModelInfo
+    check: Callable[[], None] | None
+
+
+async def _begin(client: Inference, asked: _Asked) -> Run:
+    who, user = asked.who, asked.who.user
+    async with _starting.setdefault(user.pk, asyncio.Lock()):
         try:
-            who.require_model(model.id or settings.model)
-            run, rows, planned = await in_transaction(_create, who, source, idem, message, settings, model, check)
+            who.require_model(asked.model.id or asked.settings.model)
+            run, rows, planned = await in_transaction(_create, asked)
         except (IntegrityError, InferenceError):  # told before, here or to another process: it may have been first
-            if known := await in_database(_found, who.user, idem=idem):
+            if known := await in_database(_found, user, idem=asked.idem):
                 return known
             raise
         _carry(LiveRun(run, rows, planned, client, who))
@@ -164,30 +171,22 @@ async def _describe(client: Inference, model: str) -> ModelInfo:
         return ModelInfo("loading", id="")  # the lanes will say what is wrong, each in its place
 
 
-def _create(
-    who: Principal,
-    source: str,
-    idem: UUID,
-    message: RunMessage,
-    settings: RunSettings,
-    model: ModelInfo,
-    check: Callable[[], None] | None,
-) -> tuple[Run, list[LaneOutput], list[PlannedLane]]:
+def _create(asked: _Asked) -> tuple[Run, list[LaneOutput], list[PlannedLane]]:
     """In a transaction."""
-    if check:
-        check()
-    user = who.user
+    if asked.check:
+        asked.check()
+    user, message, settings, model = asked.who.user, asked.message, asked.settings, asked.model
     again = _own_run(user, message.version_of)
     parent = again.parent if again else _own_run(user, message.parent)
     keys = _keys_to_run(settings, message.lanes)
-    run = Run(owner=user, idem=idem, parent=parent, title=_title(settings, again), input=settings.input)
+    run = Run(owner=user, idem=asked.idem, parent=parent, title=_title(settings, again), input=settings.input)
     run.settings, run.carrier = settings.to_wire(), shared.PROCESS
     run.turn = again.turn if again else run.turn
     planned = plan_lanes(user=user, settings=settings, keys=keys, parent=parent, model=model, prefix=str(run.pk))
     rows = [*_carried_over(run, again, settings, keys), *(LaneOutput(run=run, key=key) for key in keys)]
     _leave_room(user)
     insert(run)
-    reserve_run(who, run, planned, model, source)
+    reserve_run(asked.who, run, planned, model, asked.source)
     for row in rows:
         insert(row)
     return run, rows, planned
