@@ -299,7 +299,7 @@ def test_a_vector_acts_alike_with_and_without_a_policy(mx: ModuleType):
     assert found["output"] == plain and found["trace"]["steering"][0]["unit"] == "raw"
 
 
-def test_a_behavior_is_made_and_steered_by_force(mx: ModuleType):
+def test_a_behavior_is_made_and_steered_by_force(mx: ModuleType, hosted: Server):
     mx.sae.create_behavior(
         "cats",
         prompts=["My favourite animals are", "Look at the"],
@@ -307,10 +307,12 @@ def test_a_behavior_is_made_and_steered_by_force(mx: ModuleType):
         negative_answers=[" lazy dogs", " fox"],
         description="Talks of cats",
     )
-    asked = {"behavior_names": ["cats"], "max_new_tokens": 6, "force_steering": ["cats"]}
-    said = [mx.sae.generate(prompt="Which one: cats or dogs?", **asked) for _ in range(5)]
-    assert all(isinstance(each, str) for each in said)
-    assert any(said)  # it samples: what a model of random weights writes may end at once
+    hosted.ask("seed 3")  # what a model of random weights draws may be its end at once
+    said = mx.sae.generate(
+        prompt="Which one: cats or dogs?", behavior_names=["cats"], max_new_tokens=6, force_steering=["cats"]
+    )
+    hosted.ask("seed ")
+    assert isinstance(said, str) and said
 
 
 def test_a_behavior_of_a_file_and_what_the_client_itself_does_not_take(mx: ModuleType, tmp_path: Path):

@@ -1,23 +1,26 @@
 """The server of these tests: `python -m tests.compat.web PORT`. What `tests.openai.web` has, and what is said here.
 
 Lines, besides: "age SECONDS" makes every log-in and refresh token older, "mails ADDRESS" prints what it was sent,
-"drain" has the server refuse work until "resume", "waiting N" sets the length of the model's waiting list and
-"requests KEY" counts what a key has reserved.
+"drain" has the server refuse work until "resume", "waiting N" sets the length of the model's waiting list, "requests
+KEY" counts what a key has reserved, and "seed N" is what requests without a seed get.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import secrets
 import sys
 import threading
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 from django.conf import settings
 from django.core import mail as django_mail
 from django.db.models import F
 
+from inference import prepare as preparing
 from inference.errors import Busy
 from tests.openai import web
 
@@ -99,7 +102,21 @@ def mails(to: str) -> list[str]:
     return [f"{mail.subject}\n{mail.body}" for mail in getattr(django_mail, "outbox", ()) if to in mail.to]
 
 
-web.ORDERS |= {"age": age, "mails": mails, "waiting": waiting, "drain": drain, "resume": resume, "requests": requests}
+def seed(number: str) -> str:
+    """What is drawn for requests that name no seed; "" draws again."""
+    preparing.secrets = SimpleNamespace(randbits=lambda _: int(number)) if number else secrets  # type: ignore[attr-defined]
+    return "done"
+
+
+web.ORDERS |= {
+    "seed": seed,
+    "age": age,
+    "mails": mails,
+    "waiting": waiting,
+    "drain": drain,
+    "resume": resume,
+    "requests": requests,
+}
 
 
 if __name__ == "__main__":
