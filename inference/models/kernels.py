@@ -18,7 +18,7 @@ from torch import Tensor
 
 log = logging.getLogger(__name__)
 
-SOURCE = Path(__file__).with_name("native.c")
+SOURCES = [Path(__file__).with_name(name) for name in ("native.c", "crew.h")]
 FLAGS = (
     *("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC"),
     # sums may be vectorised; NaN and infinity stay what they are
@@ -45,7 +45,7 @@ ARGUMENTS = {
     "steer": (_N, _N, _N, _N, _P, _P, _P, _P, _P, _P, _P, _P, _P, _P, _P, _P, _N, _P, _P, _P),
     "gated": (_N, _N, _P, _P),
     "product": (_N, _N, _N, _P, _P, _P, _P),
-    "blocks": (_N, _N, _N, _A, _A, _P, _P, _P, _A, _A, _P, _P, _N, _N, *6 * (_P,), _A, _N, *8 * (_P,)),
+    "blocks": (_N, _N, _N, _A, _A, _P, _P, _P, _A, _A, _P, _P, _N, _N, *7 * (_P,), _A, _N, *8 * (_P,)),
 }
 LEADING = (_N, _N, _N, _P, _P, _P, _P, _P, _P)
 # Only where the processor has what they are made of. They take long, and so give the interpreter's lock up meanwhile.
@@ -97,13 +97,13 @@ def kernels(dtype: torch.dtype, cache_dir: Path) -> Kernels | None:
 def _library(compiler: str, cache_dir: Path) -> Path:
     """The compiled file, kept for as long as source, flags, compiler and processor are the same."""
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=10).stdout
-    facts = [SOURCE.read_text(), *FLAGS, version, _processor()]
+    facts = [*(source.read_text() for source in SOURCES), *FLAGS, version, _processor()]
     built = cache_dir / f"native-{hashlib.sha256(chr(0).join(facts).encode()).hexdigest()[:16]}.so"
     if not built.exists():
         cache_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache_dir) as folder:
             fresh = Path(folder) / built.name
-            command = [compiler, *FLAGS, "-o", str(fresh), str(SOURCE), "-lm"]
+            command = [compiler, *FLAGS, "-o", str(fresh), str(SOURCES[0]), "-lm"]
             subprocess.run(command, capture_output=True, text=True, check=True, timeout=COMPILE_SECONDS)
             os.replace(fresh, built)
     return built

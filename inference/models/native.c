@@ -7,9 +7,9 @@
 #define ONCE
 
 #include <math.h>
-#include <omp.h>
 #include <stdint.h>
 #include <string.h>
+#include "crew.h"
 #ifdef __AVX512F__
 #include <immintrin.h>
 #endif
@@ -25,10 +25,10 @@ enum { PLAIN, ROTATION, MAP, LATENT };
 #define PANEL 64       /* outputs that lie together in a packed weight: see linear.py */
 #define HALF 32        /* outputs of one tile of a product, which is half a panel */
 #define TILE 8         /* rows of one tile at the most */
+#define SOME 8         /* rows that a thread of a crew takes at once */
 #define SMALL 65536    /* weights of a product that is not worth a second thread */
-#define MAX_THREADS 64 /* of a product */
-
-static inline int threads(void) { return omp_get_max_threads() < MAX_THREADS ? omp_get_max_threads() : MAX_THREADS; }
+#define PHASES 10      /* of a block at the most */
+#define ONE static __attribute__((noinline, noclone)) /* so that sums have one order wherever they are called for */
 
 static inline float from_float32(float x) { return x; }
 static inline float to_float32(float x) { return x; }
@@ -94,6 +94,20 @@ static inline void offer(struct best *best, float value, int64_t id) {
 static __attribute__((noinline)) void weigh(int64_t n, float most, float temperature, float *x, float *weights) {
     for (int64_t i = 0; i < n; i++) x[i] = (x[i] - most) / temperature;
     for (int64_t i = 0; i < n; i++) weights[i] = exponential(x[i]);
+}
+
+/* Where runs of rows begin that have one owner and rise, of at most `most` rows each; how many there are. begins:
+   [rows + 1], the last being their end. */
+static int64_t runs_of(int64_t rows, int64_t most, const int64_t *owners, const int64_t *firsts, const int64_t *positions,
+                       int64_t *begins) {
+    int64_t runs = 0;
+    for (int64_t r = 0; r < rows; r++) {
+        int same = r && owners && owners[r] == owners[r - 1] && (!firsts || firsts[r] == firsts[r - 1]) &&
+                   positions[r] > positions[r - 1];
+        if (!same || r - begins[runs - 1] >= most) begins[runs++] = r;
+    }
+    begins[runs] = rows;
+    return runs;
 }
 
 /* What a tile of a product is made of: a cell is one float32 or a pair of bfloat16. */
@@ -176,18 +190,20 @@ static inline __m512 wide_bfloat16(const uint16_t *x, __mmask16 which) {
 
 #else
 
+ONE void NAME(norm_row)(int64_t r, int64_t width, T *x, const T *delta, const T *weight, float eps, T *out) {
+    T *h = x + r * width, *o = out + r * width;
+    float squares = 0;
+    if (delta)
+        for (int64_t i = 0; i < width; i++) h[i] = WRITE(READ(h[i]) + READ(delta[r * width + i]));
+    for (int64_t i = 0; i < width; i++) squares += READ(h[i]) * READ(h[i]);
+    float scale = 1.0f / sqrtf(squares / width + eps);
+    for (int64_t i = 0; i < width; i++) o[i] = WRITE(READ(h[i]) * scale * READ(weight[i]));
+}
+
 /* x += delta (unless that is null); out = RMSNorm(x) * weight. x, delta, out: [rows, width]. */
 void NAME(norm)(int64_t rows, int64_t width, T *x, const T *delta, const T *weight, float eps, T *out) {
 #pragma omp parallel for if (rows > FEW)
-    for (int64_t r = 0; r < rows; r++) {
-        T *h = x + r * width, *o = out + r * width;
-        float squares = 0;
-        if (delta)
-            for (int64_t i = 0; i < width; i++) h[i] = WRITE(READ(h[i]) + READ(delta[r * width + i]));
-        for (int64_t i = 0; i < width; i++) squares += READ(h[i]) * READ(h[i]);
-        float scale = 1.0f / sqrtf(squares / width + eps);
-        for (int64_t i = 0; i < width; i++) o[i] = WRITE(READ(h[i]) * scale * READ(weight[i]));
-    }
+    for (int64_t r = 0; r < rows; r++) NAME(norm_row)(r, width, x, delta, weight, eps, out);
 }
 
 /* One head in place: RMSNorm where a weight is given, then the rotary embedding. */
@@ -206,6 +222,19 @@ static inline void NAME(turn)(int64_t d, T *head, const T *weight, float eps, co
     }
 }
 
+ONE void NAME(rotate_row)(int64_t r, int64_t heads, int64_t kv_heads, int64_t d, T *qkv, const T *cos, const T *sin,
+                          const T *q_weight, const T *k_weight, float eps, T *keys, T *values, const int64_t *owners,
+                          const int64_t *positions, int64_t row_stride, int64_t head_stride) {
+    T *q = qkv + r * (heads + 2 * kv_heads) * d, *k = q + heads * d, *v = k + kv_heads * d;
+    for (int64_t h = 0; h < heads; h++) NAME(turn)(d, q + h * d, q_weight, eps, cos + r * d, sin + r * d);
+    for (int64_t h = 0; h < kv_heads; h++) {
+        int64_t place = (owners ? owners[r] : r) * row_stride + h * head_stride + positions[r] * d;
+        NAME(turn)(d, k + h * d, k_weight, eps, cos + r * d, sin + r * d);
+        memcpy(keys + place, k + h * d, d * sizeof(T));
+        memcpy(values + place, v + h * d, d * sizeof(T));
+    }
+}
+
 /* Rotate queries and keys in place and store the new keys and values at each row's position.
    qkv: [rows, heads + 2 * kv_heads, d]; cos, sin: [rows, d]; stores: [owners, kv_heads, tokens, d] by their strides.
    Row r writes to and reads from owners[r], or from r where that is null. */
@@ -213,16 +242,9 @@ void NAME(rotate)(int64_t rows, int64_t heads, int64_t kv_heads, int64_t d, T *q
                   const T *q_weight, const T *k_weight, float eps, T *keys, T *values, const int64_t *owners,
                   const int64_t *positions, int64_t row_stride, int64_t head_stride) {
 #pragma omp parallel for if (rows > FEW)
-    for (int64_t r = 0; r < rows; r++) {
-        T *q = qkv + r * (heads + 2 * kv_heads) * d, *k = q + heads * d, *v = k + kv_heads * d;
-        for (int64_t h = 0; h < heads; h++) NAME(turn)(d, q + h * d, q_weight, eps, cos + r * d, sin + r * d);
-        for (int64_t h = 0; h < kv_heads; h++) {
-            int64_t place = (owners ? owners[r] : r) * row_stride + h * head_stride + positions[r] * d;
-            NAME(turn)(d, k + h * d, k_weight, eps, cos + r * d, sin + r * d);
-            memcpy(keys + place, k + h * d, d * sizeof(T));
-            memcpy(values + place, v + h * d, d * sizeof(T));
-        }
-    }
+    for (int64_t r = 0; r < rows; r++)
+        NAME(rotate_row)(r, heads, kv_heads, d, qkv, cos, sin, q_weight, k_weight, eps, keys, values, owners, positions,
+                         row_stride, head_stride);
 }
 
 #if MULTIPLIES
@@ -383,29 +405,30 @@ static void NAME(attend_to)(int64_t d, int64_t groups, int64_t lines, const T *q
 
 #endif
 
+/* The queries of one run of rows that share a key head: unit / kv_heads is the run, the rest the head. */
+ONE void NAME(attend_unit)(int64_t unit, const int64_t *begins, int64_t heads, int64_t kv_heads, int64_t d, const T *qkv,
+                           const T *keys, const T *values, const int64_t *owners, const int64_t *firsts,
+                           const int64_t *positions, int64_t row_stride, int64_t head_stride, float scale, int64_t window,
+                           T *out) {
+    int64_t r = begins[unit / kv_heads], h = unit % kv_heads, lines = begins[unit / kv_heads + 1] - r;
+    int64_t place = (owners ? owners[r] : r) * row_stride + h * head_stride, groups = heads / kv_heads;
+    int64_t q_stride = (heads + 2 * kv_heads) * d;
+    NAME(attend_to)(d, groups, lines, qkv + r * q_stride + h * groups * d, q_stride, keys + place, values + place,
+                    firsts ? firsts[r] : 0, positions + r, window, scale, out + (r * heads + h * groups) * d, heads * d);
+}
+
 /* Attention of one query per row to the keys from `firsts` (unless that is null) up to its own position, the last
    `window` of them if that is not 0. qkv as above, rotated; out: [rows, heads, d]. Rows of one owner that follow one
    another, at rising positions, are answered together. */
 void NAME(attend)(int64_t rows, int64_t heads, int64_t kv_heads, int64_t d, const T *qkv, const T *keys,
                   const T *values, const int64_t *owners, const int64_t *firsts, const int64_t *positions,
                   int64_t row_stride, int64_t head_stride, float scale, int64_t window, T *out) {
-    int64_t groups = heads / kv_heads, most = QUERIES / groups, work = 0, runs = 0, begins[rows + 1];
-    for (int64_t r = 0; r < rows; r++) {
-        int64_t where = (owners ? owners[r] : r) * row_stride, before = r ? (owners ? owners[r - 1] : r - 1) * row_stride : 0;
-        int same = r && where == before && (!firsts || firsts[r] == firsts[r - 1]) && positions[r] > positions[r - 1];
-        if (!same || r - begins[runs - 1] >= most) begins[runs++] = r;
-        work += positions[r] - (firsts ? firsts[r] : 0);
-    }
-    begins[runs] = rows;
+    int64_t begins[rows + 1], runs = runs_of(rows, QUERIES * kv_heads / heads, owners, firsts, positions, begins), work = 0;
+    for (int64_t r = 0; r < rows; r++) work += positions[r] - (firsts ? firsts[r] : 0);
 #pragma omp parallel for schedule(dynamic) if (work > 200)
-    for (int64_t unit = 0; unit < runs * kv_heads; unit++) {
-        int64_t r = begins[unit / kv_heads], h = unit % kv_heads, lines = begins[unit / kv_heads + 1] - r;
-        int64_t place = (owners ? owners[r] : r) * row_stride + h * head_stride;
-        int64_t q_stride = (heads + 2 * kv_heads) * d;
-        NAME(attend_to)(d, groups, lines, qkv + r * q_stride + h * groups * d, q_stride, keys + place, values + place,
-                        firsts ? firsts[r] : 0, positions + r, window, scale, out + (r * heads + h * groups) * d,
-                        heads * d);
-    }
+    for (int64_t unit = 0; unit < runs * kv_heads; unit++)
+        NAME(attend_unit)(unit, begins, heads, kv_heads, d, qkv, keys, values, owners, firsts, positions, row_stride,
+                          head_stride, scale, window, out);
 }
 
 /* One rotation of interventions.py: wide stands in the plane of u and v; `angle` is where its part there shall be. */
@@ -436,6 +459,68 @@ static inline float NAME(activation)(float z, const float *n) {
     return z > n[10] && value > 0 ? value : 0;
 }
 
+/* Row r of `steer`. */
+ONE void NAME(steer_row)(int64_t r, int64_t site, int64_t k, int64_t rows, int64_t width, T *x, const T *delta,
+                         const float *read, const float *write, const float *numbers, const float *share, float *before,
+                         float *after, float *dose, float *active, const float *encoder, const float *second,
+                         int64_t rank, const float *map_read, const float *map_write, const float *map_bias) {
+    T *h = x + r * width;
+    float wide[width], was[width], entry[encoder ? width : 1]; /* entry: h when the latest reading began */
+    if (delta)
+        for (int64_t i = 0; i < width; i++) h[i] = WRITE(READ(h[i]) + READ(delta[r * width + i]));
+    int steered = 0, reading = 0;
+    for (int64_t e = 0; e < k; e++) {
+        int64_t at = (site * k + e) * rows + r, here = e * rows + r;
+        if (share[at] == 0) continue;
+        if (!steered++)
+            for (int64_t i = 0; i < width; i++) wide[i] = READ(h[i]);
+        const float *u = read + at * width, *w = write + at * width, *n = numbers + NUMBERS * at;
+        int form = (int)n[6], keep = n[7] != 0, longer = form == ROTATION || form == MAP || keep;
+        if (encoder && n[11] != 0 && (int)n[11] != reading) {
+            memcpy(entry, wide, width * sizeof(float));
+            reading = (int)n[11];
+        }
+        if (longer) memcpy(was, wide, width * sizeof(float));
+        float along = 0;
+        for (int64_t i = 0; i < width; i++) along += wide[i] * u[i];
+        before[at] = along;
+        if (form == PLAIN || form == LATENT) {
+            float value = along;
+            if (form == LATENT) {
+                float z = 0;
+                for (int64_t i = 0; i < width; i++) z += entry[i] * encoder[here * width + i];
+                value = active[at] = NAME(activation)(z, n);
+            }
+            float factor = n[0] + n[1] * value;
+            factor = factor < n[2] ? n[2] : factor;
+            factor = factor > n[3] ? n[3] : factor;
+            factor *= share[at];
+            for (int64_t i = 0; i < width; i++) wide[i] += factor * w[i];
+            dose[at] = fabsf(factor) * n[4], after[at] = along + factor * n[5];
+        } else if (form == ROTATION) {
+            NAME(turn_in_plane)(width, wide, u, second + here * width, n[0], share[at], along);
+        } else {
+            int64_t begin = here * rank * width;
+            NAME(map_affinely)(rank, width, wide, was, map_read + begin, map_write + begin, map_bias + here * rank,
+                               share[at]);
+        }
+        if (!longer) continue;
+        float old = 0, now = 0, moved = 0, further = 0;
+        for (int64_t i = 0; i < width; i++) old += was[i] * was[i], now += wide[i] * wide[i];
+        if (keep && now > 0) {
+            float scale = sqrtf(old) / sqrtf(now);
+            for (int64_t i = 0; i < width; i++) wide[i] *= scale;
+        }
+        for (int64_t i = 0; i < width; i++) {
+            float difference = wide[i] - was[i];
+            moved += difference * difference, further += wide[i] * u[i];
+        }
+        dose[at] = sqrtf(moved), after[at] = further;
+    }
+    if (steered)
+        for (int64_t i = 0; i < width; i++) h[i] = WRITE(wide[i]);
+}
+
 /* x += delta (unless that is null), then the edits of one site of a bank, as its `edit`: see interventions.py. x, delta:
    [rows, width]; the next are those of the whole bank: read, write [sites, k, rows, width], numbers
    [sites, k, rows, NUMBERS], and share, before, after, dose [sites, k, rows], active likewise or null where nothing is
@@ -446,75 +531,23 @@ void NAME(steer)(int64_t site, int64_t k, int64_t rows, int64_t width, T *x, con
                  float *active, const float *encoder, const float *second, int64_t rank, const float *map_read,
                  const float *map_write, const float *map_bias) {
 #pragma omp parallel for if (rows > FEW)
-    for (int64_t r = 0; r < rows; r++) {
-        T *h = x + r * width;
-        float wide[width], was[width], entry[encoder ? width : 1]; /* entry: h when the latest reading began */
-        if (delta)
-            for (int64_t i = 0; i < width; i++) h[i] = WRITE(READ(h[i]) + READ(delta[r * width + i]));
-        int steered = 0, reading = 0;
-        for (int64_t e = 0; e < k; e++) {
-            int64_t at = (site * k + e) * rows + r, here = e * rows + r;
-            if (share[at] == 0) continue;
-            if (!steered++)
-                for (int64_t i = 0; i < width; i++) wide[i] = READ(h[i]);
-            const float *u = read + at * width, *w = write + at * width, *n = numbers + NUMBERS * at;
-            int form = (int)n[6], keep = n[7] != 0, longer = form == ROTATION || form == MAP || keep;
-            if (encoder && n[11] != 0 && (int)n[11] != reading) {
-                memcpy(entry, wide, width * sizeof(float));
-                reading = (int)n[11];
-            }
-            if (longer) memcpy(was, wide, width * sizeof(float));
-            float along = 0;
-            for (int64_t i = 0; i < width; i++) along += wide[i] * u[i];
-            before[at] = along;
-            if (form == PLAIN || form == LATENT) {
-                float value = along;
-                if (form == LATENT) {
-                    float z = 0;
-                    for (int64_t i = 0; i < width; i++) z += entry[i] * encoder[here * width + i];
-                    value = active[at] = NAME(activation)(z, n);
-                }
-                float factor = n[0] + n[1] * value;
-                factor = factor < n[2] ? n[2] : factor;
-                factor = factor > n[3] ? n[3] : factor;
-                factor *= share[at];
-                for (int64_t i = 0; i < width; i++) wide[i] += factor * w[i];
-                dose[at] = fabsf(factor) * n[4], after[at] = along + factor * n[5];
-            } else if (form == ROTATION) {
-                NAME(turn_in_plane)(width, wide, u, second + here * width, n[0], share[at], along);
-            } else {
-                int64_t begin = here * rank * width;
-                NAME(map_affinely)(rank, width, wide, was, map_read + begin, map_write + begin, map_bias + here * rank,
-                                   share[at]);
-            }
-            if (!longer) continue;
-            float old = 0, now = 0, moved = 0, further = 0;
-            for (int64_t i = 0; i < width; i++) old += was[i] * was[i], now += wide[i] * wide[i];
-            if (keep && now > 0) {
-                float scale = sqrtf(old) / sqrtf(now);
-                for (int64_t i = 0; i < width; i++) wide[i] *= scale;
-            }
-            for (int64_t i = 0; i < width; i++) {
-                float difference = wide[i] - was[i];
-                moved += difference * difference, further += wide[i] * u[i];
-            }
-            dose[at] = sqrtf(moved), after[at] = further;
-        }
-        if (steered)
-            for (int64_t i = 0; i < width; i++) h[i] = WRITE(wide[i]);
+    for (int64_t r = 0; r < rows; r++)
+        NAME(steer_row)(r, site, k, rows, width, x, delta, read, write, numbers, share, before, after, dose, active, encoder,
+                        second, rank, map_read, map_write, map_bias);
+}
+
+ONE void NAME(gated_row)(int64_t r, int64_t width, const T *gate_up, T *out) {
+    const T *gate = gate_up + 2 * r * width, *up = gate + width;
+    for (int64_t i = 0; i < width; i++) {
+        float g = READ(gate[i]);
+        out[r * width + i] = WRITE(g / (1.0f + exponential(-g)) * READ(up[i]));
     }
 }
 
 /* silu(gate) * up. gate_up: [rows, 2 * width]; out: [rows, width]. */
 void NAME(gated)(int64_t rows, int64_t width, const T *gate_up, T *out) {
 #pragma omp parallel for if (rows > FEW)
-    for (int64_t r = 0; r < rows; r++) {
-        const T *gate = gate_up + 2 * r * width, *up = gate + width;
-        for (int64_t i = 0; i < width; i++) {
-            float g = READ(gate[i]);
-            out[r * width + i] = WRITE(g / (1.0f + exponential(-g)) * READ(up[i]));
-        }
-    }
+    for (int64_t r = 0; r < rows; r++) NAME(gated_row)(r, width, gate_up, out);
 }
 
 /* The likeliest number of each BLOCK of a row, and the likeliest of all; infinity for a row that holds NaN. */
@@ -635,25 +668,22 @@ static void NAME(unit)(int64_t u, int64_t units, int64_t rows, int64_t depth, in
     }
 }
 
+/* out = x @ w.T + bias (unless that is null), as much of it as falls to one thread. */
+static inline void NAME(multiply)(struct member *m, int64_t rows, int64_t depth, int64_t width, const T *x, const T *w,
+                                  const float *bias, T *out) {
+    int64_t units = (width + HALF - 1) / HALF;
+    EACH(u, units, m) NAME(unit)(u, units, rows, depth, width, x, w, bias, out);
+}
+
 /* out = x @ w.T + bias (unless that is null). x: [rows, depth]; out: [rows, width]; w: [panels, depth / CELL, PANEL,
-   CELL], outputs that fill up the last panel included; depth is a multiple of CELL. A thread does its own part in order,
-   so that it knows what it reads next, and then what is left of others': their processors may be busy with a page. */
+   CELL], outputs that fill up the last panel included; depth is a multiple of CELL. */
 void NAME(product)(int64_t rows, int64_t depth, int64_t width, const T *x, const T *w, const float *bias, T *out) {
-    int64_t units = (width + HALF - 1) / HALF, done[MAX_THREADS * 8] = {0}; /* each in a cache line of its own */
-#pragma omp parallel num_threads(width * depth > SMALL ? threads() : 1)
+    int all = width * depth > SMALL ? threads() : 1;
+    struct count counts[MAX_THREADS + 1] = {0};
+#pragma omp parallel num_threads(all)
     {
-        int me = omp_get_thread_num(), all = omp_get_num_threads();
-        for (int k = 0; k < all; k++) {
-            int whose = (me + k) % all;
-            int64_t begin = units * whose / all, end = units * (whose + 1) / all;
-            for (;;) {
-                int64_t u;
-#pragma omp atomic capture
-                u = done[whose * 8]++;
-                if (begin + u >= end) break;
-                NAME(unit)(begin + u, units, rows, depth, width, x, w, bias, out);
-            }
-        }
+        struct member m = {counts, all, omp_get_thread_num(), 0, 0};
+        NAME(multiply)(&m, rows, depth, width, x, w, bias, out);
     }
 }
 
@@ -667,36 +697,52 @@ struct NAME(block) {
 
 /* Blocks `first` to `last` of a model, the latter left out. x: [rows, width], in place; sizes: width, heads, kv_heads, d,
    inner; keys, values: of every block. The rest of the first line as for `rotate` and `attend`; then room to work
-   in: [rows, width] twice, [rows, heads + 2 * kv_heads, d], [rows, heads, d], [rows, 2 * inner] and [rows, inner]. After
-   block i come the edits of site sites[i] of a bank, unless that is -1 or sites is null: the rest, as for `steer`. */
+   in: [rows, width] twice, [rows, heads + 2 * kv_heads, d], [rows, heads, d], [rows, 2 * inner] and [rows, inner], and for
+   counts, [blocks, PHASES, MAX_THREADS + 1, 8]. After block i come the edits of site sites[i] of a bank, unless that is -1 or
+   sites is null: the rest, as for `steer`. */
 void NAME(blocks)(int64_t first, int64_t last, int64_t rows, const int64_t *sizes, const struct NAME(block) *blocks,
                   T *x, const T *cos, const T *sin, T *const *keys, T *const *values, const int64_t *owners,
                   const int64_t *positions, int64_t row_stride, int64_t head_stride,
-                  T *normed, T *delta, T *qkv, T *mixed, T *both, T *inside, const int64_t *sites, int64_t k,
-                  const float *read, const float *write, const float *numbers, const float *share, float *before,
+                  T *normed, T *delta, T *qkv, T *mixed, T *both, T *inside, struct count *counts, const int64_t *sites,
+                  int64_t k, const float *read, const float *write, const float *numbers, const float *share, float *before,
                   float *after, float *dose, float *active) {
     int64_t width = sizes[0], heads = sizes[1], kv_heads = sizes[2], d = sizes[3], inner = sizes[4];
-    int pending = 0; /* whether delta is still to be added */
-    for (int64_t i = first; i < last; i++) {
-        const struct NAME(block) *b = blocks + i;
-        NAME(norm)(rows, width, x, pending ? delta : 0, b->norm, b->norm_eps, normed);
-        NAME(product)(rows, width, (heads + 2 * kv_heads) * d, normed, b->qkv, b->qkv_bias, qkv);
-        NAME(rotate)(rows, heads, kv_heads, d, qkv, cos, sin, b->q_norm, b->k_norm, b->head_eps, keys[i], values[i],
-                     owners, positions, row_stride, head_stride);
-        NAME(attend)(rows, heads, kv_heads, d, qkv, keys[i], values[i], owners, 0, positions, row_stride, head_stride,
-                     b->scale, b->window, mixed);
-        NAME(product)(rows, heads * d, width, mixed, b->o, b->o_bias, delta);
-        NAME(norm)(rows, width, x, delta, b->post_norm, b->post_eps, normed);
-        NAME(product)(rows, width, 2 * inner, normed, b->gate_up, b->gate_up_bias, both);
-        NAME(gated)(rows, inner, both, inside);
-        NAME(product)(rows, inner, width, inside, b->down, b->down_bias, delta);
-        pending = i + 1 < last && (!sites || sites[i] < 0);
-        if (sites && sites[i] >= 0)
-            NAME(steer)(sites[i], k, rows, width, x, delta, read, write, numbers, share, before, after, dose, active, 0, 0,
-                        0, 0, 0, 0);
-        else if (!pending)
-            for (int64_t j = 0; j < rows * width; j++) x[j] = WRITE(READ(x[j]) + READ(delta[j]));
+    int64_t begins[rows + 1], runs = runs_of(rows, QUERIES * kv_heads / heads, owners, 0, positions, begins);
+    int64_t parts = (rows + SOME - 1) / SOME;
+    int all = threads();
+    memset(counts, 0, (last - first) * PHASES * (all + 1) * sizeof(struct count));
+#define EACH_ROW(r) \
+    EACH(part, parts, &m) for (int64_t r = part * SOME; r < rows && r < (part + 1) * SOME; r++)
+#pragma omp parallel num_threads(all)
+    {
+        struct member m = {counts, all, omp_get_thread_num(), 0, 0};
+        int pending = 0; /* whether delta is still to be added */
+        for (int64_t i = first; i < last; i++) {
+            const struct NAME(block) *b = blocks + i;
+            EACH_ROW(r) NAME(norm_row)(r, width, x, pending ? delta : 0, b->norm, b->norm_eps, normed);
+            NAME(multiply)(&m, rows, width, (heads + 2 * kv_heads) * d, normed, b->qkv, b->qkv_bias, qkv);
+            EACH_ROW(r)
+                NAME(rotate_row)(r, heads, kv_heads, d, qkv, cos, sin, b->q_norm, b->k_norm, b->head_eps, keys[i],
+                                 values[i], owners, positions, row_stride, head_stride);
+            EACH(unit, runs * kv_heads, &m)
+                NAME(attend_unit)(unit, begins, heads, kv_heads, d, qkv, keys[i], values[i], owners, 0, positions,
+                                  row_stride, head_stride, b->scale, b->window, mixed);
+            NAME(multiply)(&m, rows, heads * d, width, mixed, b->o, b->o_bias, delta);
+            EACH_ROW(r) NAME(norm_row)(r, width, x, delta, b->post_norm, b->post_eps, normed);
+            NAME(multiply)(&m, rows, width, 2 * inner, normed, b->gate_up, b->gate_up_bias, both);
+            EACH_ROW(r) NAME(gated_row)(r, inner, both, inside);
+            NAME(multiply)(&m, rows, inner, width, inside, b->down, b->down_bias, delta);
+            pending = i + 1 < last && (!sites || sites[i] < 0);
+            if (sites && sites[i] >= 0)
+                EACH_ROW(r)
+                    NAME(steer_row)(r, sites[i], k, rows, width, x, delta, read, write, numbers, share, before, after, dose,
+                                    active, 0, 0, 0, 0, 0, 0);
+            else if (!pending)
+                EACH_ROW(r)
+                    for (int64_t j = r * width; j < (r + 1) * width; j++) x[j] = WRITE(READ(x[j]) + READ(delta[j]));
+        }
     }
+#undef EACH_ROW
 }
 
 #endif

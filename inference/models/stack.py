@@ -18,6 +18,7 @@ from inference.models.linear import PackedLinear, PanelLinear
 POINTERS = ("norm", "post_norm", "q_norm", "k_norm", "qkv", "o", "gate_up", "down")
 BIASES = ("qkv_bias", "o_bias", "gate_up_bias", "down_bias")
 FLOATS = ("norm_eps", "post_eps", "head_eps", "scale")
+PHASES, MAX_THREADS, CACHE_LINE = 10, 64, 8  # as in native.c and crew.h; the last in int64
 
 
 @dataclass(frozen=True)
@@ -199,12 +200,14 @@ class NativeStack(Stack):
     def __init__(self, blocks: Sequence[Block], native: Any):
         super().__init__(blocks, native)
         self._parts = (BlockParts * len(blocks))(*map(_parts, blocks))
+        self._counts = torch.empty(len(blocks), PHASES, MAX_THREADS + 1, CACHE_LINE, dtype=torch.int64)
         self._shape = (ctypes.c_int64 * 5)(self.width, self.heads, self.kv_heads, self.head_dim, self.inner)
 
     def run(self, first: int, last: int, x: Tensor, lines: Lines, edits: Edits | None = None) -> None:
         where = *lines.turns, *lines.addresses, lines.owners, lines.at, *lines.strides
+        room = *self.room.rows(len(x)), self._counts
         steering = (edits.addresses, edits.most, *edits.stacked) if edits else NO_EDITS
-        self.native.blocks(first, last, len(x), self._shape, self._parts, x, *where, *self.room.rows(len(x)), *steering)
+        self.native.blocks(first, last, len(x), self._shape, self._parts, x, *where, *room, *steering)
 
 
 class BlockParts(ctypes.Structure):

@@ -110,6 +110,27 @@ def test_what_a_prompt_gives_hangs_on_neither_company_nor_chunks(tiny_folder, dt
     assert torch.equal(together, alone) and torch.equal(chunks, alone)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_threads_that_come_and_go_change_no_bit(tiny_folder, dtype):
+    """More threads than processors, so that some are missing at any moment."""
+    model = load(str(tiny_folder("llama")), cache_dir=CACHE, dtype=dtype, device="cpu")
+    if model.decoder is None:
+        pytest.skip("no C compiler here")
+    edits = steering(model.d_model)
+    rows = [(SHORT, []), (LONG, edits[:2]), ([5], edits[1:2]), (LONG[:70], edits[:1])]
+    rows += [([n, *SHORT], edits[:2]) for n in range(13)]
+    alone = prompt_logits(model, rows, 1000), decode_logits(model, rows)
+    threads = torch.get_num_threads()
+    try:
+        for many in (2, 3, 8):
+            torch.set_num_threads(many)
+            for _ in range(3):
+                assert torch.equal(prompt_logits(model, rows, 1000), alone[0])
+                assert torch.equal(decode_logits(model, rows), alone[1])
+    finally:
+        torch.set_num_threads(threads)
+
+
 def prompt_logits(model, rows, budget: int) -> torch.Tensor:
     """float[rows, vocab] after each prompt, read together, at most `budget` tokens a pass."""
     batch = Batch(model)

@@ -27,7 +27,7 @@ from webapp.serving import HOST, CannotServe, lock_data_dir, require_free_port
 
 # How long the engine may wait for the interpreter while pages are drawn and rows written. It gives it away hundreds of
 # times in a step, and Python's own 5 ms were a part of every step that anything else had begun in.
-SWITCH_SECONDS = 0.0005
+SWITCH_SECONDS = 0.0001
 
 
 class Command(BaseCommand):
