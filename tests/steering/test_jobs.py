@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -21,6 +22,21 @@ from tests.fake_inference import FakeInference
 pytestmark = pytest.mark.django_db(transaction=True)
 
 REQUEST = CheckPairs(id="", pairs=(Pair("yes", "no"),))
+
+
+@pytest.fixture(autouse=True)
+def ends_with_its_test(
+    transactional_db: None, fake_inference: FakeInference, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """What a test has begun asks no model of the next test, and writes nothing into it."""
+    begun: list[concurrent.futures.Future[Any]] = []
+    spawn = gateway.spawn
+    monkeypatch.setattr(gateway, "spawn", lambda coro: begun.append(it := spawn(coro)) or it)
+    yield
+    for job in Job.objects.active():
+        runner.job_cancel(job)
+    for left in concurrent.futures.wait(begun, timeout=3).not_done:
+        left.cancel()
 
 
 def start(owner: User, **kwargs: Any) -> Job:
