@@ -205,8 +205,9 @@ def test_last_use_is_written_once_a_minute(person: User, django_assert_num_queri
     principal_of(asked(secret))
     first = ApiKey.objects.get(pk=key.pk).last_used_at
     assert first is not None
-    with django_assert_num_queries(1):
+    with django_assert_num_queries(1) as queries:
         principal_of(asked(secret))
+    assert all(query["sql"].startswith("SELECT") for query in queries)
     ApiKey.objects.filter(pk=key.pk).update(last_used_at=first - timedelta(minutes=2))
     principal_of(asked(secret))
     assert ApiKey.objects.get(pk=key.pk).last_used_at >= first
