@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Hashable, Iterator
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -62,6 +62,7 @@ from inference.types import (
     IndexCorpus,
     JobRequest,
     ModelInfo,
+    ModelState,
     NearestFeatures,
     OptimiseVector,
     Progress,
@@ -283,7 +284,11 @@ class Engine:
 
     def start(self, prepared: Prepared, emit: Emit) -> None:
         """Queue a prepared request. Started, Token..., then one of Finished and Failed go to `emit`."""
-        self._submit(lambda: self._waiting.append(Run(prepared, emit)))
+        self.start_together([(prepared, emit)])
+
+    def start_together(self, starts: Sequence[tuple[Prepared, Emit]]) -> None:
+        """Queue several at once, so that an idle engine does not begin with the first alone."""
+        self._submit(lambda: self._waiting.extend(Run(*start) for start in starts))
 
     def start_job(self, request: JobRequest, emit: Emit) -> None:
         """Queue a job. Progress..., then one of Result and Failed go to `emit`. Raises Unavailable or NotFound."""
@@ -319,6 +324,17 @@ class Engine:
     def busy(self) -> bool:
         """Whether there is work, which should keep `turns` growing."""
         return bool(self._running or self._waiting or self._jobs or not self._inbox.empty())
+
+    @property
+    def state(self) -> ModelState:
+        if self._problem:
+            return "failed"
+        return "loading" if self._model is None else "ready"
+
+    @property
+    def model_id(self) -> str:
+        """What it serves, or is about to."""
+        return self._name if self._model is None else self._model.id
 
     def describe(self) -> ModelInfo:
         model, problem = self._model, self._problem

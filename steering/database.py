@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -72,32 +73,48 @@ class _Call:
 
 _Outcome = tuple[_Call, Any, BaseException | None]
 _calls: deque[_Call] = deque()
+_asked = threading.Event()  # while the thread is going to look at them
 
 
 async def in_transaction(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """`in_database`, in a transaction. Where one raises, what it has changed is undone, and nothing else.
 
-    Those that come while the thread is busy share one transaction: to SQLite a commit is as much work as what it
-    commits. Elsewhere each has its own, since rows that several of them lock would be locked crosswise. When a shared
-    one is refused at its commit, each is made again, in one of its own; so `function` changes nothing but the database.
+    Those that come together, or while the thread is busy, share one transaction: to SQLite a commit is as much work as
+    what it commits, and who is told together goes on together. Elsewhere each has its own, since rows that several of
+    them lock would be locked crosswise. When a shared one is refused at its commit, each is made again, in one of its
+    own; so `function` changes nothing but the database.
     """
     loop = asyncio.get_running_loop()
     context = contextvars.copy_context()
     call = _Call(partial(context.run, function, *args, **kwargs), loop.create_future(), loop)
     _calls.append(call)
-    _thread.submit(_take_calls)
+    loop.call_soon(_ask)  # behind all that is ready now
     return await call.answer
 
 
+def _ask() -> None:
+    """Have the thread look at the calls that wait, once for all of them."""
+    if not _calls or _asked.is_set():
+        return
+    _asked.set()
+    try:
+        _thread.submit(_take_calls)
+    except RuntimeError as error:  # the process ends
+        _asked.clear()
+        _answer([(_calls.popleft(), None, error) for _ in range(len(_calls))])
+
+
 def _take_calls() -> None:
-    """Make the calls that wait; there are none where an earlier turn has made them."""
+    _asked.clear()  # before looking: who comes from now on asks again
     most = AT_ONCE if connection.vendor == "sqlite" else 1
     taken = [_calls.popleft() for _ in range(min(most, len(_calls)))]
-    calls = [call for call in taken if not call.answer.done()]
-    if not calls:
-        return
-    outcomes = _outcomes(calls)
-    for loop in {call.loop for call in calls}:
+    _ask()  # for those that are left
+    if calls := [call for call in taken if not call.answer.done()]:
+        _answer(_outcomes(calls))
+
+
+def _answer(outcomes: list[_Outcome]) -> None:
+    for loop in {call.loop for call, _, _ in outcomes}:
         with contextlib.suppress(RuntimeError):  # it is gone, and who waited with it
             loop.call_soon_threadsafe(_tell, [outcome for outcome in outcomes if outcome[0].loop is loop])
 

@@ -13,7 +13,9 @@ import queue
 import resource
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -21,6 +23,7 @@ import torch
 from inference.companions import Companions
 from inference.engine import Emit, Engine, Limits
 from inference.models.loader import LoadedModel, id_of, load
+from inference.prepare import Prepared
 from inference.saes.sources import Sources
 from inference.serving.refusals import check_command, draining, not_served, nothing_loaded
 from inference.store import Vectors
@@ -30,6 +33,15 @@ log = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 30.0
 YOUNG_OBJECTS = 10_000  # that are made before the garbage collector looks at them; Python's 700 are one step's
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """A request that was checked for an engine, and where its events are to go."""
+
+    engine: Engine
+    prepared: Prepared
+    emit: Emit
 
 
 class ModelHost:
@@ -70,7 +82,7 @@ class ModelHost:
             engine, draining = self._engine, self._draining
         if draining:
             return "draining"
-        return engine.describe().state if engine else "empty"
+        return engine.state if engine else "empty"
 
     def describe(self) -> ModelInfo | None:
         engine = self._engine
@@ -78,15 +90,23 @@ class ModelHost:
 
     def submit(self, request: GenerationRequest | JobRequest, emit: Emit) -> None:
         """Check a request and hand it to the engine; its events go to `emit`. Raises InferenceError."""
-        engine = self._enter(request.model)
-        try:
-            if isinstance(request, GenerationRequest):
-                engine.start(engine.prepare(request), self._watched(emit))
-            else:
-                engine.start_job(request, self._watched(emit))
-        except BaseException:
-            self._leave()
-            raise
+        if isinstance(request, GenerationRequest):
+            return self.start([self.prepare(request, emit)])
+        with self._entered(request.model) as engine:
+            engine.start_job(request, self._watched(emit))
+
+    def prepare(self, request: GenerationRequest, emit: Emit) -> Start:
+        """Check a request, which is then to be given to `start`. Raises InferenceError."""
+        with self._entered(request.model) as engine:
+            return Start(engine, engine.prepare(request), self._watched(emit))
+
+    def start(self, starts: Iterable[Start]) -> None:
+        """Hand over what is prepared; what comes together is read together."""
+        by_engine: dict[Engine, list[tuple[Prepared, Emit]]] = {}
+        for each in starts:
+            by_engine.setdefault(each.engine, []).append((each.prepared, each.emit))
+        for engine, together in by_engine.items():
+            engine.start_together(together)
 
     def cancel(self, id: str) -> None:
         if engine := self._engine:
@@ -112,6 +132,16 @@ class ModelHost:
 
     # ---- requests that are open ----
 
+    @contextmanager
+    def _entered(self, model: str) -> Iterator[Engine]:
+        """The engine for one more open request, which is none where this raises."""
+        engine = self._enter(model)
+        try:
+            yield engine
+        except BaseException:
+            self._leave()
+            raise
+
     def _enter(self, model: str) -> Engine:
         with self._changed:
             engine = self._engine
@@ -119,7 +149,7 @@ class ModelHost:
                 raise draining()
             if engine is None:
                 raise nothing_loaded()
-            served = engine.describe().id
+            served = engine.model_id
             if model not in ("", served):
                 raise not_served(model, (served,))
             self._open += 1

@@ -99,8 +99,8 @@ class Node:
         """Take one request from a queue: claim it, check it, hand it to the engine. Returns at once."""
         cause.set(str(message.get("cause", "-"))[:MAX_CAUSE])
         attempt, address, model = message["attempt"], message["address"], message["request"]["model"]
-        info = self.host.describe()
-        if self.host.state != "ready" or self._rival or not info or info.id != model:
+        engine = self.host.engine
+        if self.host.state != "ready" or self._rival or not engine or engine.model_id != model:
             time.sleep(0.1)  # while the queue is being left, it must not spin
             self._put_back(message)
             return
@@ -274,7 +274,7 @@ class Pulse:
 
     def stuck(self, engine: Engine | None) -> float:
         now = time.monotonic()
-        if engine is None or not engine.busy or engine.turns != self._turns or engine.describe().state != "ready":
+        if engine is None or not engine.busy or engine.turns != self._turns or engine.state != "ready":
             self._turns = engine.turns if engine else -1
             self._since = now
         return now - self._since

@@ -14,11 +14,11 @@ from weakref import WeakKeyDictionary
 
 from inference import wakes
 from inference.companions import names_from
-from inference.engine import Engine, Limits
+from inference.engine import Emit, Engine, Limits
 from inference.errors import InferenceError
 from inference.prepare import characters_of
 from inference.saes.settings import sources_from
-from inference.serving.host import ModelHost, memory_bytes
+from inference.serving.host import ModelHost, Start, memory_bytes
 from inference.serving.refusals import as_served, check_command, pick, worker_not_found
 from inference.store import VectorStore
 from inference.types import (
@@ -40,12 +40,28 @@ QUICK_MESSAGES = 8
 
 
 class Courier:
-    """Carries events from the engine's thread to one event loop: many at a time, since each wake-up costs both."""
+    """Carries requests and events between one event loop and the engine's thread: many at a time, each way.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop):
-        self._loop = loop
+    Each wake-up costs both, and an idle engine begins with what it has been given: one prompt alone takes a third of
+    the time of six together.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, host: ModelHost):
+        self._loop, self._host = loop, host
+        self._starts: list[Start] = []
         self._carried: deque[tuple[asyncio.Queue[Event], Event]] = deque()
         self._called = False
+
+    def start(self, start: Start) -> None:
+        """With all that the loop has ready now. On the loop."""
+        self._starts.append(start)
+        if len(self._starts) == 1:
+            self._loop.call_soon(self.hand_over)
+
+    def hand_over(self) -> None:
+        """What has not been handed over yet. On the loop; before anything is said of it."""
+        starts, self._starts = self._starts, []
+        self._host.start(starts)
 
     def carry(self, inbox: asyncio.Queue[Event], event: Event) -> None:
         """From any thread."""
@@ -65,9 +81,9 @@ class Courier:
             inbox.put_nowait(event)
 
 
-def _quick(request: GenerationRequest | JobRequest) -> bool:
+def _quick(request: GenerationRequest) -> bool:
     """Whether to check and tokenise it takes less time than to wake a thread that does: nothing is read from a disk."""
-    if not isinstance(request, GenerationRequest) or request.interventions or request.watches or request.tools:
+    if request.interventions or request.watches or request.tools:
         return False
     if request.constraint or request.draft or request.ensemble:
         return False
@@ -105,7 +121,7 @@ class InProcess:
     def _courier_to(self, loop: asyncio.AbstractEventLoop) -> Courier:
         courier = self._couriers.get(loop)
         if courier is None:
-            courier = self._couriers[loop] = Courier(loop)
+            courier = self._couriers[loop] = Courier(loop, self.host)
         return courier
 
     @property
@@ -128,10 +144,10 @@ class InProcess:
 
         ended = False
         try:
-            if _quick(request):
-                self.host.submit(request, emit)
+            if isinstance(request, GenerationRequest) and _quick(request):
+                courier.start(self.host.prepare(request, emit))
             else:
-                await asyncio.to_thread(self.host.submit, request, emit)
+                await self._submit_aside(request, emit)
             while not ended:
                 event = await inbox.get()
                 ended = isinstance(event, TERMINAL)
@@ -141,7 +157,17 @@ class InProcess:
             yield Failed(request.id, 0, error.kind, error.code, error.message, error.retry_after)
         finally:
             if not ended:  # a late cancel could hit the next run of the same id
+                courier.hand_over()
                 self.host.cancel(request.id)
+
+    async def _submit_aside(self, request: GenerationRequest | JobRequest, emit: Emit) -> None:
+        """In a thread, which goes on where the caller leaves meanwhile: what it has begun is then cancelled."""
+        submitting = asyncio.ensure_future(asyncio.to_thread(self.host.submit, request, emit))
+        try:
+            await asyncio.shield(submitting)
+        except asyncio.CancelledError:
+            submitting.add_done_callback(lambda _: self.host.cancel(request.id))
+            raise
 
     async def describe(self, model: str = "") -> ModelInfo:
         return pick(await self.models(), model)

@@ -87,7 +87,7 @@ from inference.types.reading import (
 )
 from inference.types.retrieval import AttributeAnswer, IndexCorpus, SourceSpan
 from inference.types.scoring import Divergence, Score, ScoreItem
-from inference.types.served import Command, EngineKind, ModelInfo, SourceInfo, WorkerInfo, WorkerState
+from inference.types.served import Command, EngineKind, ModelInfo, ModelState, SourceInfo, WorkerInfo, WorkerState
 from inference.types.steering import (
     Condition,
     FeatureRef,
@@ -163,6 +163,7 @@ __all__ = [
     "Message",
     "Method",
     "ModelInfo",
+    "ModelState",
     "NearestFeatures",
     "Operation",
     "OptimiseVector",

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from inference.wire import Wire
 
+ModelState = Literal["loading", "ready", "failed"]
 WorkerState = Literal["loading", "ready", "draining", "empty", "failed", "lost"]
 Command = Literal["load", "unload", "drain", "resume"]
 EngineKind = Literal["built-in", "vllm"]
@@ -33,7 +34,7 @@ class SourceInfo(Wire):
 class ModelInfo(Wire):
     """What pages need to draw themselves. `state` is loading, ready or failed; `problem` says why and what to do."""
 
-    state: Literal["loading", "ready", "failed"]
+    state: ModelState
     id: str
     revision: str = ""
     architecture: str = ""

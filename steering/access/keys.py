@@ -7,6 +7,7 @@ import hmac
 import secrets
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 from django.db import connection
@@ -88,13 +89,20 @@ _KEY_AND_OWNER = f"SELECT {_COLUMNS} FROM {_JOINED} WHERE prefix = %s"  # noqa: 
 
 def _built(model: Any, values: Sequence[Any]) -> Any:
     """A row as Django builds it from what its columns hold."""
-    fields, found = _FIELDS[model], []
-    for field, value in zip(fields, values, strict=True):
-        column = field.cached_col
-        for convert in (*connection.ops.get_db_converters(column), *column.get_db_converters(connection)):
-            value = convert(value, column, connection)
-        found.append(value)
-    return model.from_db(connection.alias, [field.attname for field in fields], found)
+    names, conversions = _reading(model)
+    found = list(values)
+    for at, convert, column in conversions:
+        found[at] = convert(found[at], column, connection)
+    return model.from_db(connection.alias, names, found)
+
+
+@cache
+def _reading(model: Any) -> tuple[list[str], list[tuple[int, Any, Any]]]:
+    """The names of its fields, and what is to be made of which of their values."""
+    columns = [field.cached_col for field in _FIELDS[model]]
+    own, fields = connection.ops.get_db_converters, range(len(columns))
+    every = [(at, [*own(columns[at]), *columns[at].get_db_converters(connection)]) for at in fields]
+    return [field.attname for field in _FIELDS[model]], [(at, one, columns[at]) for at, all in every for one in all]
 
 
 @sensitive_variables("secret")

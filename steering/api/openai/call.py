@@ -20,7 +20,7 @@ from steering.api.openai.errors import ApiError
 from steering.api.openai.frames import frames
 from steering.api.openai.planning import Plan, plan
 from steering.api.openai.rows import Rows
-from steering.api.openai.threads import in_turn
+from steering.api.openai.threads import in_company, in_turn
 from steering.api.openai.written import Piece
 from steering.behaviors.monitoring import record
 from steering.database import unless_left
@@ -179,7 +179,7 @@ def _give_back(admission: Admission) -> None:
         gateway.spawn(in_turn(refund)(admitted[1].id))
 
 
-@in_turn
+@in_company
 def _admit(request: HttpRequest, form: Form) -> Admission:
     who = principal_of(request)
     who.require("generate")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 from channels.db import database_sync_to_async
 
 from steering import shared
-from steering.database import in_database
+from steering.database import in_database, in_transaction
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -25,11 +25,22 @@ def in_thread(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
 def in_turn(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
     """The same for what is short and asked often: where one process does everything, on the thread that keeps its
     connection, one after another, since to open one takes longer than most of this."""
+    return _or_pooled(in_database, function)
+
+
+def in_company(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """`in_turn` for what may be undone whole where it raises: those that come together share a transaction there."""
+    return _or_pooled(in_transaction, function)
+
+
+def _or_pooled(
+    kept: Callable[..., Coroutine[Any, Any, Any]], function: Callable[P, T]
+) -> Callable[P, Coroutine[Any, Any, T]]:
     pooled = in_thread(function)
 
     async def called(*args: P.args, **kwargs: P.kwargs) -> T:
         if shared.enabled():
             return await pooled(*args, **kwargs)
-        return await in_database(function, *args, **kwargs)
+        return cast(T, await kept(function, *args, **kwargs))
 
     return called
