@@ -13,6 +13,8 @@ from steering.compat.neuronpedia.status import health as alive
 from webapp import csp, errors, frame, health, metrics
 
 urlpatterns = [
+    path("v1/", include("steering.api.openai.urls")),  # first, since Django looks from the top: programs ask most often
+    path("v1/", include("steering.compat.neuronpedia.urls")),
     path("", include("steering.compat.mechanex.urls")),
     path("", include("steering.compat.older.urls")),
     path("", include("steering.playground.urls")),
@@ -40,8 +42,6 @@ urlpatterns = [
     path("rating/", include("steering.rating.urls")),
     path("readyz", health.readyz, name="readyz"),
     path("status.json", frame.status, name="status"),
-    path("v1/", include("steering.compat.neuronpedia.urls")),
-    path("v1/", include("steering.api.openai.urls")),
     path("vectors/", include("steering.vectors.urls")),
     path("workshop/", include("steering.compat.workshop.urls")),
 ]

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import Model
 from django.utils import timezone
 
+from steering import database
 from steering.access.models import LedgerEntry
 from steering.accounts.models import User
 from steering.database import AT_ONCE, in_database, in_transaction
@@ -115,6 +117,20 @@ def test_a_loop_that_is_gone_is_no_trouble_for_the_next(person: User) -> None:
     loop.run_until_complete(begin())
     loop.close()
     go.set()
+    assert together(lambda: 1) == [1]
+
+
+def test_who_asks_when_the_process_ends_is_refused_rather_than_left_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = ThreadPoolExecutor(max_workers=1)
+    ended.shutdown()
+    monkeypatch.setattr(database, "_thread", ended)
+
+    async def ask() -> list[Any]:
+        async with asyncio.timeout(10):
+            return await asyncio.gather(*(in_transaction(int) for _ in range(3)), return_exceptions=True)
+
+    assert [type(refused) for refused in asyncio.run(ask())] == [RuntimeError] * 3
+    monkeypatch.undo()
     assert together(lambda: 1) == [1]
 
 

@@ -36,11 +36,9 @@ def in_company(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
 def _or_pooled(
     kept: Callable[..., Coroutine[Any, Any, Any]], function: Callable[P, T]
 ) -> Callable[P, Coroutine[Any, Any, T]]:
-    pooled = in_thread(function)
-
     async def called(*args: P.args, **kwargs: P.kwargs) -> T:
         if shared.enabled():
-            return await pooled(*args, **kwargs)
+            return await in_thread(function)(*args, **kwargs)
         return cast(T, await kept(function, *args, **kwargs))
 
     return called
