@@ -56,10 +56,9 @@ class Courier:
         """With all that the loop has ready now. On the loop."""
         self._starts.append(start)
         if len(self._starts) == 1:
-            self._loop.call_soon(self.hand_over)
+            self._loop.call_soon(self._hand_over)
 
-    def hand_over(self) -> None:
-        """What has not been handed over yet. On the loop; before anything is said of it."""
+    def _hand_over(self) -> None:
         starts, self._starts = self._starts, []
         self._host.start(starts)
 
@@ -157,7 +156,6 @@ class InProcess:
             yield Failed(request.id, 0, error.kind, error.code, error.message, error.retry_after)
         finally:
             if not ended:  # a late cancel could hit the next run of the same id
-                courier.hand_over()
                 self.host.cancel(request.id)
 
     async def _submit_aside(self, request: GenerationRequest | JobRequest, emit: Emit) -> None:
