@@ -89,20 +89,22 @@ _KEY_AND_OWNER = f"SELECT {_COLUMNS} FROM {_JOINED} WHERE prefix = %s"  # noqa: 
 
 def _built(model: Any, values: Sequence[Any]) -> Any:
     """A row as Django builds it from what its columns hold."""
-    names, conversions = _reading(model)
-    found = list(values)
-    for at, convert, column in conversions:
-        found[at] = convert(found[at], column, connection)
-    return model.from_db(connection.alias, names, found)
+    fields, found = _FIELDS[model], list(values)
+    for at in _converted(model):
+        column = fields[at].cached_col
+        for convert in _converters(column):
+            found[at] = convert(found[at], column, connection)
+    return model.from_db(connection.alias, [field.attname for field in fields], found)
+
+
+def _converters(column: Any) -> list[Any]:
+    return [*connection.ops.get_db_converters(column), *column.get_db_converters(connection)]
 
 
 @cache
-def _reading(model: Any) -> tuple[list[str], list[tuple[int, Any, Any]]]:
-    """The names of its fields, and what is to be made of which of their values."""
-    columns = [field.cached_col for field in _FIELDS[model]]
-    own, fields = connection.ops.get_db_converters, range(len(columns))
-    every = [(at, [*own(columns[at]), *columns[at].get_db_converters(connection)]) for at in fields]
-    return [field.attname for field in _FIELDS[model]], [(at, one, columns[at]) for at, all in every for one in all]
+def _converted(model: Any) -> list[int]:
+    """The places of the few columns that do not hold their field's value as it is."""
+    return [at for at, field in enumerate(_FIELDS[model]) if _converters(field.cached_col)]
 
 
 @sensitive_variables("secret")
