@@ -382,10 +382,7 @@ async def nothing(queue: str) -> bool:
 
 def test_an_engine_that_has_work_and_does_not_turn_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
     class Engine:
-        busy, turns = True, 1
-
-        def describe(self) -> ModelInfo:
-            return ModelInfo("ready", MODEL)
+        busy, turns, state = True, 1, "ready"
 
     now, engine, pulse = [100.0], Engine(), Pulse()
     monkeypatch.setattr(time, "monotonic", lambda: now[0])

@@ -29,6 +29,7 @@ from steering.access.keys import create_key
 from steering.access.models import LedgerEntry
 from steering.accounts.models import User
 from steering.api.openai import call, rows
+from steering.database import in_database
 from steering.vectors.models import Vector
 from tests.fake_inference import MODEL, FakeInference
 from tests.steering.play import keep_vector
@@ -188,6 +189,7 @@ async def test_who_leaves_while_a_call_is_admitted_holds_no_place(
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
     gone.set()
+    await in_database(int)  # behind the admission, whose reservation is in the ledger from then on
     assert await ledger() == [("refunded", 0)] and not played.requests
 
 
