@@ -26,7 +26,7 @@ from inference.types import (
 )
 from steering import draining, gateway
 from steering.access.keys import create_key
-from steering.access.models import LedgerEntry
+from steering.access.models import ApiKey, LedgerEntry
 from steering.accounts.models import User
 from steering.api.openai import call, rows
 from steering.database import in_database
@@ -191,6 +191,13 @@ async def test_who_leaves_while_a_call_is_admitted_holds_no_place(
     gone.set()
     await in_database(int)  # behind the admission, whose reservation is in the ledger from then on
     assert await ledger() == [("refunded", 0)] and not played.requests
+
+
+async def test_a_call_that_is_refused_is_noted_as_a_use_of_its_key(client: AsyncClient, played: Played) -> None:
+    await ApiKey.objects.aupdate(requests_per_minute=0, last_used_at=None)
+    response = await ask(client)
+    assert response.status_code == 429 and not await LedgerEntry.objects.aexists()
+    assert (await ApiKey.objects.aget()).last_used_at is not None
 
 
 async def test_a_stream_that_waits_says_that_it_lives(

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from django.http import HttpRequest
 
+from inference.errors import InferenceError
 from inference.types import Event, Finished, Started
 from steering import draining, gateway
 from steering.access.admission import Reservation, refund, reserve, settle
@@ -167,20 +168,31 @@ async def opened(request: HttpRequest, form: Form) -> tuple[Principal, Ask, Call
     """Who asks, what, and its call, unless a policy is to answer. Raises ApiError, Denied and InferenceError for what
     is refused before anything runs.
     """
-    who, ask, admitted = await unless_left(_admit(request, form), _give_back)
+    admission = await unless_left(_admit(request, form), _give_back)
+    if isinstance(admission, Exception):
+        raise admission
+    who, ask, admitted = admission
     return who, ask, Call(who, form, *admitted) if admitted else None
 
 
 Admission = tuple[Principal, Ask, tuple[Plan, Reservation] | None]
+Refusal = ApiError | InferenceError
 
 
-def _give_back(admission: Admission) -> None:
-    if admitted := admission[2]:
+def _give_back(admission: Admission | Refusal) -> None:
+    if not isinstance(admission, Exception) and (admitted := admission[2]):
         gateway.spawn(in_turn(refund)(admitted[1].id))
 
 
 @in_company
-def _admit(request: HttpRequest, form: Form) -> Admission:
+def _admit(request: HttpRequest, form: Form) -> Admission | Refusal:
+    try:
+        return _admitted(request, form)
+    except (ApiError, InferenceError) as refusal:
+        return refusal  # what is noted of who was refused stays, as when the key was last used
+
+
+def _admitted(request: HttpRequest, form: Form) -> Admission:
     who = principal_of(request)
     who.require("generate")
     ask = form.parse(Fields(parse_json(request.body)))
