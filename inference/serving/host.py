@@ -135,14 +135,6 @@ class ModelHost:
     @contextmanager
     def _entered(self, model: str) -> Iterator[Engine]:
         """The engine for one more open request, which is none where this raises."""
-        engine = self._enter(model)
-        try:
-            yield engine
-        except BaseException:
-            self._leave()
-            raise
-
-    def _enter(self, model: str) -> Engine:
         with self._changed:
             engine = self._engine
             if self._draining:
@@ -153,7 +145,11 @@ class ModelHost:
             if model not in ("", served):
                 raise not_served(model, (served,))
             self._open += 1
-            return engine
+        try:
+            yield engine
+        except BaseException:
+            self._leave()
+            raise
 
     def _leave(self) -> None:
         with self._changed:

@@ -74,12 +74,13 @@ async def test_who_leaves_before_the_request_is_handed_over_leaves_nothing_behin
 async def test_who_leaves_while_a_thread_checks_the_request_leaves_nothing_behind(
     inference: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entered, go, submit = threading.Event(), threading.Event(), inference.host.submit
+    entered, go, begun, submit = threading.Event(), threading.Event(), threading.Event(), inference.host.submit
 
     def slow(*args: Any) -> None:
         entered.set()
         assert go.wait(10)
         submit(*args)
+        begun.set()
 
     monkeypatch.setattr(inference.host, "submit", slow)
     text = "a word " * 1000  # too much for the loop
@@ -90,7 +91,7 @@ async def test_who_leaves_while_a_thread_checks_the_request_leaves_nothing_behin
     with pytest.raises(asyncio.CancelledError):
         await first
     go.set()
-    await asyncio.sleep(0.05)
+    assert await asyncio.to_thread(begun.wait, 10)
     await nothing_runs(inference)
 
 
