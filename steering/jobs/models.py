@@ -134,7 +134,8 @@ class Job(models.Model):
 class Outcome(models.Model):
     """What a job found, for models that have `job`, null once its row is gone, and `succeeded`, which outlives it.
 
-    `again` is what to do where the job was deleted before it ended.
+    `again` is what to do where the job was deleted before it ended. Read it together with its job (select_related): a
+    job read later may have ended in between, and then seems to have succeeded and found nothing.
     """
 
     job: Job | None

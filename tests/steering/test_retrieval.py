@@ -44,7 +44,7 @@ def client(person: User, browser_of: Any, fake_inference: FakeInference) -> Clie
 
 def ended(question: Question) -> Question:
     def over() -> bool:
-        question.refresh_from_db()
+        question.refresh_from_db(from_queryset=Question.objects.select_related("job"))
         return not question.is_active
 
     wait_until(over)
