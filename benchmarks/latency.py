@@ -1,9 +1,11 @@
 """What the web adds to the time to the first token and between tokens, for 1 user and for 32 at once.
 
 Every user has an account, a websocket and a run of one lane, with the sampling that the page proposes; all runs are
-sent at the same moment. The engine alone is another process with the same model, dtype, prompts and sampling, asked in
-turn with the server. Time between tokens is that of each user's answer as a whole, from its first token to its last,
-divided by their number less one; medians over users, then over repeats.
+sent at the same moment. Connections are open and what is sent is encoded before, and what came is read when all have
+ended: clients have processors of their own, and here they would take the server's. The engine alone is another process
+with the same model, dtype, prompts and sampling, asked in turn with the server. Time between tokens is that of each
+user's answer as a whole, from its first token to its last, divided by their number less one; medians over users, then
+over repeats.
 
 People who press the same key at the same moment are the worst that can happen to the first token. So it is measured too
 for as many who come in turn, APART seconds after each other, the last while all others are written for.
@@ -17,8 +19,10 @@ import asyncio
 import json
 import tempfile
 import time
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -30,13 +34,17 @@ from benchmarks.common import DATA, MESSAGES, Options, options, percentile, reco
 from benchmarks.peers.lines import Peer
 from benchmarks.web import (
     URL,
+    Timeline,
     Viewer,
     accounts,
-    ask_stream,
     inference_settings,
     one_lane,
+    open_caller,
     open_viewer,
+    post,
+    read_answer,
     run_as_client,
+    run_frame,
     server,
     sign_in,
 )
@@ -47,6 +55,7 @@ SIDES = ("engine", "web", "http")
 NO_LIMITS = httpx.Limits(max_connections=None)
 TOKENS = 64
 APART = 0.1
+OPENED_SECONDS = 0.1  # until the server has taken the connections
 IN_TURN = "in_turn"  # in the place of a number of users
 LIMIT_RATIO = 1.10
 LIMIT_ADDED_MS = 60.0
@@ -113,38 +122,54 @@ def engine_alone(peer: Peer, prompts: list[list[int]], tokens: int, apart: float
 
 
 async def through_the_web(viewers: list[Viewer], tokens: int, apart: float = 0.0) -> Timing:
-    async def one(number: int, viewer: Viewer, text: str) -> tuple[float, list[float]]:
-        await asyncio.sleep(number * apart)
-        sent = time.monotonic()
-        times = list((await viewer.run(one_lane(text, {**SAMPLING, "max_tokens": tokens}))).values())
-        assert len(times) == tokens, "a token was lost, or came twice"
-        return times[0] - sent, times
-
-    texts = MESSAGES[: len(viewers)]
-    answers = await asyncio.gather(*map(one, range(len(viewers)), viewers, texts))
-    return timing([wait for wait, _ in answers], [times for _, times in answers])
+    sampling = {**SAMPLING, "max_tokens": tokens}
+    frames = [run_frame(one_lane(text, sampling)) for text in MESSAGES[: len(viewers)]]
+    asking = [partial(viewer.run, frame) for viewer, frame in zip(viewers, frames, strict=True)]
+    sent, came = await sent_and_came(asking, apart)
+    arrivals = [list((await viewer.read(each)).values()) for viewer, each in zip(viewers, came, strict=True)]
+    assert all(len(times) == tokens for times in arrivals), "a token was lost, or came twice"
+    return timing([times[0] - at for at, times in zip(sent, arrivals, strict=True)], arrivals)
 
 
 async def through_the_api(client: httpx.AsyncClient, keys: list[str], tokens: int, apart: float = 0.0) -> Timing:
     served = await client.get("/v1/models", headers={"Authorization": f"Bearer {keys[0]}"})
     model = next(each["id"] for each in served.json()["data"] if "::" not in each["id"])
+    about = {"model": model, **SAMPLING, "max_tokens": tokens, "stream": True}
+    bodies = [{**about, "messages": [{"role": "user", "content": text}]} for text in MESSAGES[: len(keys)]]
+    requests = [post("/v1/chat/completions", key, body) for key, body in zip(keys, bodies, strict=True)]
+    callers = await asyncio.gather(*[open_caller() for _ in keys])
+    await asyncio.sleep(OPENED_SECONDS)
+    asking = [partial(caller.ask, request) for caller, request in zip(callers, requests, strict=True)]
+    sent, came = await sent_and_came(asking, apart)
+    arrivals = [told(timeline, tokens) for timeline in came]
+    return timing([times[0] - at for at, times in zip(sent, arrivals, strict=True)], arrivals)
 
-    async def one(number: int, key: str, text: str) -> tuple[float, list[float]]:
+
+async def sent_and_came(
+    asking: Sequence[Callable[[], Awaitable[Timeline]]], apart: float
+) -> tuple[list[float], list[Timeline]]:
+    """When each has been sent, `apart` seconds after the one before it, and what came. Read when all have ended."""
+    sent = [0.0] * len(asking)
+
+    async def one(number: int) -> Timeline:
         await asyncio.sleep(number * apart)
-        body = {"model": model, "messages": [{"role": "user", "content": text}], **SAMPLING, "max_tokens": tokens}
-        sent = time.monotonic()
-        status, parts = await ask_stream("/v1/chat/completions", key, body | {"stream": True})
-        assert status == 200, parts
-        frames = [(at, frame) for at, part in parts for frame in part.decode().split("\n\n")]
-        chunks = [(at, json.loads(frame[6:])) for at, frame in frames if frame.startswith("data: {")]
-        choices = [(at, choice) for at, chunk in chunks for choice in chunk["choices"]]
-        times = [at for at, choice in choices for _ in (choice.get("logprobs") or {}).get("content") or ()]
-        # what a model writes behind an end that is ignored has no text, and at the very end it is not told
-        assert tokens // 2 < len(times) <= tokens, f"{len(times)} of {tokens} tokens came"
-        return times[0] - sent, times
+        sent[number] = time.monotonic()
+        return await asking[number]()
 
-    answers = await asyncio.gather(*map(one, range(len(keys)), keys, MESSAGES))
-    return timing([wait for wait, _ in answers], [times for _, times in answers])
+    return sent, await asyncio.gather(*map(one, range(len(asking))))
+
+
+def told(timeline: Timeline, tokens: int) -> list[float]:
+    """When each token of an answer of the HTTP API came."""
+    status, parts = read_answer(timeline)
+    assert status == 200, parts
+    frames = [(at, frame) for at, part in parts for frame in part.decode().split("\n\n")]
+    chunks = [(at, json.loads(frame[6:])) for at, frame in frames if frame.startswith("data: {")]
+    choices = [(at, choice) for at, chunk in chunks for choice in chunk["choices"]]
+    times = [at for at, choice in choices for _ in (choice.get("logprobs") or {}).get("content") or ()]
+    # what a model writes behind an end that is ignored has no text, and at the very end it is not told
+    assert tokens // 2 < len(times) <= tokens, f"{len(times)} of {tokens} tokens came"
+    return times
 
 
 def figures(counts: tuple[int, ...], found: dict[str, list[Timing]]) -> dict[str, float]:

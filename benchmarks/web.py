@@ -22,6 +22,7 @@ from typing import Any
 from uuid import uuid4
 
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.frames import Frame, Opcode
 from websockets.typing import Origin, Subprotocol
 
 from benchmarks.common import DATA, ROOT
@@ -128,11 +129,13 @@ def sign_in(link: str) -> str:
 class Looks(selectors.DefaultSelector):
     """Looks every few milliseconds, and sleeps between: nobody has to be woken by what a server sends.
 
-    To wake a process on another processor costs the sender more than the sending, and clients are usually far away.
+    To wake a process on another processor costs the sender more than the sending, and clients are usually far away. Who
+    has something to do does not sleep.
     """
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        time.sleep(LOOK_SECONDS)
+        if timeout != 0:
+            time.sleep(LOOK_SECONDS)
         return super().select(0)
 
 
@@ -200,20 +203,40 @@ def chunks_of(timeline: Timeline, begin: int) -> Iterator[tuple[float, bytes]]:
         begin = end + 2
 
 
-async def ask_stream(path: str, key: str, body: dict[str, Any]) -> tuple[int, list[tuple[float, bytes]]]:
-    """POST on a connection of its own: the status, and each chunk of the answer with when it came."""
-    reads = Reads(b"\r\n0\r\n\r\n")
-    transport, _ = await asyncio.get_running_loop().create_connection(lambda: reads, "127.0.0.1", PORT)
+def post(path: str, key: str, body: dict[str, Any]) -> bytes:
+    """A request with a key, after which the connection closes."""
     content = json.dumps(body).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{PORT}\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n"
     about = f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
-    transport.write((head + about).encode() + content)
-    await reads.ended
-    transport.close()
-    timeline = Timeline(reads.reads)
+    return (head + about).encode() + content
+
+
+@dataclass
+class Caller:
+    """A connection for one request, which notes when each part of the answer reaches it."""
+
+    transport: asyncio.Transport
+    reads: Reads
+
+    async def ask(self, request: bytes) -> Timeline:
+        """What comes until the answer has ended, for `read_answer`."""
+        self.transport.write(request)
+        await self.reads.ended
+        self.transport.close()
+        return Timeline(self.reads.reads)
+
+
+def read_answer(timeline: Timeline) -> tuple[int, list[tuple[float, bytes]]]:
+    """The status, and each chunk of the answer with when it came."""
     begin = timeline.data.index(b"\r\n\r\n") + 4
     status = int(timeline.data.split(maxsplit=2)[1])
     return status, list(chunks_of(timeline, begin)) if status == 200 else [(0.0, timeline.data[begin:])]
+
+
+async def open_caller() -> Caller:
+    reads = Reads(b"\r\n0\r\n\r\n")
+    transport, _ = await asyncio.get_running_loop().create_connection(lambda: reads, "127.0.0.1", PORT)
+    return Caller(transport, reads)
 
 
 @dataclass
@@ -227,7 +250,7 @@ class Viewer:
 
     async def start(self, settings: dict[str, object]) -> str:
         """Start a run, which also subscribes to it; its id."""
-        await self.socket.send(json.dumps({"t": "run", "idem": str(uuid4()), "settings": settings}))
+        await self.socket.send(_run_message(settings))
         while (answer := json.loads(await self.socket.recv()))["t"] != "accepted":
             if answer["t"] == "error":
                 raise RuntimeError(answer["message"])
@@ -237,14 +260,18 @@ class Viewer:
         """Follow a run from the event that comes after number `after`."""
         await self.socket.send(json.dumps({"t": "subscribe", "run": run, "after": after}))
 
-    async def run(self, settings: dict[str, object]) -> Arrivals:
-        """Start a run, and when each of its tokens came. What comes is only noted until the run has ended."""
+    async def run(self, asked: bytes) -> Timeline:
+        """Start a run by a frame of `run_frame`, and note what comes until it has ended, for `read`."""
         reads = Reads(b'"t":"run_finished"', b'"t":"error"')
         self.socket.transport.set_protocol(reads)
-        await self.socket.send(json.dumps({"t": "run", "idem": str(uuid4()), "settings": settings}))
+        self.socket.transport.write(asked)
         await reads.ended
         self.socket.transport.set_protocol(self.socket)
-        frames = list(frames_of(Timeline(reads.reads)))
+        return Timeline(reads.reads)
+
+    async def read(self, timeline: Timeline) -> Arrivals:
+        """When each token of a run came."""
+        frames = list(frames_of(timeline))
         for _, opcode, content in frames:
             if opcode == PING:
                 await self.socket.pong(content)
@@ -272,6 +299,15 @@ class Viewer:
                     arrivals[lane, counts.get(lane, 0)] = at
                     counts[lane] = counts.get(lane, 0) + 1
         return arrivals
+
+
+def _run_message(settings: dict[str, object]) -> str:
+    return json.dumps({"t": "run", "idem": str(uuid4()), "settings": settings})
+
+
+def run_frame(settings: dict[str, object]) -> bytes:
+    """The websocket frame that starts a run, as a client sends it."""
+    return Frame(Opcode.TEXT, _run_message(settings).encode()).serialize(mask=True)
 
 
 async def open_viewer(cookie: str, within: float = 10.0) -> Viewer:
