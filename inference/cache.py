@@ -6,10 +6,14 @@ lies behind a row's own length is never read: the attention mask hides it until 
 
 from __future__ import annotations
 
+import math
+import mmap
+
 import torch
 from torch import Tensor
 
 BLOCK = 32
+MUCH = 2**20  # bytes
 
 
 class KVCache:
@@ -112,6 +116,18 @@ def round_up(tokens: int) -> int:
 
 
 def _grown(old: Tensor, rows: int, tokens: int) -> Tensor:
-    new = old.new_zeros(rows, old.shape[1], tokens, old.shape[3])
+    new = _zeros(old, rows, old.shape[1], tokens, old.shape[3])
     new[: old.shape[0], :, : old.shape[2]] = old
     return new
+
+
+def _zeros(like: Tensor, *shape: int) -> Tensor:
+    """Like `new_zeros`. Where it is much, of a processor's memory only what is written to is taken, and given back at
+    once: an allocator would write all of it and keep what it has been given back.
+    """
+    count = math.prod(shape)
+    size = count * like.element_size()
+    if like.device.type != "cpu" or size < MUCH:
+        return like.new_zeros(shape)
+    room = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return torch.frombuffer(room, dtype=like.dtype, count=count).view(shape)
