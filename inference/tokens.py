@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from transformers import PreTrainedTokenizerFast
+
 from inference.errors import InvalidRequest
 from inference.text import prompt_pieces
 from inference.types import Message, Progress, Result, Tokenize
@@ -12,6 +14,7 @@ from inference.types import Message, Progress, Result, Tokenize
 if TYPE_CHECKING:
     from inference.models.loader import LoadedModel
 
+SHORT = 2_000  # characters, which take less time to read than a thread to wake
 CHARACTERS = 16  # a text longer than this times the limit is refused before it is tokenised
 
 
@@ -43,6 +46,27 @@ def turn_ends(model: LoadedModel) -> frozenset[int]:
     return frozenset()
 
 
+def token_ids(tokenizer: Any, text: str, *, special: bool = True) -> list[int]:
+    """The ids of a text, as `tokenizer(text)` gives them; `special`: with the tokens that it puts around a text.
+
+    A short one is read here and now. The tokenizer hands every text to threads of its own, and to wake them takes
+    longer than to read it, the more so under an engine that keeps all processors busy.
+    """
+    if len(text) > SHORT or not _is_plain(tokenizer):
+        given: list[int] = tokenizer(text, add_special_tokens=special)["input_ids"]
+        return given
+    ids: list[int] = tokenizer.backend_tokenizer.encode(text, add_special_tokens=special).ids
+    return ids
+
+
+def _is_plain(tokenizer: Any) -> bool:
+    """Whether it gives a text to its backend as it is and takes what that gives: Code Llama's does not."""
+    if getattr(type(tokenizer), "_encode_plus", None) is not PreTrainedTokenizerFast._encode_plus:
+        return False
+    backend = tokenizer.backend_tokenizer
+    return not (backend.truncation or backend.padding or tokenizer.split_special_tokens)
+
+
 def encode(model: LoadedModel, text: str, *, bos: bool | None, most: int = 0) -> list[int]:
     """Ids, at most `most` or the context. BOS at the front once, or not at all; None: as the tokenizer has it.
 
@@ -51,10 +75,8 @@ def encode(model: LoadedModel, text: str, *, bos: bool | None, most: int = 0) ->
     limit = min(most or model.context_length, model.context_length)
     if len(text) > limit * CHARACTERS:
         raise _too_long(f"{len(text):,} characters", limit)
-    if bos is None:
-        ids: list[int] = model.tokenizer(text)["input_ids"]
-    else:
-        ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
+    ids = token_ids(model.tokenizer, text, special=bos is None)
+    if bos is not None:
         first = model.tokenizer.bos_token_id
         if bos and first is not None and ids[:1] != [first]:
             ids = [first, *ids]

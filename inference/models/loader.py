@@ -31,6 +31,7 @@ from inference.models.linear import pack_linears
 from inference.models.reader import PaddedReader, Reader, SharingReader
 from inference.models.tools import for_template, knows_tools
 from inference.text import Vocabulary
+from inference.tokens import token_ids
 from inference.types import Message, Tool
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class LoadedModel:
 
     def encode_prompt(self, text: str) -> list[int]:
         """Plain text to ids, with the tokenizer's own BOS where it has one. Empty text becomes BOS or EOS."""
-        ids = self.tokenizer(text)["input_ids"]
+        ids = token_ids(self.tokenizer, text)
         fallback = self.tokenizer.bos_token_id if self.tokenizer.bos_token_id is not None else min(self.eos_ids)
         return ids or [fallback]
 
@@ -97,7 +98,7 @@ class LoadedModel:
 
     def encode_chat(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> list[int]:
         """The ids of `chat_text`."""
-        return self.tokenizer(self.chat_text(messages, tools), add_special_tokens=False)["input_ids"]
+        return token_ids(self.tokenizer, self.chat_text(messages, tools), special=False)
 
     def chat_text(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> str:
         """Messages through the chat template. A last message of the assistant is continued. `tools` are told in the
