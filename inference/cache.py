@@ -123,11 +123,14 @@ def _grown(old: Tensor, rows: int, tokens: int) -> Tensor:
 
 def _zeros(like: Tensor, *shape: int) -> Tensor:
     """Like `new_zeros`. Where it is much, of a processor's memory only what is written to is taken, and given back at
-    once: an allocator would write all of it and keep what it has been given back.
+    once: an allocator would write all of it and keep what it has been given back. Raises MemoryError.
     """
     count = math.prod(shape)
     size = count * like.element_size()
     if like.device.type != "cpu" or size < MUCH:
         return like.new_zeros(shape)
-    room = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        room = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError(f"There is no room for {size:,} bytes of keys or values.") from error
     return torch.frombuffer(room, dtype=like.dtype, count=count).view(shape)

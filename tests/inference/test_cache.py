@@ -51,3 +51,11 @@ def test_what_was_there_stays_where_the_cache_grows() -> None:
     for part in (keys, values):
         assert torch.equal(part[:2, :, :TOKENS], wide)
         assert part[:, :, TOKENS].eq(7).all() and not part[2:, :, :TOKENS].any()
+
+
+def test_room_that_no_machine_has_is_refused_as_such() -> None:
+    cache = KVCache()
+    cache.extend(slice(0, 1), 0, 1, 2**44)
+    cache.open(1, torch.zeros(0, HEADS, 0, D_HEAD))
+    with pytest.raises(MemoryError, match="no room"):
+        cache.stores(0)
