@@ -23,6 +23,7 @@ from inference.forced import Forced, Given, batches, groups
 from inference.interventions import Edit
 from inference.models.loader import LoadedModel
 from inference.prepare import MAX_CHARACTERS_PER_TOKEN
+from inference.tokens import token_ids
 from inference.types import (
     Divergence,
     Intervention,
@@ -142,10 +143,10 @@ def _prompt(model: LoadedModel, item: ScoreItem) -> tuple[list[int], str]:
 
 def continuation_ids(model: LoadedModel, prompt: list[int], text: str, special: bool, continuation: str) -> list[int]:
     """The continuation's tokens: those it has behind the prompt, or, where it would change the prompt's, its own."""
-    joint = model.tokenizer(text + continuation, add_special_tokens=special)["input_ids"]
+    joint = token_ids(model.tokenizer, text + continuation, special=special)
     if joint[: len(prompt)] == prompt and len(joint) > len(prompt):
-        return list(joint[len(prompt) :])
-    own = list(model.tokenizer(continuation, add_special_tokens=False)["input_ids"])
+        return joint[len(prompt) :]
+    own = token_ids(model.tokenizer, continuation, special=False)
     if not own or _decoded(model, prompt + own) != _decoded(model, prompt) + continuation:
         raise InvalidRequest(
             "continuation_merges",

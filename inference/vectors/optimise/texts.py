@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inference.errors import InvalidRequest
+from inference.tokens import token_ids
 from inference.types import Message, Positions
 
 if TYPE_CHECKING:
@@ -42,9 +43,7 @@ def prompt_ids(model: LoadedModel, prompt: str, chat: bool) -> tuple[int, ...]:
 
 def suffix_ids(tokenizer: Any, text: str) -> tuple[int, ...]:
     """The tokens of `text` in the middle of a line; some tokenizers put a space before whatever comes first."""
-    alone = tokenizer(text, add_special_tokens=False)["input_ids"]
-    anchor = tokenizer(ANCHOR, add_special_tokens=False)["input_ids"]
-    behind = tokenizer(ANCHOR + text, add_special_tokens=False)["input_ids"]
+    alone, anchor, behind = (token_ids(tokenizer, each, special=False) for each in (text, ANCHOR, ANCHOR + text))
     return tuple(behind[len(anchor) :] if behind[: len(anchor)] == anchor else alone)
 
 
