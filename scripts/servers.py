@@ -5,18 +5,20 @@ from __future__ import annotations
 import glob
 import os
 import pwd
+import random
 import secrets
 import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 HOST = "127.0.0.1"
 START_SECONDS = 30.0
+PORTS = range(20_000, 32_000)  # below those that systems give to outgoing connections
 UNPRIVILEGED = ("postgres", "nobody")  # PostgreSQL refuses to run as root
 
 
@@ -24,10 +26,26 @@ class CannotStart(Exception):
     """The message says why, and what to do."""
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+_claims = ExitStack()
+
+
+def free_port(neighbours: int = 1) -> int:
+    """The first of so many ports in a row on which nobody listens; no process is given them again while this one lives.
+
+    Between the choice and the server's start lie seconds, so the choice is claimed, by UDP's port of the same number.
+    """
+    for port in random.sample(PORTS, len(PORTS)):
+        with ExitStack() as claimed:
+            try:
+                for one in range(port, port + neighbours):
+                    claimed.enter_context(socket.socket(type=socket.SOCK_DGRAM)).bind((HOST, one))
+                    with socket.socket() as probe:
+                        probe.bind((HOST, one))
+            except OSError:
+                continue
+            _claims.enter_context(claimed.pop_all())
+            return port
+    raise CannotStart(f"No port from {PORTS[0]} to {PORTS[-1]} is free.")
 
 
 class Redis:

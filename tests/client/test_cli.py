@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
+from scripts.servers import free_port
 from tests.compat import readme
 from tests.inference import stack
 from tests.openai.server import Server
@@ -107,7 +108,7 @@ def test_every_command_of_mechanex_is_here(terminal: Terminal) -> None:
 
 def test_credentials_of_one_server_are_not_sent_to_another(terminal: Terminal, server: Server) -> None:
     assert terminal.json("login", "--with-key", typed=server.key("all"))["email"] == "mira@example.org"
-    elsewhere = f"http://127.0.0.1:{stack.free_port()}"
+    elsewhere = f"http://127.0.0.1:{free_port()}"
     said = terminal.json("whoami", "--server", elsewhere, ends=3)
     assert "not logged in" in said["error"]["message"]
     assert terminal.json("login", "--with-key", ends=3, typed="sk-sb-nonsense")["error"]["status"] == 401
@@ -156,7 +157,7 @@ def test_people_are_told_beside_the_result(terminal: Terminal) -> None:
 
 
 def test_a_server_that_is_not_there(terminal: Terminal) -> None:
-    nowhere = f"http://127.0.0.1:{stack.free_port()}"
+    nowhere = f"http://127.0.0.1:{free_port()}"
     said = terminal.json("generate", "x", "--server", nowhere, ends=1, STEERBOARD_API_KEY="k", STEERBOARD_URL=nowhere)
     assert "cannot be reached" in said["error"]["message"] and said["error"]["cure"]
 
@@ -188,7 +189,7 @@ def test_a_model_in_the_process(terminal: Terminal, server: Server, tmp_path: Pa
 
 @pytest.mark.parametrize("local", [True, False])
 def test_serving(keyed: Terminal, server: Server, tmp_path: Path, local: bool) -> None:
-    port = stack.free_port()
+    port = free_port()
     words = ["serve", "--port", str(port), "--json", *(["--model", "gpt2-small"] if local else [])]
     env = {"STEERBOARD_MODEL_ALIASES": f"gpt2-small={server.model}", "STEERBOARD_LOCAL_DATA": str(tmp_path / "data")}
     process = subprocess.Popen(
@@ -215,7 +216,7 @@ def test_serving(keyed: Terminal, server: Server, tmp_path: Path, local: bool) -
 
 
 def test_serving_to_others_wants_a_key(keyed: Terminal) -> None:
-    said = keyed.run("serve", "--host", "0.0.0.0", "--port", str(stack.free_port()))
+    said = keyed.run("serve", "--host", "0.0.0.0", "--port", str(free_port()))
     assert said.returncode == 1 and "no key was set" in said.stderr
 
 
@@ -241,7 +242,7 @@ def test_the_doctor_finds_what_is_wrong(keyed: Terminal, ill: str, check: str, c
         keyed.credentials.write_text('{"servers": {}}')
         keyed.credentials.chmod(0o644)
     else:
-        keyed.env["STEERBOARD_URL"] = f"http://127.0.0.1:{stack.free_port()}"
+        keyed.env["STEERBOARD_URL"] = f"http://127.0.0.1:{free_port()}"
     found = {each["check"]: each for each in keyed.json("doctor", ends=1)["findings"]}
     assert found[check]["status"] == "failed" and cure in found[check]["cure"]
     assert all(each["cure"] for each in found.values() if each["status"] in ("failed", "warning"))

@@ -21,7 +21,8 @@ from steerboard._routing import HERE
 from steerboard.local import Local
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tests.inference import stack, tiny
+from scripts.servers import free_port
+from tests.inference import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 PAIRS: dict[str, Any] = {
@@ -385,11 +386,11 @@ def test_a_jsonl_line_that_lacks_something_is_named(here: Steerboard, tmp_path: 
 )
 def test_what_cannot_be_served_is_refused_before_it_listens(here: Steerboard, how: dict[str, Any], said: str) -> None:
     with pytest.raises((ValidationError, NotFoundError), match=said):
-        here.serve(**{"port": stack.free_port(), **how})
+        here.serve(**{"port": free_port(), **how})
 
 
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed")
 def test_vllm_is_asked_for_where_it_is_missing(here: Steerboard) -> None:
     with pytest.raises(SteerboardError, match="vLLM is not installed") as caught:
-        here.serve(use_vllm=True, port=stack.free_port())
+        here.serve(use_vllm=True, port=free_port())
     assert caught.value.cure and "docs/vllm.md" in caught.value.cure

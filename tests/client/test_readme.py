@@ -20,6 +20,7 @@ import openai
 import pytest
 import uvicorn
 
+from scripts.servers import free_port
 from tests.compat import readme
 from tests.inference import stack, tiny
 from tests.openai.server import Server
@@ -158,7 +159,7 @@ def test_block_serve(mx: ModuleType, hosted: Server, monkeypatch: pytest.MonkeyP
         start(self, *args)
 
     monkeypatch.setattr(uvicorn.Server, "run", kept)
-    port = stack.free_port()
+    port = free_port()
     lines = readme.block("mx.serve(").replace("8001", str(port)).splitlines()
     at = next(i for i, line in enumerate(lines) if line.startswith("mx.serve("))
     before, serving = "\n".join(lines[:at]), "\n".join(lines[at:])

@@ -19,6 +19,7 @@ import httpx2
 import openai
 import pytest
 
+from scripts.servers import free_port
 from tests.compat import readme
 from tests.inference import stack, tiny
 from tests.openai.server import Server
@@ -190,7 +191,7 @@ class served:
         import uvicorn
 
         self._code, self._hosted, self._servers = code, hosted, []
-        self._port = stack.free_port()
+        self._port = free_port()
 
         def start(app: Any, **options: Any) -> None:
             config = uvicorn.Config(app, host="127.0.0.1", port=self._port, log_level="warning")

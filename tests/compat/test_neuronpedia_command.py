@@ -25,12 +25,13 @@ from neuronpedia_inference_client import (
 from neuronpedia_inference_client.exceptions import BadRequestException, NotFoundException, UnauthorizedException
 
 from inference.errors import InvalidRequest
+from scripts.servers import free_port
 from steering.access.denied import Denied
 from steering.access.keys import create_key, find_key, keep_chosen, revoke_key
 from steering.access.models import ApiKey
 from steering.accounts.models import User
 from tests.inference import saes, stack, tiny
-from tests.inference.stack import PATIENCE, free_port
+from tests.inference.stack import PATIENCE
 from webapp.management.commands import neuronpedia as command
 from webapp.neuronpedia import Options, check, environment_of, with_environment
 

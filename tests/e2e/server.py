@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+
+from scripts.servers import free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LINK = re.compile(r"http://127\.0\.0\.1:\d+/accounts/link/\S+")
@@ -61,9 +62,3 @@ class LiveServer:
         assert self._process.stdout
         for line in self._process.stdout:
             self.said.append(line)
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])

@@ -9,7 +9,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,18 +23,13 @@ from inference import worker
 from inference.client import Inference
 from inference.serving import link
 from inference.types import TERMINAL, Event, GenerationRequest, JobRequest, SamplingParams, Token, WorkerInfo
+from scripts.servers import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 120.0  # seconds, for what takes a few on an idle machine
 READER_SECONDS = 2  # for forked workers
 ENDLESS = 20_000  # tokens: more than any test waits for
 needs_redis = pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class RedisServer:

@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from scripts.servers import free_port
 from tests.inference.saes import save
-from tests.inference.stack import PATIENCE, free_port
+from tests.inference.stack import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -2,9 +2,7 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.servers import HOST
+from scripts.servers import HOST, free_port
 from scripts.stack import identity
 from tests.processes.several import ROOT, has_postgres, until
 
@@ -40,7 +38,7 @@ def stack(data: Path, *command: str) -> subprocess.Popen[str]:
 
 
 def test_it_starts_two_web_processes_and_stops_exactly_what_it_started(data: Path) -> None:
-    port = two_free_ports()
+    port = free_port(neighbours=2)
     running = stack(data, "run", "--port", str(port))
     try:
         note = data / "stack" / "running.json"
@@ -57,19 +55,6 @@ def test_it_starts_two_web_processes_and_stops_exactly_what_it_started(data: Pat
     finally:
         running.terminate()
         running.wait(60)
-
-
-def two_free_ports() -> int:
-    """The first of two neighbours, below the ports that the system gives to whoever asks for any."""
-    for port in random.sample(range(20_000, 32_000, 2), 100):
-        with socket.socket() as one, socket.socket() as two:
-            try:
-                one.bind((HOST, port))
-                two.bind((HOST, port + 1))
-            except OSError:
-                continue
-            return port
-    raise OSError("no two neighbouring ports are free")
 
 
 def answers(port: int) -> bool:

@@ -15,15 +15,15 @@ from pathlib import Path
 
 import pytest
 
+from scripts.servers import free_port
+
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 60  # generous: a loaded machine of two cores
 
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_port()
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_it_prepares_serves_and_prints_a_link_that_signs_in(start, port: int, tm
 
 def test_a_second_server_on_one_data_folder_is_refused_and_pointed_to_the_first(start, port: int) -> None:
     read_until(start(port), "Steerboard is at")
-    second = start(port + 1 if port < 65535 else port - 1)
+    second = start(free_port())
     said, _ = second.communicate(timeout=START_SECONDS)
     assert second.returncode == 1
     assert f"already running on this data folder, at http://127.0.0.1:{port}" in said
