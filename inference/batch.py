@@ -14,7 +14,7 @@ from torch import Tensor
 from inference import wakes
 from inference.cache import KVCache, round_up
 from inference.conditions import CompiledCondition, Readout
-from inference.constraints.masking import masked
+from inference.constraints.masking import choose
 from inference.constraints.row import RowConstraint
 from inference.drafts import Drafts, RowDraft, judge
 from inference.interventions import Bank, Edit, Step
@@ -22,7 +22,7 @@ from inference.masks import attention_masks
 from inference.models.kernels import Kernels
 from inference.models.loader import LoadedModel
 from inference.probes import CompiledWatch
-from inference.sampling import RowState, logprobs, record, sample
+from inference.sampling import RowState, logprobs, record
 from inference.scores import ScoreBank
 from inference.types import FinishReason
 
@@ -450,8 +450,7 @@ class Batch:
     def sample(self, rows: list[Row], logits: Tensor) -> list[Choice]:
         """One token for each of `rows` from `logits` [rows, vocab], as its parameters say."""
         states = [r.state for r in rows]
-        with masked(rows, logits):
-            tokens = sample(logits, states, self.model.native)
+        tokens = choose(rows, logits, self.model.native)
         record(states, tokens)
         choices = self._tell_choices(rows, tokens, logits)
         for choice in choices:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from inference.companions import Companion, fit_width
-from inference.constraints.masking import masked
+from inference.constraints.masking import choose
 from inference.constraints.row import RowConstraint
 from inference.errors import InvalidRequest
-from inference.sampling import NO_TOKEN, RowState, row_state, sample
+from inference.sampling import NO_TOKEN, RowState, row_state
 from inference.types import AppliedDraft, Draft, GenerationRequest, SamplingParams
 
 if TYPE_CHECKING:
@@ -149,8 +149,7 @@ def judge(
     ahead = {row: _lines(row, guesses[row]) for row in lines}
     every = [line for some in ahead.values() for line in some]
     wanted = logits[[line for own in lines.values() for line in own]]
-    with masked(every, wanted):
-        drawn = iter(sample(wanted, [line.state for line in every], native).tolist())
+    drawn = iter(choose(every, wanted, native).tolist())
     written = {}
     for row, some in ahead.items():
         tokens = [next(drawn) for _ in some]
@@ -271,8 +270,7 @@ class Shadow:
         while going:
             logits = fit_width(self._read(unread), self._width)
             now = [lines[row][-1] for row in going]
-            with masked(now, logits):
-                tokens = sample(logits, [line.state for line in now], self._batch.model.native).tolist()
+            tokens = choose(now, logits, self._batch.model.native).tolist()
             told = dict(zip(going, tokens, strict=True))
             going = [row for row in going if told[row] != NO_TOKEN]
             for row in going:

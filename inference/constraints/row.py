@@ -54,9 +54,7 @@ class RowConstraint:
 
     def mask(self) -> Tensor:
         """bool[vocab] on the CPU: the tokens that may come next, the end of text among them where it may end."""
-        bits = np.zeros(words(self._vocab_size), dtype=np.int32)
-        self.matcher.unsafe_compute_mask_ptr(bits.ctypes.data, bits.nbytes)
-        self.settle(bits)
+        bits = allowed_next([self], self._vocab_size)
         return torch.from_numpy(
             np.unpackbits(bits.view(np.uint8), bitorder="little")[: self._vocab_size].view(np.bool_)
         )
@@ -107,3 +105,15 @@ class RowConstraint:
     def _fail(self, error: str) -> None:
         first = (error.strip().splitlines() or [""])[0].rstrip(".")
         self.problem = f"The constraint became too complex to follow ({first}). Make it simpler." if first else _STUCK
+
+
+def allowed_next(constraints: Sequence[RowConstraint], vocab_size: int) -> np.ndarray:
+    """int32[constraints, words]: a bit for each token, set where it may come next.
+
+    One after another: threads of llguidance's would wait for those of the matrix products, which spin.
+    """
+    bits = np.zeros((len(constraints), words(vocab_size)), dtype=np.int32)
+    for constraint, row in zip(constraints, bits, strict=True):
+        constraint.matcher.unsafe_compute_mask_ptr(row.ctypes.data, row.nbytes)
+        constraint.settle(row)
+    return bits

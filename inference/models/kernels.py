@@ -48,6 +48,7 @@ ARGUMENTS = {
     "blocks": (_N, _N, _N, _A, _A, _P, _P, _P, _A, _A, _P, _P, _N, _N, *7 * (_P,), _A, _N, *8 * (_P,)),
 }
 LEADING = (_N, _N, _N, _P, _P, _P, _P, _P, _P)
+FORBID = (_N, _N, _N, _P, _P, _P)
 # Only where the processor has what they are made of. They take long, and so give the interpreter's lock up meanwhile.
 PRODUCTS = ("product", "blocks")
 
@@ -55,7 +56,7 @@ PRODUCTS = ("product", "blocks")
 class Kernels:
     """The functions of `native.c` for one dtype; see there for their arguments, which are sizes and tensors.
 
-    `leading` has one for each dtype, since logits that a penalty has changed are float32.
+    `leading` and `forbid` have one for each dtype, since logits that a penalty has changed are float32.
     """
 
     def __init__(self, path: Path, dtype: torch.dtype):
@@ -65,6 +66,7 @@ class Kernels:
         multiplies.restype = _N
         self.multiplies = bool(multiplies())
         self.leading = {kind: _declared(releasing, f"leading_{name}", LEADING) for kind, name in TYPES.items()}
+        self.forbid = {kind: _declared(keeping, f"forbid_{name}", FORBID) for kind, name in TYPES.items()}
         for name, types in ARGUMENTS.items():
             if name in PRODUCTS and not self.multiplies:
                 continue

@@ -21,6 +21,7 @@
 #define MAX_WIDTH 256  /* of a head */
 #define NUMBERS 12     /* those of an edit, and its forms: as in interventions.py */
 enum { PLAIN, ROTATION, MAP, LATENT };
+#define BAND 64        /* rows that a thread may well compute by itself */
 #define FEW 4          /* rows below which a second thread costs more than it brings */
 #define PANEL 64       /* outputs that lie together in a packed weight: see linear.py */
 #define HALF 32        /* outputs of one tile of a product, which is half a panel */
@@ -108,6 +109,23 @@ static int64_t runs_of(int64_t rows, int64_t most, const int64_t *owners, const 
     }
     begins[runs] = rows;
     return runs;
+}
+
+/* Where bands of rows begin, of some BAND rows each, and no row without the others of its owner; how many there are, one
+   for every thread at the most. from: [bands + 1], the last being their end. */
+static int64_t bands_of(int64_t rows, int all, const int64_t *owners, int64_t *from) {
+    int64_t most = rows / BAND, bands = 0, room = (MAX_THREADS + 1) / (all + 1);
+    if (most > all) most = all;
+    if (most > room) most = room;
+    if (!owners || most < 1) most = 1;
+    from[bands++] = 0;
+    for (int64_t h = 1; h < most; h++) {
+        int64_t r = rows * h / most;
+        while (r < rows && owners[r] == owners[r - 1]) r++;
+        if (r < rows && r > from[bands - 1]) from[bands++] = r;
+    }
+    from[bands] = rows;
+    return bands;
 }
 
 /* What a tile of a product is made of: a cell is one float32 or a pair of bfloat16. */
@@ -609,6 +627,26 @@ void NAME(leading)(int64_t rows, int64_t vocab, int64_t size, const T *x, const 
     }
 }
 
+static inline __attribute__((always_inline)) void NAME(forbid_some)(const int n, uint32_t allowed, T *x) {
+    for (int i = 0; i < n; i++) {
+        float value = READ(x[i]);
+        x[i] = allowed >> i & 1 || value != value ? x[i] : WRITE(-INFINITY);
+    }
+}
+
+/* -infinity where a token is forbidden, but for NaN. which: [n], rows of logits: [.., vocab]; bits: [n, words], a bit for
+   each token, set where it is allowed. */
+void NAME(forbid)(int64_t n, int64_t vocab, int64_t words, const int64_t *which, const uint32_t *bits, T *logits) {
+#pragma omp parallel for if (n > 1)
+    for (int64_t r = 0; r < n; r++) {
+        const uint32_t *allowed = bits + r * words;
+        T *row = logits + which[r] * vocab;
+        for (int64_t w = 0; w < vocab / 32; w++)
+            if (allowed[w] != UINT32_MAX) NAME(forbid_some)(32, allowed[w], row + 32 * w);
+        if (vocab % 32) NAME(forbid_some)(vocab % 32, allowed[vocab / 32], row + vocab / 32 * 32);
+    }
+}
+
 /* Whether this processor has what `product` is made of; without, it and `blocks` are not here. */
 int64_t NAME(multiplies)(void) { return MULTIPLIES; }
 
@@ -695,54 +733,73 @@ struct NAME(block) {
     int64_t window;
 };
 
+/* What `blocks` below does with some rows, as much of it as falls to one thread. */
+static void NAME(through)(struct member *m, int64_t first, int64_t last, int64_t rows, const int64_t *sizes,
+                          const struct NAME(block) *blocks, T *x, const T *cos, const T *sin, T *const *keys,
+                          T *const *values, const int64_t *owners, const int64_t *positions, int64_t row_stride,
+                          int64_t head_stride, T *normed, T *delta, T *qkv, T *mixed, T *both, T *inside,
+                          const int64_t *sites, int64_t k, const float *read, const float *write, const float *numbers,
+                          const float *share, float *before, float *after, float *dose, float *active) {
+    int64_t width = sizes[0], heads = sizes[1], kv_heads = sizes[2], d = sizes[3], inner = sizes[4];
+    int64_t begins[rows + 1], runs = runs_of(rows, QUERIES * kv_heads / heads, owners, 0, positions, begins);
+    int64_t parts = (rows + SOME - 1) / SOME;
+    int pending = 0; /* whether delta is still to be added */
+#define EACH_ROW(r) \
+    EACH(part, parts, m) for (int64_t r = part * SOME; r < rows && r < (part + 1) * SOME; r++)
+    for (int64_t i = first; i < last; i++) {
+        const struct NAME(block) *b = blocks + i;
+        EACH_ROW(r) NAME(norm_row)(r, width, x, pending ? delta : 0, b->norm, b->norm_eps, normed);
+        NAME(multiply)(m, rows, width, (heads + 2 * kv_heads) * d, normed, b->qkv, b->qkv_bias, qkv);
+        EACH_ROW(r)
+            NAME(rotate_row)(r, heads, kv_heads, d, qkv, cos, sin, b->q_norm, b->k_norm, b->head_eps, keys[i], values[i],
+                             owners, positions, row_stride, head_stride);
+        EACH(unit, runs * kv_heads, m)
+            NAME(attend_unit)(unit, begins, heads, kv_heads, d, qkv, keys[i], values[i], owners, 0, positions, row_stride,
+                              head_stride, b->scale, b->window, mixed);
+        NAME(multiply)(m, rows, heads * d, width, mixed, b->o, b->o_bias, delta);
+        EACH_ROW(r) NAME(norm_row)(r, width, x, delta, b->post_norm, b->post_eps, normed);
+        NAME(multiply)(m, rows, width, 2 * inner, normed, b->gate_up, b->gate_up_bias, both);
+        EACH_ROW(r) NAME(gated_row)(r, inner, both, inside);
+        NAME(multiply)(m, rows, inner, width, inside, b->down, b->down_bias, delta);
+        pending = i + 1 < last && (!sites || sites[i] < 0);
+        if (sites && sites[i] >= 0)
+            EACH_ROW(r)
+                NAME(steer_row)(r, sites[i], k, rows, width, x, delta, read, write, numbers, share, before, after, dose,
+                                active, 0, 0, 0, 0, 0, 0);
+        else if (!pending)
+            EACH_ROW(r)
+                for (int64_t j = r * width; j < (r + 1) * width; j++) x[j] = WRITE(READ(x[j]) + READ(delta[j]));
+    }
+#undef EACH_ROW
+}
+
 /* Blocks `first` to `last` of a model, the latter left out. x: [rows, width], in place; sizes: width, heads, kv_heads, d,
    inner; keys, values: of every block. The rest of the first line as for `rotate` and `attend`; then room to work
    in: [rows, width] twice, [rows, heads + 2 * kv_heads, d], [rows, heads, d], [rows, 2 * inner] and [rows, inner], and for
    counts, [blocks, PHASES, MAX_THREADS + 1, 8]. After block i come the edits of site sites[i] of a bank, unless that is -1 or
-   sites is null: the rest, as for `steer`. */
+   sites is null: the rest, as for `steer`. Many rows are several bands: a thread does one by itself, as long as there are
+   others, and waits for nobody meanwhile. With `sites` they are one, since what the edits go by is told for all rows. */
 void NAME(blocks)(int64_t first, int64_t last, int64_t rows, const int64_t *sizes, const struct NAME(block) *blocks,
                   T *x, const T *cos, const T *sin, T *const *keys, T *const *values, const int64_t *owners,
                   const int64_t *positions, int64_t row_stride, int64_t head_stride,
                   T *normed, T *delta, T *qkv, T *mixed, T *both, T *inside, struct count *counts, const int64_t *sites,
                   int64_t k, const float *read, const float *write, const float *numbers, const float *share, float *before,
                   float *after, float *dose, float *active) {
-    int64_t width = sizes[0], heads = sizes[1], kv_heads = sizes[2], d = sizes[3], inner = sizes[4];
-    int64_t begins[rows + 1], runs = runs_of(rows, QUERIES * kv_heads / heads, owners, 0, positions, begins);
-    int64_t parts = (rows + SOME - 1) / SOME;
+    int64_t width = sizes[0], heads = sizes[1], d = sizes[3], inner = sizes[4], all_heads = heads + 2 * sizes[2];
     int all = threads();
-    memset(counts, 0, (last - first) * PHASES * (all + 1) * sizeof(struct count));
-#define EACH_ROW(r) \
-    EACH(part, parts, &m) for (int64_t r = part * SOME; r < rows && r < (part + 1) * SOME; r++)
+    int64_t from[MAX_THREADS + 1], bands = bands_of(rows, all, sites ? 0 : owners, from);
+    int64_t room = (last - first) * PHASES * (all + 1);
+    memset(counts, 0, bands * room * sizeof(struct count));
 #pragma omp parallel num_threads(all)
-    {
-        struct member m = {counts, all, omp_get_thread_num(), 0, 0};
-        int pending = 0; /* whether delta is still to be added */
-        for (int64_t i = first; i < last; i++) {
-            const struct NAME(block) *b = blocks + i;
-            EACH_ROW(r) NAME(norm_row)(r, width, x, pending ? delta : 0, b->norm, b->norm_eps, normed);
-            NAME(multiply)(&m, rows, width, (heads + 2 * kv_heads) * d, normed, b->qkv, b->qkv_bias, qkv);
-            EACH_ROW(r)
-                NAME(rotate_row)(r, heads, kv_heads, d, qkv, cos, sin, b->q_norm, b->k_norm, b->head_eps, keys[i],
-                                 values[i], owners, positions, row_stride, head_stride);
-            EACH(unit, runs * kv_heads, &m)
-                NAME(attend_unit)(unit, begins, heads, kv_heads, d, qkv, keys[i], values[i], owners, 0, positions,
-                                  row_stride, head_stride, b->scale, b->window, mixed);
-            NAME(multiply)(&m, rows, heads * d, width, mixed, b->o, b->o_bias, delta);
-            EACH_ROW(r) NAME(norm_row)(r, width, x, delta, b->post_norm, b->post_eps, normed);
-            NAME(multiply)(&m, rows, width, 2 * inner, normed, b->gate_up, b->gate_up_bias, both);
-            EACH_ROW(r) NAME(gated_row)(r, inner, both, inside);
-            NAME(multiply)(&m, rows, inner, width, inside, b->down, b->down_bias, delta);
-            pending = i + 1 < last && (!sites || sites[i] < 0);
-            if (sites && sites[i] >= 0)
-                EACH_ROW(r)
-                    NAME(steer_row)(r, sites[i], k, rows, width, x, delta, read, write, numbers, share, before, after, dose,
-                                    active, 0, 0, 0, 0, 0, 0);
-            else if (!pending)
-                EACH_ROW(r)
-                    for (int64_t j = r * width; j < (r + 1) * width; j++) x[j] = WRITE(READ(x[j]) + READ(delta[j]));
-        }
+    for (int64_t n = 0, me = omp_get_thread_num(); n < bands; n++) {
+        int64_t which = (me * bands / all + n) % bands, at = from[which];
+        struct member m = {counts + which * room, all, me, 0, 0};
+        NAME(through)(&m, first, last, from[which + 1] - at, sizes, blocks, x + at * width, cos + at * d, sin + at * d,
+                      keys, values, owners ? owners + at : 0, positions + at, row_stride, head_stride,
+                      normed + at * width, delta + at * width, qkv + at * all_heads * d, mixed + at * heads * d,
+                      both + at * 2 * inner, inside + at * inner, sites, k, read, write, numbers, share, before, after,
+                      dose, active);
     }
-#undef EACH_ROW
 }
 
 #endif
