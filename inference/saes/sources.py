@@ -67,6 +67,7 @@ class Sources:
         self._looked = -LOOK_SECONDS
         self._seen: dict[Path, tuple[int, ...]] = {}
         self._found: dict[str, Found] = {}
+        self._told: tuple[object, tuple[SourceInfo, ...]] = None, ()  # about what, and what
         self._loaded: OrderedDict[str, Sae] = OrderedDict()  # least recently used first
         self._gone: weakref.WeakSet[Sae] = weakref.WeakSet()  # no longer ours, but still read with by others
         self._stale: weakref.WeakSet[Sae] = weakref.WeakSet()  # likewise, and no longer what the files say
@@ -82,10 +83,17 @@ class Sources:
     # ---- what there is ----
 
     def infos(self, model: LoadedModel) -> tuple[SourceInfo, ...]:
-        """All sources, in order of layer and id; what cannot be used has a `problem`. Cheap, and cached."""
-        found = self._look()
-        infos = [self._info(f, model) for f in found.values()]
-        return tuple(sorted(infos, key=lambda info: (info.layer, info.id)))
+        """All sources, in order of layer and id; what cannot be used has a `problem`. Cheap: every request asks.
+
+        What the folders hold may be LOOK_SECONDS old.
+        """
+        with self._lock:
+            found = self._look()
+            about = self._looked, model.id, model.dtype, frozenset(self._loaded), frozenset(self._problems)
+            if self._told[0] != about:
+                infos = [self._info(f, model) for f in found.values()]
+                self._told = about, tuple(sorted(infos, key=lambda info: (info.layer, info.id)))
+            return self._told[1]
 
     def look_again(self) -> None:
         """The next who asks sees what is in the folders now."""
@@ -329,6 +337,7 @@ class Sources:
 
     def indexed(self, id: str) -> None:
         """The index of this source was written anew: SAEs in use take its figures over."""
+        self.look_again()
         index = self.index(id)
         with self._lock:
             sae = self._loaded.get(id)

@@ -259,6 +259,7 @@ def by_hand(model, sources, texts=CORPUS):
 
 
 def test_a_corpus_index_holds_what_a_pass_over_the_corpus_gives(model, sources, tmp_path):
+    assert not sources.infos(model)[0].indexed
     payload = indexed(model, sources)
     passages = by_hand(model, sources)
     everything = torch.cat([latents for _, latents, _ in passages])

@@ -73,6 +73,30 @@ def test_a_folder_that_comes_goes_or_changes_is_noticed(model, tmp_path):
     assert refused(sources, "1-one", model, NotFound).code == "source_not_found"
 
 
+def test_between_two_looks_it_is_asked_for_nothing_and_every_change_is_told(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "LOOK_SECONDS", 1000.0)
+    for name in ("a", "b", "bad"):
+        saes.save("topk", tmp_path / f"1-{name}")
+    one = by_id(Sources([tmp_path]), model)["1-a"].bytes
+    sources = Sources([tmp_path], budget_bytes=one + one // 2)
+    loaded = lambda: [info.id for info in sources.infos(model) if info.loaded]  # noqa: E731
+    assert sources.infos(model) is sources.infos(model) and loaded() == []
+    held = sources.get("1-a", model).rows([1])
+    assert loaded() == ["1-a"]
+    refused(sources, "1-b", model, Busy)
+    assert loaded() == []  # it made room, as far as whoever reads with it lets it
+    sources.get("1-a", model)
+    assert loaded() == ["1-a"]
+    del held
+    (tmp_path / "1-bad" / "sae_weights.safetensors").write_bytes(b"x")
+    refused(sources, "1-bad", model)
+    assert by_id(sources, model)["1-bad"].problem
+    sources.get("1-b", model)
+    assert loaded() == ["1-b"]
+    sources.clear()
+    assert loaded() == [] and not by_id(sources, model)["1-bad"].problem
+
+
 def test_patterns_choose_by_id_and_by_origin(model, tmp_path):
     for name in ("1-res-a", "1-res-b", "2-res-a", "2-mlp-a"):
         saes.save("standard", tmp_path / name, hook=f"blocks.{name[0]}.hook_resid_post")
