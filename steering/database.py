@@ -29,11 +29,12 @@ _thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
 async def in_database(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """`function` in the thread, from any loop. It must be short: all others wait for it."""
     context = contextvars.copy_context()
-    call = lambda: context.run(_kept, function, *args, **kwargs)  # noqa: E731
+    call = lambda: context.run(keeping_connection, function, *args, **kwargs)  # noqa: E731
     return await asyncio.get_running_loop().run_in_executor(_thread, call)
 
 
-def _kept(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+def keeping_connection(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call `function` in a thread that lives on, and so does its connection to SQLite."""
     _release()
     try:
         return function(*args, **kwargs)
@@ -121,7 +122,7 @@ def _answer(outcomes: list[_Outcome]) -> None:
 
 def _outcomes(calls: list[_Call]) -> list[_Outcome]:
     try:
-        return _kept(_together, calls)
+        return keeping_connection(_together, calls)
     except IntegrityError as error:  # what one of them broke must not keep the others from theirs
         if len(calls) > 1:
             return [outcome for call in calls for outcome in _outcomes([call])]

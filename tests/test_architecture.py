@@ -70,7 +70,7 @@ LIGHT = {
     "inference.statistics",
     "inference.ways",
 }
-FOR_PRODUCT = {"inference.client", "inference.types", "inference.errors", *LIGHT}
+FOR_PRODUCT = {"inference.client", "inference.types", "inference.errors", "inference.arrivals", *LIGHT}
 HEAVY = {"torch", "transformers", "safetensors", "gguf", "tokenizers", "sae_lens", "transformer_lens"}
 SHARED = {"redis", "celery", "kombu"}  # what joins several processes; one alone loads none of it
 JOINTS = {"steering/shared.py", "steering/jobs/queue.py", "webapp/celery.py"}

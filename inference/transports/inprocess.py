@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
 import time
-from collections import deque
 from collections.abc import AsyncIterator
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
-from inference import wakes
 from inference.companions import names_from
 from inference.engine import Emit, Engine, Limits
 from inference.errors import InferenceError
 from inference.prepare import characters_of
 from inference.saes.settings import sources_from
-from inference.serving.host import ModelHost, Start, memory_bytes
+from inference.serving.host import ModelHost, memory_bytes
 from inference.serving.refusals import as_served, check_command, pick, worker_not_found
 from inference.store import VectorStore
+from inference.transports.courier import Courier
 from inference.types import (
     TERMINAL,
     Command,
@@ -37,47 +35,6 @@ from inference.types import (
 WORKER_ID = "inprocess"
 QUICK_LENGTH = 2_000  # characters or tokens of a prompt
 QUICK_MESSAGES = 8
-
-
-class Courier:
-    """Carries requests and events between one event loop and the engine's thread: many at a time, each way.
-
-    Each wake-up costs both, and an idle engine begins with what it has been given: six prompts one by one take half as
-    long again as six together.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, host: ModelHost):
-        self._loop, self._host = loop, host
-        self._starts: list[Start] = []
-        self._carried: deque[tuple[asyncio.Queue[Event], Event]] = deque()
-        self._called = False
-
-    def start(self, start: Start) -> None:
-        """With all that the loop has ready now. On the loop."""
-        self._starts.append(start)
-        if len(self._starts) == 1:
-            self._loop.call_soon(self._hand_over)
-
-    def _hand_over(self) -> None:
-        starts, self._starts = self._starts, []
-        self._host.start(starts)
-
-    def carry(self, inbox: asyncio.Queue[Event], event: Event) -> None:
-        """From any thread."""
-        self._carried.append((inbox, event))
-        if not self._called:
-            self._called = True
-            wakes.wake(self._call)
-
-    def _call(self) -> None:
-        with contextlib.suppress(RuntimeError):  # the listener's loop is gone, and the listener with it
-            self._loop.call_soon_threadsafe(self._deliver)
-
-    def _deliver(self) -> None:
-        self._called = False  # before looking: what comes from now on calls again
-        while self._carried:
-            inbox, event = self._carried.popleft()
-            inbox.put_nowait(event)
 
 
 def _quick(request: GenerationRequest) -> bool:
@@ -156,7 +113,7 @@ class InProcess:
             yield Failed(request.id, 0, error.kind, error.code, error.message, error.retry_after)
         finally:
             if not ended:  # a late cancel could hit the next run of the same id
-                self.host.cancel(request.id)
+                self._cancel(request.id)
 
     async def _submit_aside(self, request: GenerationRequest | JobRequest, emit: Emit) -> None:
         """In a thread, which goes on where the caller leaves meanwhile: what it has begun is then cancelled."""
@@ -186,6 +143,11 @@ class InProcess:
         self.host.control(command, model)
 
     async def cancel(self, id: str) -> None:
+        self._cancel(id)
+
+    def _cancel(self, id: str) -> None:
+        """On a loop. Its start goes first: the engine would not know whom to stop."""
+        self._courier_to(asyncio.get_running_loop()).hand_over()
         self.host.cancel(id)
 
     async def finish(self, id: str) -> None:

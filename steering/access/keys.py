@@ -82,6 +82,7 @@ def find_key(secret: str) -> ApiKey | None:
 
 # Written out, since every request of a program passes here: to build it took Django four times as long.
 _FIELDS: dict[Any, list[Any]] = {model: list(model._meta.concrete_fields) for model in (ApiKey, User)}
+_NAMES = {model: [field.attname for field in fields] for model, fields in _FIELDS.items()}
 _COLUMNS = ", ".join(f"{model._meta.db_table}.{field.column}" for model in _FIELDS for field in _FIELDS[model])
 _JOINED = f"{ApiKey._meta.db_table} JOIN {User._meta.db_table} ON {User._meta.db_table}.id = owner_id"
 _KEY_AND_OWNER = f"SELECT {_COLUMNS} FROM {_JOINED} WHERE prefix = %s"  # noqa: S608  names of ours alone
@@ -89,22 +90,21 @@ _KEY_AND_OWNER = f"SELECT {_COLUMNS} FROM {_JOINED} WHERE prefix = %s"  # noqa: 
 
 def _built(model: Any, values: Sequence[Any]) -> Any:
     """A row as Django builds it from what its columns hold."""
-    fields, found = _FIELDS[model], list(values)
-    for at in _converted(model):
-        column = fields[at].cached_col
-        for convert in _converters(column):
-            found[at] = convert(found[at], column, connection)
-    return model.from_db(connection.alias, [field.attname for field in fields], found)
-
-
-def _converters(column: Any) -> list[Any]:
-    return [*connection.ops.get_db_converters(column), *column.get_db_converters(connection)]
+    found = list(values)
+    for at, column, convert in _converters(model):
+        found[at] = convert(found[at], column, connection)
+    return model.from_db(connection.alias, _NAMES[model], found)
 
 
 @cache
-def _converted(model: Any) -> list[int]:
-    """The places of the few columns that do not hold their field's value as it is."""
-    return [at for at, field in enumerate(_FIELDS[model]) if _converters(field.cached_col)]
+def _converters(model: Any) -> list[tuple[int, Any, Any]]:
+    """(place, column, converter), for the few columns that do not hold their field's value as it is."""
+    columns = [(at, field.cached_col) for at, field in enumerate(_FIELDS[model])]
+    return [
+        (at, column, convert)
+        for at, column in columns
+        for convert in (*connection.ops.get_db_converters(column), *column.get_db_converters(connection))
+    ]
 
 
 @sensitive_variables("secret")

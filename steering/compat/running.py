@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from inference.errors import from_wire
 from inference.types import Event, Failed, Finished, GenerationRequest, JobRequest, Progress, Result, Started, Token
 from steering import draining, gateway
 from steering.access.admission import refund, reserve, settle
-from steering.access.principal import Principal, still_valid
-from steering.api.openai.rows import CHECK_SECONDS, Rows, revoked
+from steering.access.principal import Principal
+from steering.api.openai.rows import Rows, revoked
+from steering.api.openai.standing import CHECK_SECONDS, may_go_on
 from steering.api.openai.threads import in_thread
 from steering.database import unless_left
 
@@ -60,7 +62,7 @@ async def generate(
     All requests have one id. Raises Denied, InferenceError and ApiError, before the first event or later.
     """
     charge = await unless_left(in_thread(_charge_rows)(who, requests, kind, source), Charge.end_soon)
-    rows = Rows(tuple(requests), in_thread(lambda: still_valid(who)), charge.end_soon)
+    rows = Rows(tuple(requests), partial(may_go_on, who), charge.end_soon)
     written, open_rows = [0] * len(requests), len(requests)
     try:
         while open_rows:
@@ -128,7 +130,7 @@ async def _watched(who: Principal, request: JobRequest) -> AsyncIterator[Event]:
                         return
                     yield event
                     reading = asyncio.ensure_future(anext(source, None))
-                elif not await in_thread(still_valid)(who):
+                elif not await may_go_on(who):
                     raise revoked()
         finally:
             reading.cancel()

@@ -25,6 +25,7 @@ from inference.types import Failed, Finished, ModelInfo, Token
 from steering import draining, gateway, shared
 from steering.access import admission
 from steering.access.principal import Principal
+from steering.admitting import admitting
 from steering.database import in_database, in_transaction
 from steering.inserting import insert
 from steering.playground import replicas
@@ -84,14 +85,15 @@ async def run_start(
     who = who or Principal(user)
     draining.refuse_new_work()
     idem = parse_uuid(message.idem, "request")
-    client = await gateway.opened()
-    settings = _with_seed(parse_settings(message.settings))
-    model = await _describe(client, settings.model)
-    asked = _Asked(who, source, idem, message, settings, model, check)
-    beginning = asyncio.create_task(_begin(client, asked))
-    _beginning.add(beginning)
-    beginning.add_done_callback(_beginning.discard)
-    return await asyncio.shield(beginning)  # who leaves now leaves a run that is carried, not a row that nobody carries
+    async with admitting():
+        client = await gateway.opened()
+        settings = _with_seed(parse_settings(message.settings))
+        model = await _describe(client, settings.model)
+        asked = _Asked(who, source, idem, message, settings, model, check)
+        beginning = asyncio.create_task(_begin(client, asked))
+        _beginning.add(beginning)
+        beginning.add_done_callback(_beginning.discard)
+        return await asyncio.shield(beginning)  # who leaves now leaves a run that is carried, not a row nobody carries
 
 
 @dataclass(frozen=True, eq=False)

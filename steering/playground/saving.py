@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from channels.db import database_sync_to_async
 from django.db import Error as DatabaseTrouble
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
+from steering.database import keeping_connection
 from steering.playground.charging import settle_run
 from steering.playground.models import LaneOutput, Run
 
@@ -123,7 +123,7 @@ def _answer(future: asyncio.Future[bool], kept: bool) -> None:
 
 
 async def _write(checkpoints: list[Checkpoint]) -> set[UUID]:
-    return await database_sync_to_async(_write_now, thread_sensitive=False, executor=_writer)(checkpoints)
+    return await asyncio.get_running_loop().run_in_executor(_writer, keeping_connection, _write_now, checkpoints)
 
 
 def _write_now(checkpoints: Iterable[Checkpoint]) -> set[UUID]:

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from inference import arrivals
 from inference.batch import Batch, Row
 from inference.errors import Unavailable
+from inference.transports import courier
 from inference.transports.inprocess import InProcess
 from inference.types import Failed, Finished, GenerationRequest, SamplingParams
 from tests.inference import stack
@@ -69,6 +71,26 @@ async def test_who_leaves_before_the_request_is_handed_over_leaves_nothing_behin
     with pytest.raises(asyncio.CancelledError):
         await first
     await nothing_runs(inference)
+
+
+@pytest.mark.parametrize("how", ["leaves", "stops"])
+async def test_who_goes_while_company_is_waited_for_leaves_nothing_behind(
+    inference: InProcess, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(courier, "COMPANY_SECONDS", 1e9)
+    with arrivals.announced(), arrivals.announced():
+        events = asyncio.ensure_future(collect(inference, long("gone")))
+        await asyncio.sleep(0.02)
+        assert not inference.engine.busy and inference.host._open == 1
+        if how == "leaves":
+            events.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await events
+        else:
+            await inference.cancel("gone")
+            end = (await events)[-1]
+            assert isinstance(end, Finished) and end.reason == "cancelled"
+        await nothing_runs(inference)
 
 
 async def test_who_leaves_while_a_thread_checks_the_request_leaves_nothing_behind(

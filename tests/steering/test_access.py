@@ -16,7 +16,7 @@ from steering.access.admission import refund, reserve, settle
 from steering.access.denied import Denied
 from steering.access.keys import create_key, find_key, revoke_key, rotate_key
 from steering.access.models import SCOPES, ApiKey, Counter, LedgerEntry, Limit
-from steering.access.principal import Principal, principal_of, still_valid
+from steering.access.principal import Principal, principal_of, still_valid, valid
 from steering.accounts.models import User
 
 pytestmark = pytest.mark.django_db
@@ -126,6 +126,19 @@ def test_secrets_are_compared_in_the_same_time_whatever_they_are(
     assert keys.find_key(secret if known else "sk-sb-0000000000-1") is None
     ((kept, shown),) = compared
     assert len(kept) == len(shown) == 64
+
+
+def test_many_are_looked_at_together_as_each_alone(person: User, django_assert_num_queries: Any) -> None:
+    other = User.objects.create_user("other@example.com", password=None)
+    (_, one), (ended, two), (rotated, three) = key_of(person), key_of(person, name="ended"), key_of(other)
+    everyone = [*(principal_of(asked(secret)) for secret in (one, two, three)), Principal(person), Principal(other)]
+    revoke_key(ended)
+    rotate_key(rotated)
+    User.objects.filter(pk=other.pk).update(is_active=False)
+    with django_assert_num_queries(2):
+        found = valid(everyone)
+    assert found == [still_valid(who) for who in everyone] == [True, False, False, True, False]
+    assert valid([]) == []
 
 
 def test_what_began_with_a_key_notices_that_it_ended(person: User) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from django.test import AsyncClient
 
+from inference import arrivals
 from inference.errors import Busy, Unavailable
 from inference.types import (
     Event,
@@ -28,7 +29,7 @@ from steering import draining, gateway
 from steering.access.keys import create_key
 from steering.access.models import ApiKey, LedgerEntry
 from steering.accounts.models import User
-from steering.api.openai import call, rows
+from steering.api.openai import call, rows, standing
 from steering.database import in_database
 from steering.vectors.models import Vector
 from tests.fake_inference import MODEL, FakeInference
@@ -110,6 +111,21 @@ def ledger() -> Any:
         return rows
 
     return settled
+
+
+async def test_a_call_is_announced_to_the_engine_until_it_is_admitted(
+    client: AsyncClient, played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played.script = (STARTED, TOKEN, finished())
+    announced, admitted = [], call._admitted
+
+    def noted(*args: Any) -> Any:
+        announced.append(arrivals.expected())
+        return admitted(*args)
+
+    monkeypatch.setattr(call, "_admitted", noted)
+    assert (await ask(client)).status_code == 200
+    assert (announced, arrivals.expected()) == ([1], 0)
 
 
 async def test_an_error_in_the_middle_of_a_stream_ends_it_without_done(
@@ -213,7 +229,7 @@ async def test_a_stream_that_waits_says_that_it_lives(
 async def test_a_stream_that_nobody_reads_is_ended(
     client: AsyncClient, played: Played, ledger: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rows, "CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(standing, "CHECK_SECONDS", 0.05)
     monkeypatch.setattr(rows, "UNREAD_SECONDS", 0.1)
     played.script = (STARTED, *[TOKEN, 0.01] * 10_000, finished())
     await ask(client, stream=True)

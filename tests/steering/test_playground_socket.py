@@ -13,6 +13,7 @@ import pytest
 from channels.db import database_sync_to_async
 from django.contrib.auth.models import AnonymousUser
 
+from inference import arrivals
 from inference.types import FeatureRef
 from steering import gateway
 from steering.accounts.models import User
@@ -95,6 +96,21 @@ async def test_who_leaves_while_a_run_begins_leaves_one_that_is_carried(
             return
         await asyncio.sleep(0.02)
     raise AssertionError("nobody carries the run")
+
+
+async def test_a_run_is_announced_to_the_engine_until_it_is_admitted(
+    person: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    announced, create = [], runner._create
+
+    def noted(*args: Any) -> Any:
+        announced.append(arrivals.expected())
+        return create(*args)
+
+    monkeypatch.setattr(runner, "_create", noted)
+    async with Socket(person) as socket:
+        await socket.run(a_run())
+    assert (announced, arrivals.expected()) == ([1], 0)
 
 
 async def test_a_saved_run_replays_as_it_was_seen(person: User) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from typing import Any, Protocol
 
 from django.http import HttpRequest
@@ -13,7 +14,8 @@ from inference.errors import InferenceError
 from inference.types import Event, Finished, Started
 from steering import draining, gateway
 from steering.access.admission import Reservation, refund, reserve, settle
-from steering.access.principal import Principal, principal_of, still_valid
+from steering.access.principal import Principal, principal_of
+from steering.admitting import admitting
 from steering.api.openai.answer import Answer
 from steering.api.openai.ask import Ask
 from steering.api.openai.body import Fields, parse_json
@@ -21,6 +23,7 @@ from steering.api.openai.errors import ApiError
 from steering.api.openai.frames import frames
 from steering.api.openai.planning import Plan, plan
 from steering.api.openai.rows import Rows
+from steering.api.openai.standing import may_go_on
 from steering.api.openai.threads import in_company, in_turn
 from steering.api.openai.written import Piece
 from steering.behaviors.monitoring import record
@@ -61,7 +64,7 @@ class Call:
         self.answer = Answer(planned.requests[0].id, planned)
         self._reservation, self._who = reservation, who
         self._hold = draining.hold()
-        self._rows = Rows(planned.requests, in_turn(lambda: still_valid(who)), self.close)
+        self._rows = Rows(planned.requests, partial(may_go_on, who), self.close)
         self._early: list[tuple[int, Event]] = []
         self._closed = False
 
@@ -168,7 +171,8 @@ async def opened(request: HttpRequest, form: Form) -> tuple[Principal, Ask, Call
     """Who asks, what, and its call, unless a policy is to answer. Raises ApiError, Denied and InferenceError for what
     is refused before anything runs.
     """
-    admission = await unless_left(_admit(request, form), _give_back)
+    async with admitting():
+        admission = await unless_left(_admit(request, form), _give_back)
     if isinstance(admission, Exception):
         raise admission
     who, ask, admitted = admission

@@ -14,13 +14,12 @@ from django.db import Error as DatabaseTrouble
 from inference.errors import InferenceError, from_wire
 from inference.types import Event, Failed, Finished, GenerationRequest
 from steering import gateway
-from steering.access.principal import Principal, still_valid
+from steering.access.principal import Principal
 from steering.api.openai.errors import ApiError, of_inference
-from steering.api.openai.threads import in_turn
+from steering.api.openai.standing import CHECK_SECONDS, may_go_on, until_check
 
 log = logging.getLogger(__name__)
 
-CHECK_SECONDS = 2.0  # a key that is revoked stops its rows within five
 UNREAD_SECONDS = 60.0  # nobody takes events for so long: the reader is gone without a word
 
 Item = tuple[int, Event] | ApiError
@@ -109,7 +108,7 @@ class Rows:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(CHECK_SECONDS)
+            await asyncio.sleep(until_check())
             if time.monotonic() - self._taken_at > UNREAD_SECONDS:
                 self._stop(ApiError(503, "reader_stalled", "Nobody read this stream, so it was ended."))
                 self._on_unread()
@@ -144,7 +143,7 @@ async def while_valid(who: Principal, work: Coroutine[Any, Any, T]) -> T:
     working = asyncio.ensure_future(work)
     try:
         while not (await asyncio.wait({working}, timeout=CHECK_SECONDS))[0]:
-            if not await in_turn(still_valid)(who):
+            if not await may_go_on(who):
                 raise revoked()
         return working.result()
     finally:

@@ -12,9 +12,10 @@ from uuid import UUID
 from django.urls import resolve
 
 from inference.errors import InferenceError, InvalidRequest, Unavailable
-from steering.access.principal import Principal, still_valid
+from steering.access.principal import Principal
 from steering.api.openai.errors import ApiError
-from steering.api.openai.rows import CHECK_SECONDS, revoked
+from steering.api.openai.rows import revoked
+from steering.api.openai.standing import CHECK_SECONDS, may_go_on
 from steering.api.openai.threads import in_thread
 from steering.gateway import spawn
 from steering.jobs.models import Job
@@ -50,7 +51,7 @@ async def followed(who: Principal, job: Job) -> AsyncIterator[Job]:
             await asyncio.sleep(LOOK_SECONDS)
             if time.monotonic() - looked > CHECK_SECONDS:
                 looked = time.monotonic()
-                if not await in_thread(still_valid)(who):
+                if not await may_go_on(who):
                     raise revoked()
     finally:
         if not ended:
