@@ -70,6 +70,8 @@ size: ## lines per folder
 
 bench: install-dev ## run the benchmarks, half an hour; results go to benchmarks/results and README (QUICK=1: try them)
 	@for name in decode pair drafts policy sweep experiment extract latency watching constraints behaviors overhead stop coldstart memory isolation; do $(VENV_PYTHON) -m benchmarks.$$name $(if $(QUICK),--quick) || exit 1; done
+	@most=$$(getconf _NPROCESSORS_ONLN); [ $$most -eq 1 ] || \
+		OMP_NUM_THREADS=$$((most - 1)) $(VENV_PYTHON) -m benchmarks.latency $(if $(QUICK),--quick)
 	@$(VENV_PYTHON) -m benchmarks.soak --quick
 	@$(VENV_PYTHON) -m benchmarks.readme
 

@@ -152,7 +152,28 @@ def machine() -> dict[str, Any]:
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
+        "stolen_percent": stolen_percent(_BEGAN),
     }
+
+
+def processor_times() -> tuple[int, int]:
+    """Since the machine began, in ticks: what other machines on the same processors stole, and what programs here
+    wanted, that included. Zeros where the system does not tell.
+    """
+    try:
+        user, nice, system, _idle, _io, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
+    except (OSError, ValueError):
+        return 0, 0
+    return steal, user + nice + system + irq + softirq + steal
+
+
+def stolen_percent(began: tuple[int, int]) -> float:
+    """Of the processor time that was wanted since `began`. What is timed on a shared machine depends on it."""
+    stolen, wanted = (now - then for now, then in zip(processor_times(), began, strict=True))
+    return round(100 * stolen / wanted, 1) if wanted else 0.0
+
+
+_BEGAN = processor_times()
 
 
 def _cpu_name() -> str:

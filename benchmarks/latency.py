@@ -11,12 +11,18 @@ People who press the same key at the same moment are the worst that can happen t
 for as many who come in turn, APART seconds after each other, the last while all others are written for.
 
 Through the HTTP API it is the same with `/v1/chat/completions`, streamed, and a key of each user's own.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.latency
+
+With fewer threads than processors, for the engine alone as for the one in the server, a processor is left to the web.
+That is kept as a result of its own, latency_apart.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -213,7 +219,8 @@ def report(chosen: Options, counts: tuple[int, ...], tokens: int, found: dict[st
         holds = holds and ratio <= LIMIT_RATIO and added <= LIMIT_ADDED_MS
     table(f"Through websocket, HTTP API and from the engine alone, {chosen.dtype}, {tokens} tokens each", rows)
     about = {"dtype": chosen.dtype, "tokens": tokens, "repeats": chosen.repeats}
-    record("latency", {**about, **facts, "holds": holds}, keep=not chosen.quick)
+    name = "latency_apart" if "OMP_NUM_THREADS" in os.environ else "latency"
+    record(name, {**about, **facts, "holds": holds}, keep=not chosen.quick)
 
 
 if __name__ == "__main__":

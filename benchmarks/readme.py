@@ -31,13 +31,14 @@ def decode(f: Facts) -> str:
 
 
 def latency(f: Facts) -> str:
-    over, added = f["web_over_engine_between_tokens_32"], f["web_first_token_added_ms"]
-    alone, api = f["web_first_token_added_ms_1"], f["http_over_engine_between_tokens_32"]
-    turns = f["web_first_token_added_ms_in_turn"]
+    def added(case: str) -> str:
+        return f"{f[f'web_first_token_added_ms_{case}']:.0f} ms ({f[f'http_first_token_added_ms_{case}']:.0f})"
+
+    over, api = (f[f"{side}_over_engine_between_tokens_32"] for side in ("web", "http"))
     return (
-        f"32 users in {f['dtype']}: {over:.2f} times the engine's time between tokens ({api:.2f} through the API), "
-        f"{added:.0f} ms to the first where all ask at once, {turns:.0f} ms where they come in turn; "
-        f"{alone:.0f} ms with one user"
+        f"32 users in {f['dtype']}, through the websocket (and the API): {over:.2f} ({api:.2f}) times the engine's "
+        f"time between tokens; to the first {added('in_turn')} where they come in turn, {added('32')} where all ask "
+        f"in the same moment, {added('1')} with one user"
     )
 
 
@@ -150,6 +151,7 @@ ROWS: dict[str, tuple[str, Callable[[Facts], str]]] = {
     ),
     "extract": ("Vectors are built 5 times as fast as by packages as documented, 1.5 times as at their best", extract),
     "latency": ("The web adds at most 10 % between tokens and 60 ms to the first", latency),
+    "latency_apart": ("The same with a processor left to the web, one thread less for the engine", latency),
     "watching": ("A stream with two behaviours watched is at most 1.25 times as slow as one without", watching),
     "constraints": ("A stream without a constraint is at most 1.05 times as slow beside those with one", constraints),
     "behaviors": (

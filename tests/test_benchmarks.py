@@ -28,7 +28,7 @@ from benchmarks import (
     watching,
     web,
 )
-from benchmarks.common import Options, Rate, rate, record
+from benchmarks.common import Options, Rate, rate, record, stolen_percent
 from benchmarks.latency import Timing, timing
 from benchmarks.peers.lines import Peer
 from benchmarks.soak import Seen
@@ -239,11 +239,12 @@ def test_time_between_tokens_is_that_of_whole_answers():
     assert found.between == pytest.approx((100 + 300) / 2)
 
 
-def test_what_the_web_adds_is_the_worst_of_both_loads(results, capsys):
+def test_what_the_web_adds_is_the_worst_of_both_loads(results, capsys, monkeypatch):
     engine, web = Timing(100, 20, 25), Timing(130, 21, 40)
     found = {"engine_1": [engine], "web_1": [web], "engine_32": [engine], "web_32": [Timing(180, 23, 60)]}
     found |= {"http_1": [engine], "http_32": [engine], "engine_in_turn": [engine], "http_in_turn": [engine]}
     found["web_in_turn"] = [Timing(112, 21, 30)]
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     latency.report(QUICK, (1, 32), 64, found)
     line = json_line(capsys.readouterr().out)
     assert (line["web_first_token_added_ms_1"], line["web_first_token_added_ms"]) == (30, 80)
@@ -251,6 +252,10 @@ def test_what_the_web_adds_is_the_worst_of_both_loads(results, capsys):
     assert line["web_over_engine_between_tokens_32"] == 1.15
     assert line["web_first_token_added_ms_in_turn"] == 12
     assert not line["holds"]
+    assert line["benchmark"] == "latency"
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    latency.report(QUICK, (1, 32), 64, found)
+    assert json_line(capsys.readouterr().out)["benchmark"] == "latency_apart"
 
 
 def test_watching_is_compared_within_each_turn_and_judged_by_its_worst_case(results, capsys):
@@ -275,6 +280,14 @@ def test_a_result_names_the_machine_and_is_kept_unless_told_otherwise(results, c
     kept = json.loads((results / "some.json").read_text())
     assert kept == json_line(capsys.readouterr().out)
     assert {"cpu", "cores", "torch", "threads", "benchmark"} <= set(kept)
+    assert 0 <= kept["stolen_percent"] <= 100
+
+
+def test_stolen_time_is_a_share_of_what_was_wanted(monkeypatch):
+    monkeypatch.setattr("benchmarks.common.processor_times", lambda: (130, 1400))
+    assert stolen_percent((100, 1000)) == 7.5
+    monkeypatch.setattr("benchmarks.common.processor_times", lambda: (0, 0))
+    assert stolen_percent((0, 0)) == 0
 
 
 def test_readme_marks_what_does_not_hold():
@@ -284,7 +297,7 @@ def test_readme_marks_what_does_not_hold():
 
 def test_every_benchmark_has_its_line_in_readme_and_its_turn_in_make_bench():
     turn = (ROOT / "Makefile").read_text().split("for name in ", 1)[1].split(";", 1)[0].split()
-    apart = {"soak", "soak_redis", "vllm_engine"}  # long, or only for those who installed vLLM
+    apart = {"latency_apart", "soak", "soak_redis", "vllm_engine"}  # a second way, long, or only with vLLM
     assert {*turn} | apart == set(readme.ROWS)
     assert all((ROOT / "benchmarks" / f"{name}.py").exists() for name in (*turn, "soak", "vllm_engine"))
 
