@@ -19,8 +19,8 @@ import pytest
 
 from scripts.servers import free_port
 from tests.compat import readme
-from tests.inference import stack
 from tests.openai.server import Server
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "a plain sentence for tests"
@@ -256,7 +256,7 @@ def test_shells_can_complete(terminal: Terminal) -> None:
 
 
 def _until_it_listens(port: int) -> None:
-    deadline = time.monotonic() + stack.PATIENCE
+    deadline = time.monotonic() + PATIENCE
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=5).close()

@@ -10,7 +10,6 @@ import importlib.metadata
 import json
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +23,7 @@ from scripts.servers import free_port
 from tests.compat import readme
 from tests.inference import stack, tiny
 from tests.openai.server import Server
+from tests.waiting import until
 
 HOSTED = "qwen3-0.6b"  # what the README sets
 OURS = "steerboard"
@@ -166,10 +166,7 @@ def test_block_serve(mx: ModuleType, hosted: Server, monkeypatch: pytest.MonkeyP
     run(before, hosted)
     mx.sae.create_behavior("toxicity", ["You are", "I am"], [" an angry letter", " angry"], [" a calm reply", " calm"])
     threading.Thread(target=run, args=(serving, hosted), kwargs={"mx": mx}, daemon=True).start()
-    deadline = time.monotonic() + stack.PATIENCE
-    while not (servers and servers[0].started):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: servers and servers[0].started)
     client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="any", max_retries=0)
     try:
         asked: dict[str, Any] = {

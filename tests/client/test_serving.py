@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
@@ -15,6 +14,7 @@ from steerboard.serving.app import App
 from steerboard.serving.here import Here
 
 from tests.inference import stack, tiny
+from tests.waiting import PATIENCE, auntil
 
 OWN = {"host": "127.0.0.1:8001", "content-type": "application/json"}
 ENDLESS: dict[str, Any] = {"model": "", "prompt": "The", "max_tokens": 20_000, "ignore_eos": True}
@@ -69,13 +69,6 @@ def app(here: Steerboard) -> App:
 
 async def rows(here: Steerboard) -> int:
     return int((await here._core.local.studio.client.describe()).rows)
-
-
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    deadline = time.monotonic() + stack.PATIENCE
-    while not await holds():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.02)
 
 
 # ---- who is let in ----
@@ -160,11 +153,11 @@ async def test_who_leaves_ends_the_writing(more: dict[str, Any], app: App, here:
     if "policy" in more:
         del body["ignore_eos"]
     asking = asyncio.create_task(caller.ask(app, body))
-    await until(lambda: _some(here))
+    await auntil(lambda: _some(here))
     assert not asking.done(), caller.sent
     caller.left.set()
-    await asyncio.wait_for(asking, stack.PATIENCE)
-    await until(lambda: _none(here))
+    await asyncio.wait_for(asking, PATIENCE)
+    await auntil(lambda: _none(here))
     with suppress(IndexError):
         assert caller.status == 200 and more.get("stream")
 
@@ -187,7 +180,7 @@ async def test_one_row_that_fails_ends_the_others(here: Steerboard, monkeypatch:
     async def failing(row: Any) -> AsyncIterator[Any]:
         nonlocal finished
         if row.index == 1:
-            await until(lambda: _some(here))
+            await auntil(lambda: _some(here))
             raise InvalidRequest("bad", "This one fails.")
         async for event in follow(row):
             finished += [row] if event.type == "finished" else []
@@ -195,7 +188,7 @@ async def test_one_row_that_fails_ends_the_others(here: Steerboard, monkeypatch:
 
     monkeypatch.setattr(backend, "_events", failing)
     caller = Caller()
-    await asyncio.wait_for(caller.ask(App(backend), ENDLESS | {"n": 2}), stack.PATIENCE)
+    await asyncio.wait_for(caller.ask(App(backend), ENDLESS | {"n": 2}), PATIENCE)
     assert caller.status == 400 and "This one fails" in caller.said["error"]["message"]
-    await until(lambda: _none(here))
+    await auntil(lambda: _none(here))
     assert not finished

@@ -12,6 +12,7 @@ import pytest
 
 from tests.inference import stack, tiny
 from tests.openai.server import Server
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture(scope="package")
@@ -71,7 +72,7 @@ def mechanex_command(server: Server, home: Path) -> Callable[..., str]:
             input=typed,
             capture_output=True,
             text=True,
-            timeout=stack.PATIENCE,
+            timeout=PATIENCE,
         )
         assert "Traceback" not in done.stderr, done.stderr
         return done.stdout

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,8 +10,8 @@ import httpx2
 from neuronpedia_inference_client import ApiClient, Configuration, DefaultApi
 
 from tests.inference import saes
-from tests.inference.stack import PATIENCE
 from tests.openai.server import Server
+from tests.waiting import until
 
 SOURCES: dict[str, tuple[str, str]] = {
     "2-tiny": ("standard", "blocks.2.hook_resid_pre"),
@@ -38,10 +37,7 @@ def add_sources(server: Server) -> None:
     for seed, (id, (architecture, hook)) in enumerate(SOURCES.items(), 10):
         if not (folder / id).exists():
             saes.save(architecture, folder / id, hook=hook, seed=seed)
-    began = time.monotonic()
-    while not SOURCES.keys() <= {source["id"] for source in capabilities(server)["models"][0]["sources"]}:
-        assert time.monotonic() - began < PATIENCE
-        time.sleep(0.2)
+    until(lambda: SOURCES.keys() <= {source["id"] for source in capabilities(server)["models"][0]["sources"]})
 
 
 def capabilities(server: Server) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from scripts.servers import free_port
 from tests.compat import readme
 from tests.inference import stack, tiny
 from tests.openai.server import Server
+from tests.waiting import PATIENCE
 
 HOSTED = "qwen3-0.6b"  # what the README sets
 
@@ -203,7 +204,7 @@ class served:
     def __enter__(self) -> openai.OpenAI:
         self._thread = threading.Thread(target=run, args=(self._code, self._hosted), daemon=True)
         self._thread.start()
-        deadline = time.monotonic() + stack.PATIENCE
+        deadline = time.monotonic() + PATIENCE
         while not (self._servers and self._servers[0].started):
             assert self._thread.is_alive() and time.monotonic() < deadline
             time.sleep(0.05)
@@ -211,7 +212,7 @@ class served:
 
     def __exit__(self, *error: object) -> None:
         self._servers[0].should_exit = True
-        self._thread.join(stack.PATIENCE)
+        self._thread.join(PATIENCE)
 
 
 def caa(mx: ModuleType) -> str:

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from inference.store import load
 from tests.openai.server import Server
+from tests.waiting import until
 
 TRIPLES: dict[str, list[str]] = {
     "prompts": ["I tell the", "My statement is", "The truth is"],
@@ -523,10 +524,7 @@ def test_leaving_early_ends_the_job(http: httpx2.Client, server: Server) -> None
     with http.stream("POST", "/steering/generate", json=body) as answer:
         first = next(line for line in answer.iter_lines() if line.startswith("data: "))
         job = json.loads(first.removeprefix("data: "))["job_id"]
-    for _ in range(200):
-        if (state := http.get(f"/api/v1/jobs/{job}/").json()["state"]) == "cancelled":
-            break
-    assert state == "cancelled"
+    until(lambda: http.get(f"/api/v1/jobs/{job}/").json()["state"] == "cancelled")
     server.until("ledger", 0)
 
 

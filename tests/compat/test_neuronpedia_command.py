@@ -31,7 +31,7 @@ from steering.access.keys import create_key, find_key, keep_chosen, revoke_key
 from steering.access.models import ApiKey
 from steering.accounts.models import User
 from tests.inference import saes, stack, tiny
-from tests.inference.stack import PATIENCE
+from tests.waiting import PATIENCE
 from webapp.management.commands import neuronpedia as command
 from webapp.neuronpedia import Options, check, environment_of, with_environment
 

@@ -15,6 +15,7 @@ from steering.access.principal import Principal
 from steering.accounts.models import User
 from steering.compat import running
 from tests.fake_inference import FakeInference
+from tests.waiting import auntil
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -37,13 +38,10 @@ async def test_who_leaves_while_a_place_is_being_reserved_leaves_no_place_behind
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    for _ in range(200):
-        if made and not draining.held() and not await _open():
-            break
-        await asyncio.sleep(0.05)
-    assert made and not draining.held() and not await _open()
+    await auntil(_given_back)
+    assert made
     assert not fake_inference.requests
 
 
-async def _open() -> int:
-    return await LedgerEntry.objects.filter(state=LedgerEntry.State.OPEN).acount()
+async def _given_back() -> bool:
+    return not draining.held() and not await LedgerEntry.objects.open().aexists()

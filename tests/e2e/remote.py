@@ -10,9 +10,9 @@ from pathlib import Path
 from scripts.servers import HOST, free_port
 from tests.inference import tiny
 from tests.inference.stack import stretch
-from tests.processes.several import Several, until
+from tests.processes.several import Several
+from tests.waiting import until
 
-PATIENCE = 120.0  # seconds
 MODELS = ("tiny-one", "tiny-two")
 
 
@@ -64,7 +64,7 @@ class Remote:
             "--without-gossip", "--without-mingle",
         )  # fmt: skip
         self.several.start("manage.py", "web", "--port", str(self.port))
-        until(lambda: answers(f"{self.url}/readyz"), PATIENCE)
+        until(lambda: answers(f"{self.url}/readyz"))
 
     def worker(self, name: str, model: str) -> subprocess.Popen[str]:
         return self.several.start("-m", "inference.worker", "--name", name, "--model", model)

@@ -10,7 +10,7 @@ import urllib.request
 from pathlib import Path
 
 from scripts.servers import free_port
-from tests.processes.several import until
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -11,6 +11,7 @@ from inference.engine import Engine, Limits
 from inference.models.loader import LoadedModel, load
 from inference.store import VectorStore
 from tests.inference import tiny
+from tests.waiting import until
 
 CACHE = Path(__file__).resolve().parents[2] / "data" / "models"  # where `make run` too keeps what it compiled
 
@@ -65,10 +66,4 @@ def make_engine(tiny_model: Callable[[str], LoadedModel], tmp_path: Path) -> Ite
 
 
 def wait_until_ready(engine: Engine) -> None:
-    import time
-
-    for _ in range(6000):
-        if engine.describe().state != "loading":
-            return
-        time.sleep(0.01)
-    raise TimeoutError("the model did not load within a minute")
+    until(lambda: engine.describe().state != "loading", what="the model is loaded")

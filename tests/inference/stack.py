@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -24,9 +24,9 @@ from inference.client import Inference
 from inference.serving import link
 from inference.types import TERMINAL, Event, GenerationRequest, JobRequest, SamplingParams, Token, WorkerInfo
 from scripts.servers import free_port
+from tests.waiting import PATIENCE, auntil
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 120.0  # seconds, for what takes a few on an idle machine
 READER_SECONDS = 2  # for forked workers
 ENDLESS = 20_000  # tokens: more than any test waits for
 needs_redis = pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
@@ -135,20 +135,13 @@ async def info_of(client: Inference, worker: WorkerProcess | ForkedWorker) -> Wo
     return own[0] if own else None
 
 
-async def until(check: Callable[[], Awaitable[object]], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not await check():
-        assert time.monotonic() < deadline, f"waited in vain until {what}"
-        await asyncio.sleep(0.05)
-
-
 async def until_ready(client: Inference, *workers: WorkerProcess | ForkedWorker) -> None:
     async def ready() -> bool:
         infos = [await info_of(client, w) for w in workers]
         assert all(w.alive() for w in workers), "\n".join(w.log.read_text() for w in workers)
         return all(info and info.state == "ready" for info in infos)
 
-    await until(ready, "the workers are ready")
+    await auntil(ready, "the workers are ready")
 
 
 async def collect(client: Inference, request: GenerationRequest | JobRequest) -> list[Event]:
@@ -174,7 +167,7 @@ class Following:
             assert not ended, f"ended early: {self.events[-1]}"
             return len(self.events) > n
 
-        await until(enough, f"{n} tokens were written")
+        await auntil(enough, f"{n} tokens were written")
 
     async def end(self, within: float = PATIENCE) -> Event:
         await asyncio.wait_for(self.task, within)

@@ -58,7 +58,8 @@ from inference.types import (
     Watch,
 )
 from tests.inference import saes, stack
-from tests.inference.stack import Following, collect, long, needs_redis, tokens_of, until
+from tests.inference.stack import Following, collect, long, needs_redis, tokens_of
+from tests.waiting import auntil
 
 PAIRS = tuple(
     Pair(positive=f" calm reply number {i}", negative=f" angry letter number {i}", prompt=f"Case {i}:")
@@ -100,7 +101,7 @@ def clients(tiny_folder: Callable[[str], Path], tmp_path_factory: pytest.TempPat
 @pytest.fixture(params=["inprocess", pytest.param("remote", marks=needs_redis)])
 async def client(request: pytest.FixtureRequest, clients: Clients) -> Inference:
     chosen: Inference = getattr(clients, request.param)
-    await until(lambda: is_ready(chosen), "the model is loaded")
+    await auntil(lambda: is_ready(chosen), "the model is loaded")
     return chosen
 
 
@@ -141,7 +142,7 @@ async def test_what_takes_long_to_check_keeps_no_loop_waiting(
     clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = clients.inprocess
-    await until(lambda: is_ready(client), "the model is loaded")
+    await auntil(lambda: is_ready(client), "the model is loaded")
     in_threads, to_thread = [], asyncio.to_thread
 
     async def noted(function: Any, request: Any, *args: Any) -> Any:
@@ -173,7 +174,7 @@ async def test_events_come_in_order_from_started_to_one_end(client: Inference) -
 @needs_redis
 async def test_a_seed_gives_the_same_tokens_through_either_transport(clients: Clients) -> None:
     assert clients.remote
-    await until(lambda: is_ready(clients.inprocess), "the model is loaded")
+    await auntil(lambda: is_ready(clients.inprocess), "the model is loaded")
     data = vector_file(await clients.remote.describe())
     written = []
     for client in (clients.inprocess, clients.remote):
@@ -224,7 +225,7 @@ async def test_the_served_model_may_be_named(client: Inference) -> None:
 @needs_redis
 async def test_scores_and_divergence_are_the_same_through_either_transport(clients: Clients) -> None:
     assert clients.remote
-    await until(lambda: is_ready(clients.inprocess), "the model is loaded")
+    await auntil(lambda: is_ready(clients.inprocess), "the model is loaded")
     data = vector_file(await clients.remote.describe(), layer=2)
     found = []
     for client in (clients.inprocess, clients.remote):
@@ -294,7 +295,7 @@ async def test_leaving_the_iterator_frees_the_row(client: Inference) -> None:
     async def free() -> bool:
         return (await client.describe()).rows == 0
 
-    await until(free, "the row has left")
+    await auntil(free, "the row has left")
 
 
 async def test_a_vector_comes_back_as_it_was_put(client: Inference) -> None:
@@ -350,7 +351,7 @@ def looking(info: ModelInfo, threshold: float | None, name: str = "look", **more
 async def test_what_is_watched_is_told_alike_through_either_transport(clients: Clients) -> None:
     """A vector that only a watch names is where it is needed too."""
     assert clients.remote
-    await until(lambda: is_ready(clients.inprocess), "the model is loaded")
+    await auntil(lambda: is_ready(clients.inprocess), "the model is loaded")
     info = await clients.remote.describe()
     found = []
     for client in (clients.inprocess, clients.remote):
@@ -369,7 +370,7 @@ async def test_what_is_watched_is_told_alike_through_either_transport(clients: C
 
 
 async def test_a_constraint_is_kept_wherever_the_engine_is(client: Inference) -> None:
-    await until(lambda: is_ready(client), "the model is loaded")
+    await auntil(lambda: is_ready(client), "the model is loaded")
     plain = ask("bound", max_tokens=30)
     wanted = replace(plain, constraint=Constraint("regex", "[0-9]{3}-x"), sampling=SamplingParams(max_tokens=30))
     events = await collect(client, wanted)
@@ -435,14 +436,14 @@ async def test_a_drained_worker_finishes_refuses_and_resumes(client: Inference) 
     async def is_in(state: str) -> bool:
         return (await client.workers())[0].state == state
 
-    await until(lambda: is_in("draining"), "the worker drains")
+    await auntil(lambda: is_in("draining"), "the worker drains")
     described = await client.describe()
     assert (described.state, described.id) == ("failed", "tiny-llama") and "Try again" in described.problem
     (event,) = await collect(client, ask("late"))
     assert isinstance(event, Failed) and event.code == "draining" and event.retry_after
     assert isinstance(await run.end(), Finished)
     await client.control(worker.id, "resume")
-    await until(lambda: is_in("ready"), "the worker is back")
+    await auntil(lambda: is_in("ready"), "the worker is back")
     assert isinstance((await collect(client, ask("back")))[-1], Finished)
 
 
@@ -456,13 +457,13 @@ async def test_a_model_is_unloaded_and_loaded_while_what_runs_finishes(client: I
     async def is_empty() -> bool:
         return (await client.workers())[0].state == "empty"
 
-    await until(is_empty, "the model is gone")
+    await auntil(is_empty, "the model is gone")
     assert await client.models() == ()
     (event,) = await collect(client, ask("nothing"))
     assert isinstance(event, Failed) and event.code == "no_model"
     assert (await client.describe()).state == "failed"
     await client.control(worker.id, "load", clients.model)
-    await until(lambda: is_ready(client), "the model is back")
+    await auntil(lambda: is_ready(client), "the model is back")
     assert isinstance((await collect(client, ask("something")))[-1], Finished)
 
 
@@ -528,7 +529,7 @@ async def test_an_optimisation_can_be_asked_to_finish_with_the_best(client: Infe
     async def moving() -> bool:
         return any(isinstance(event, Progress) and event.facts.get("curve") for event in following.events)
 
-    await until(moving, "the first step is done")
+    await auntil(moving, "the first step is done")
     await client.finish("endless")
     result = await following.end()
     assert isinstance(result, Result), result
@@ -549,7 +550,7 @@ async def test_an_sae_that_appears_is_described_and_read_with_wherever_the_engin
     async def listed() -> bool:
         return "1-test" in {source.id for source in (await client.describe()).sources}
 
-    await until(listed, "the SAE is listed")
+    await auntil(listed, "the SAE is listed")
     *progress, result = await collect(client, ReadFeatures("read", "1-test", text="Tabby cats purr", features=(3,)))
     assert isinstance(result, Result), result
     assert all(isinstance(event, Progress) for event in progress)

@@ -12,7 +12,7 @@ import pytest
 from inference import arrivals
 from inference.transports import courier
 from inference.transports.courier import Courier
-from tests.inference.stack import until
+from tests.waiting import auntil
 
 PASS_TOKENS = 256
 
@@ -51,7 +51,7 @@ async def has(host: Host, groups: list[int]) -> None:
     async def told() -> bool:
         return host.groups == groups
 
-    await until(told, f"the groups {groups}")
+    await auntil(told, f"the groups {groups}")
 
 
 async def test_who_comes_alone_waits_for_nobody(forever: None) -> None:

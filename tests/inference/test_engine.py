@@ -29,6 +29,7 @@ from inference.types import (
     Token,
 )
 from tests.inference.driver import add, alone, direction, request, start, start_job
+from tests.waiting import auntil
 
 PAIRS = tuple(
     Pair(
@@ -257,11 +258,11 @@ async def test_leaving_the_iterator_cancels_the_row(client):
         if isinstance(event, Token):
             break
     await stream.aclose()
-    for _ in range(100):
-        if (await client.describe()).rows == 0:
-            break
-        await asyncio.sleep(0.01)
-    assert (await client.describe()).rows == 0
+
+    async def left() -> bool:
+        return (await client.describe()).rows == 0
+
+    await auntil(left)
 
 
 async def test_a_refusal_is_an_event_not_an_exception(client):

@@ -17,7 +17,8 @@ from inference.transports import courier
 from inference.transports.inprocess import InProcess
 from inference.types import Failed, Finished, GenerationRequest, SamplingParams
 from tests.inference import stack
-from tests.inference.stack import collect, long, until
+from tests.inference.stack import collect, long
+from tests.waiting import auntil
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def inference(tiny_folder: Callable[[str], Path], tmp_path_factory: pytest.TempP
     async def ready() -> bool:
         return (await client.describe()).state == "ready"
 
-    asyncio.run(until(ready, "the model is loaded"))
+    asyncio.run(auntil(ready, "the model is loaded"))
     yield client
     asyncio.run(client.close())
 
@@ -41,7 +42,7 @@ async def nothing_runs(inference: InProcess) -> None:
     async def idle() -> bool:
         return not inference.engine.busy and inference.host._open == 0
 
-    await until(idle, "nothing runs")
+    await auntil(idle, "nothing runs")
 
 
 async def test_requests_of_one_turn_of_the_loop_are_read_together(

@@ -22,6 +22,7 @@ from inference.store import load
 from inference.studio import Studio
 from inference.types import Finished, GenerationRequest, Message, Pair, SamplingParams, Token
 from tests.inference import tiny
+from tests.waiting import auntil
 
 PAIRS = [(f"A calm reply {n}.", f"An angry letter {n}!", "Question:") for n in range(6)]
 PROMPT = "The quick brown fox"
@@ -214,22 +215,21 @@ def test_a_latency_budget_is_kept_and_the_cut_run_runs_again(studio: Studio) -> 
     repeated = again(studio, outcome)
     assert differences(outcome.trace, repeated.trace) == ()
     assert {c.cut for c in repeated.trace.candidates} == {"latency"}
-    assert on(studio, rows_left(studio)) == 0
+    assert on(studio, all_have_left(studio))
 
 
-async def rows_left(studio: Studio) -> int:
-    for _ in range(200):
-        if not (rows := (await studio._client.describe()).rows):
-            return rows
-        await asyncio.sleep(0.02)
-    return rows
+async def all_have_left(studio: Studio) -> bool:
+    async def left() -> bool:
+        return not (await studio._client.describe()).rows
+
+    return await auntil(left)
 
 
 def test_a_row_that_is_refused_takes_the_round_with_it(studio: Studio) -> None:
     wanted = [endless(20), Wanted(SamplingParams(max_tokens=5), prompt=PROMPT, model="nobody")]
     with pytest.raises(Exception, match="nobody"):
         on(studio, studio.asker().complete(wanted))
-    assert on(studio, rows_left(studio)) == 0
+    assert on(studio, all_have_left(studio))
 
 
 def test_pruning_counts_what_has_ended(studio: Studio) -> None:

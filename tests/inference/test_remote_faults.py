@@ -28,8 +28,8 @@ from tests.inference.stack import (
     long,
     needs_redis,
     tokens_of,
-    until,
 )
+from tests.waiting import auntil
 
 pytestmark = needs_redis
 
@@ -55,7 +55,7 @@ class Workers:
             name = f"worker{self.started}"
             self.living.append(ForkedWorker(self.server.url, self.models["one"], self.folder, name))
         await stack.until_ready(client, *self.living)
-        await until(lambda: serves(client, "one"), "the first model is served")
+        await auntil(lambda: serves(client, "one"), "the first model is served")
         return list(self.living)
 
 
@@ -99,7 +99,7 @@ async def test_when_a_worker_is_killed_the_begun_fails_and_the_rest_runs_elsewhe
     spare = await info_of(client, other)
     assert spare
     await client.control(spare.id, "drain")
-    await until(lambda: is_in(client, other, "draining"), "the other worker drains")
+    await auntil(lambda: is_in(client, other, "draining"), "the other worker drains")
     job = Following(client, CreateVector("long", PAIRS * 1000))
     await job.tokens(0)  # its first report
     run = Following(client, long("killed"))
@@ -136,7 +136,7 @@ async def test_a_worker_that_hangs_is_a_typed_error_and_may_come_back(client: In
     finally:
         worker.send(signal.SIGCONT)
     await workers.ready(client, 1)
-    await until(lambda: has_rows(client, 0), "the row that failed is dropped")
+    await auntil(lambda: has_rows(client, 0), "the row that failed is dropped")
     assert isinstance((await collect(client, long("after", 5)))[-1], Finished)
 
 
@@ -172,7 +172,7 @@ async def test_without_redis_everything_is_a_typed_error(client: Inference, work
         workers.server.start()
     await workers.ready(client, 1)
     assert isinstance((await collect(client, long("back", 5)))[-1], Finished)
-    await until(lambda: has_rows(client, 0), "the row that nobody reads is gone")
+    await auntil(lambda: has_rows(client, 0), "the row that nobody reads is gone")
 
 
 async def test_sigterm_finishes_what_runs_and_refuses_the_new(client: Inference, workers: Workers) -> None:
@@ -180,7 +180,7 @@ async def test_sigterm_finishes_what_runs_and_refuses_the_new(client: Inference,
     run = Following(client, long("last", 800))
     await run.tokens(5)
     worker.send(signal.SIGTERM)
-    await until(lambda: is_in(client, worker, "draining"), "the worker drains")
+    await auntil(lambda: is_in(client, worker, "draining"), "the worker drains")
     (event,) = await collect(client, long("late", 5))
     assert isinstance(event, Failed) and event.code == "draining" and event.retry_after
     assert isinstance(await run.end(), Finished)
@@ -197,12 +197,12 @@ async def test_a_worker_switches_its_model_and_finishes_what_runs(client: Infere
     await run.tokens(1)
     await client.control(info.id, "load", workers.models["two"])
     assert isinstance(await run.end(), Finished)
-    await until(lambda: serves(client, "two"), "the other model is ready")
+    await auntil(lambda: serves(client, "two"), "the other model is ready")
     assert isinstance((await collect(client, long("switched", 5)))[-1], Finished)
     (gone,) = await collect(client, GenerationRequest("x", model="one", prompt="a"))
     assert isinstance(gone, Failed) and gone.code == "model_not_served"
     await client.control(info.id, "load", workers.models["one"])
-    await until(lambda: serves(client, "one"), "the first model is back")
+    await auntil(lambda: serves(client, "one"), "the first model is back")
 
 
 async def serves(client: Inference, model: str) -> bool:
@@ -227,10 +227,10 @@ async def test_the_rows_of_a_killed_web_process_are_dropped(
     await workers.ready(client, 1)
     web = stack.nursery().Process(target=read_forever, args=(workers.server.url, tmp_path))
     web.start()
-    await until(lambda: has_rows(client, 1), "its row is seen")
+    await auntil(lambda: has_rows(client, 1), "its row is seen")
     web.kill()
     web.join()
-    await until(lambda: has_rows(client, 0), "its row is gone")
+    await auntil(lambda: has_rows(client, 0), "its row is gone")
 
 
 def read_forever(url: str, folder: Path) -> None:

@@ -37,8 +37,9 @@ from inference.types import (
     Usage,
     WorkerInfo,
 )
-from tests.inference.stack import Following, RedisServer, long, needs_redis, until
+from tests.inference.stack import Following, RedisServer, long, needs_redis
 from tests.steering.vector_files import file_of, make_vector
+from tests.waiting import auntil, until
 
 pytestmark = needs_redis
 MODEL = "played"
@@ -92,7 +93,7 @@ class PlayedWorker:
             found[:] = [self.redis.rpop(link.queue_of(model))]
             return bool(found[0])
 
-        await until(arrived, "a request arrives")
+        await auntil(arrived, "a request arrives")
         message: dict[str, Any] = json.loads(base64.b64decode(json.loads(found[0])["body"]))[0][0]
         return message
 
@@ -112,7 +113,7 @@ class PlayedWorker:
         async def came() -> bool:
             return any(o["do"] == do for o in self.orders())
 
-        await until(came, f"the order to {do} comes")
+        await auntil(came, f"the order to {do} comes")
         return [o for o in self.orders() if o["do"] == do][-1]
 
 
@@ -321,10 +322,7 @@ def test_the_outbox_sends_again_after_redis_lost_everything(server: RedisServer,
         return [e["seq"] for _, fields in entries for e in json.loads(fields[b"events"])]
 
     def wait_for(seqs: list[int]) -> None:
-        deadline = time.monotonic() + 60
-        while arrived() != seqs:
-            assert time.monotonic() < deadline, arrived()
-            time.sleep(0.01)
+        until(lambda: arrived() == seqs)
 
     for event in events:
         outbox.send("web", event)
@@ -358,14 +356,14 @@ async def test_an_engine_that_hangs_fails_its_runs_and_is_left_out(
     name = Path(model).name
     release = threading.Event()
     try:
-        await until(lambda: is_ready(client, name), "the model is loaded")
+        await auntil(lambda: is_ready(client, name), "the model is loaded")
         assert node.host.engine
         node.host.engine.batch.step = lambda: release.wait() and []  # type: ignore[method-assign]
         run = Following(client, replace(long("hangs", 50), model=name))
         node.serve(await played.take(name))
         end = await run.end()
         assert isinstance(end, Failed) and (end.kind, end.code) == ("unavailable", "worker_lost")
-        await until(lambda: nothing(queues[-1]), "it leaves its queue")
+        await auntil(lambda: nothing(queues[-1]), "it leaves its queue")
         assert (await client.describe(name)).state == "failed"
     finally:
         release.set()

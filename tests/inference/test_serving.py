@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import time
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,8 +20,9 @@ from inference.serving.vectors import RedisVectors
 from inference.store import VectorStore
 from inference.types import WorkerInfo
 from tests.inference import tiny
-from tests.inference.stack import PATIENCE, RedisServer, needs_redis, until
+from tests.inference.stack import RedisServer, needs_redis
 from tests.steering.vector_files import file_of, make_vector
+from tests.waiting import auntil, until
 
 
 @pytest.fixture(scope="module")
@@ -64,15 +64,15 @@ async def test_another_revision_of_a_served_model_waits_until_it_is_alone(
 
     try:
         first = start("first", 1)
-        await until(lambda: is_in("first", "ready"), "the first is ready")
+        await auntil(lambda: is_in("first", "ready"), "the first is ready")
         start("second", 2)
-        await until(lambda: is_in("second", "failed"), "the second refuses")
+        await auntil(lambda: is_in("second", "failed"), "the second refuses")
         refused = (await state("second")).model
         assert refused and "unload the others" in refused.problem
         assert queues["second"] == "" != queues["first"]
         assert (await client.describe("same-name")).state == "ready"
         await asyncio.to_thread(first.close, 0.0)
-        await until(lambda: is_in("second", "ready"), "the second takes over")
+        await auntil(lambda: is_in("second", "ready"), "the second takes over")
         assert queues["second"] == link.queue_of("same-name")
     finally:
         for each in nodes:
@@ -116,7 +116,7 @@ async def test_a_command_that_fails_does_not_end_the_host(
     monkeypatch.setattr(host, "_start", refuse)
     host.control("load", "too large")
     host.control("load", str(tiny_folder("llama")))
-    await until(lambda: is_in("ready"), "the next model is loaded")
+    await auntil(lambda: is_in("ready"), "the next model is loaded")
     host.close()
 
 
@@ -124,20 +124,13 @@ def test_what_stays_is_left_alone_by_the_collector_and_a_model_that_goes_is_not_
     folder = tiny.save("llama", tmp_path / "model")
     host = ModelHost(str(folder), vectors=VectorStore(tmp_path), cache_dir=tmp_path, dtype="float32", drain_seconds=0.1)
     try:
-        wait_for(lambda: host.state == "ready")
+        until(lambda: host.state == "ready")
         assert gc.get_freeze_count() > 10_000
         assert host.engine
         model = weakref.ref(host.engine._model)
         host.control("unload")
-        wait_for(lambda: host.state == "empty")
-        wait_for(lambda: model() is None)
+        until(lambda: host.state == "empty")
+        until(lambda: model() is None)
         assert gc.get_freeze_count() == 0
     finally:
         host.close()
-
-
-def wait_for(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 from inference.errors import InferenceError, InvalidRequest
 from inference.studio import Studio, chat
 from inference.types import GenerationRequest, SamplingParams
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCKS = [
@@ -116,6 +116,4 @@ def test_leaving_a_stream_ends_its_row(studio: Studio) -> None:
     stream = studio.stream(GenerationRequest("left", prompt="The quick", sampling=asked))
     next(stream)
     stream.close()
-    deadline = time.monotonic() + 60
-    while studio.wait_for(studio.client.describe()).rows:
-        assert time.monotonic() < deadline
+    until(lambda: not studio.wait_for(studio.client.describe()).rows)

@@ -13,7 +13,7 @@ import pytest
 from inference.client import Inference, connect
 from inference.types import Failed, Probe, Watch
 from tests.inference import stack, tiny
-from tests.inference.stack import collect, needs_redis, until
+from tests.inference.stack import collect, needs_redis
 from tests.inference.test_contract import (  # noqa: F401  collected here too, with the fixtures of this file
     ask,
     is_ready,
@@ -40,6 +40,7 @@ from tests.inference.test_contract import (  # noqa: F401  collected here too, w
     test_the_served_model_may_be_named,
 )
 from tests.inference.vllm_process import PYTHON, needs_vllm
+from tests.waiting import auntil
 
 pytestmark = [needs_vllm, needs_redis]
 
@@ -70,7 +71,7 @@ def clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clients]:
 
 @pytest.fixture
 async def client(clients: Clients) -> Inference:
-    await until(lambda: is_ready(clients.remote), "the model is loaded")
+    await auntil(lambda: is_ready(clients.remote), "the model is loaded")
     return clients.remote
 
 
@@ -96,7 +97,7 @@ async def test_a_worker_with_the_built_in_engine_does_not_share_its_queue(
             info = await stack.info_of(client, other)
             return bool(info and info.state == "failed")
 
-        await until(refused, "the second worker sees the first")
+        await auntil(refused, "the second worker sees the first")
         info = await stack.info_of(client, other)
         assert info and info.model and "with vLLM" in info.model.problem
     finally:

@@ -15,7 +15,7 @@ from typing import Any
 
 from scripts.servers import free_port
 from tests.inference.saes import save
-from tests.inference.stack import PATIENCE
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -12,7 +12,6 @@ import urllib.error
 import urllib.request
 import uuid
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from scripts.servers import HOST, CannotStart, Postgres, Redis, free_port, tool
 from steering.playground.messages import SUBPROTOCOL
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "x" * 32  # what a form and its cookie both carry
@@ -221,11 +221,3 @@ class Line:
             event = self.waiting[run].pop(0)
             assert event["seq"] == len(seen), f"event {event['seq']} came as number {len(seen)}"
             seen.append(event)
-
-
-def until(holds: Callable[[], Any], seconds: float) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := holds()):
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.05)
-    return found

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes.several import Message, Several, Web, until
+from tests.processes.several import Message, Several, Web
+from tests.waiting import until
 
 
 @pytest.fixture

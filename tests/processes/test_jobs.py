@@ -8,7 +8,8 @@ import pytest
 import redis
 
 from steering.jobs.queue import QUEUE
-from tests.processes.several import ROOT, Several, Web, until
+from tests.processes.several import ROOT, Several, Web
+from tests.waiting import until
 
 PATIENCE = 60  # seconds; 20 on a machine that is not busy
 

@@ -11,8 +11,9 @@ import pytest
 
 from steering.playground.runner import MAX_RUNS_AT_ONCE
 from tests.fake_inference import TEXT
-from tests.processes.several import Several, has_postgres, until
+from tests.processes.several import Several, has_postgres
 from tests.steering.play import a_run, text_of
+from tests.waiting import until
 
 WORDS = TEXT.split()
 SLOW = 0.15  # seconds a word

@@ -15,7 +15,8 @@ import pytest
 
 from scripts.servers import HOST, free_port
 from scripts.stack import identity
-from tests.processes.several import ROOT, has_postgres, until
+from tests.processes.several import ROOT, has_postgres
+from tests.waiting import until
 
 pytestmark = [
     pytest.mark.skipif(not shutil.which("redis-server"), reason="redis-server is not installed"),

@@ -23,8 +23,8 @@ from steering.experiments.settings import Behaviour, Writing
 from steering.vectors.facts import summary_of
 from steering.vectors.models import Vector
 from tests.inference import stack, tiny
-from tests.processes.several import until
 from tests.steering.experiments import STRENGTHS, TEN, a_sweep
+from tests.waiting import until
 
 pytestmark = [pytest.mark.django_db(transaction=True), stack.needs_redis, pytest.mark.timeout(280)]
 

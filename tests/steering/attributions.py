@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from inference.types import Attribute, ModelInfo
@@ -13,10 +12,10 @@ from steering.attribution import running
 from steering.attribution.models import Attribution, Part
 from steering.jobs.models import Job
 from tests.steering.features import SOURCE
+from tests.waiting import until
 
 CLEAN, CORRUPTED = "Mary and John gave", "Mary and Mary gave"
 QUESTION = Attribute("", CLEAN, CORRUPTED, targets=(" Mary",), against=(" John",))
-SECONDS = 12
 Json = dict[str, Any]
 
 
@@ -140,17 +139,8 @@ def kept(owner: User, *kinds: str, model: ModelInfo | None = None, **changes: An
 
 def ended(attribution: Attribution, kind: str = "attribute") -> Part:
     """The newest part of a kind, once its job has ended."""
-    wait_until(lambda: (part := attribution.parts.filter(kind=kind).first()) and part.state not in Job.ACTIVE)
+    until(lambda: (part := attribution.parts.filter(kind=kind).first()) and part.state not in Job.ACTIVE)
     return attribution.parts.filter(kind=kind)[0]
-
-
-def wait_until(holds: Callable[[], Any]) -> None:
-    """Raises TimeoutError."""
-    deadline = time.monotonic() + SECONDS
-    while not holds():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"it did not come about within {SECONDS} s")
-        time.sleep(0.02)
 
 
 def worded(payload: Any, texts: Iterator[str]) -> Any:

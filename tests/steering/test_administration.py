@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -32,6 +31,7 @@ from steering.workers.control import worker_ask
 from tests.fake_inference import MODEL, FakeInference
 from tests.steering.play import a_run
 from tests.steering.test_presets import keep
+from tests.waiting import until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("fake_inference")]
 
@@ -247,13 +247,6 @@ def test_staff_ends_the_sharing_of_a_preset(boss: Client, person: User) -> None:
 
 
 # ---- stopping ----
-
-
-def until(holds: Any, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def press(client: Client) -> str:

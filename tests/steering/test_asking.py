@@ -20,7 +20,8 @@ from steering.datasets.models import Dataset, ImportDraft
 from steering.jobs import runner
 from steering.jobs.models import Job
 from tests.fake_inference import FakeInference
-from tests.steering.test_jobs import ended, until
+from tests.steering.test_jobs import ended, until_job
+from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 HOSTILE = "</textarea><script>window.owned=1</script>"
@@ -146,13 +147,10 @@ def test_a_cancel_ends_all_rows_at_once_and_charges_what_was_written(
 ) -> None:
     writer.delay = 0.3
     job = asking.pairs_ask(owner=person, request=DescribedPairs("", "cheerful", count=60, judge="none"))
-    until(job, lambda j: j.facts.get("written", 0) >= 2, seconds=20)
+    until_job(job, lambda j: j.facts.get("written", 0) >= 2)
     assert runner.job_cancel(job)
     before = writer.began
-    deadline = time.monotonic() + 10
-    while writer.left < 1:
-        assert time.monotonic() < deadline, "the rows were not left"
-        time.sleep(0.02)
+    until(lambda: writer.left, what="the rows are left")
     time.sleep(0.4)
     job.refresh_from_db()
     entry = LedgerEntry.objects.get()

@@ -33,9 +33,9 @@ from tests.steering.attributions import (
     found_by,
     heat,
     kept,
-    wait_until,
 )
 from tests.steering.features import SOURCE, a_source
+from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -359,7 +359,7 @@ def test_the_model_is_mapped_once_for_everybody(client: Client, person: User, st
     assert "is not mapped yet" in client.get(reverse("attribution:map")).content.decode()
     client.post(reverse("attribution:map"))
     job = Job.objects.get(kind="map_model")
-    wait_until(ModelMap.objects.exists)
+    until(ModelMap.objects.exists)
     assert ModelMap.objects.get().model_id == MODEL and job.owner == person
     page = browser_of(stranger).get(reverse("attribution:map")).content.decode()
     assert "blocks.{layer}.hook_resid_post" in page

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -31,13 +30,11 @@ from steering.vectors.models import Vector
 from tests.fake_inference import MODEL, FakeInference
 from tests.steering.behaviors import a_fit, keep_behavior
 from tests.steering.play import keep_vector
+from tests.waiting import until
 
 
 def ended(job: Job) -> Job:
-    deadline = time.monotonic() + 30
-    while Job.objects.get(pk=job.pk).is_active:
-        assert time.monotonic() < deadline, "the job does not end"
-        time.sleep(0.02)
+    until(lambda: not Job.objects.get(pk=job.pk).is_active, what="the job ends")
     return Job.objects.get(pk=job.pk)
 
 

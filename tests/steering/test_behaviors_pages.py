@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from datetime import timedelta
 from typing import Any
 
@@ -31,6 +30,7 @@ from tests.steering.behaviors import a_fit, a_reading, keep_behavior
 from tests.steering.play import Socket, a_run
 from tests.steering.rest import Program
 from tests.steering.test_behaviors import ended, pairs_of
+from tests.waiting import until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("fake_inference")]
 
@@ -54,15 +54,6 @@ def page(client: Client, name: str, *args: Any, **query: Any) -> str:
     response = client.get(reverse(name, args=args), query)
     assert response.status_code == 200, response.content
     return response.content.decode()
-
-
-def soon(holds: Any) -> Any:
-    """What `holds()` gives once it gives something: what a run counts comes just after its end."""
-    deadline = time.monotonic() + 20
-    while not (found := holds()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return found
 
 
 # ---- making one ----
@@ -246,7 +237,7 @@ async def test_a_lane_watches_and_its_run_is_counted(person: User, fake_inferenc
     assert [(e["lane"], e["firings"][0]["position"]) for e in fired] == [("B", 13), ("B", 15)]
     watched = next(request for request in fake_inference.requests if request.watches)
     assert [watch.name for watch in watched.watches] == ["anger@1.0"]
-    await sync_to_async(soon)(lambda: BehaviorCount.objects.exists())
+    await sync_to_async(until)(lambda: BehaviorCount.objects.exists())
     count = await BehaviorCount.objects.aget()
     assert (count.watched, count.fired, count.tokens, count.behavior_id) == (1, 1, 2, behavior.pk)
 
@@ -291,7 +282,7 @@ def test_the_outcome_is_in_the_answer(person: User, fake_inference: FakeInferenc
     assert watched == {"name": "anger@1.0", "action": "steer", "threshold": 0.5, "forced": False}
     (outcome,) = body["behaviors"]["outcomes"]
     assert outcome["fired"] == {"anger@1.0": 1} and outcome["firings"][0]["index"] == 1
-    assert soon(lambda: BehaviorCount.objects.first()).fired == 1
+    assert until(lambda: BehaviorCount.objects.first()).fired == 1
 
 
 @pytest.mark.parametrize("where", BODIES)
@@ -384,7 +375,7 @@ class TestRest:
         assert [token["fires"] for token in read["tokens"]] == [False, False, True, False]
         assert program.put(f"behaviors/{behavior.pk}/alert/", {"percent": 5, "runs": 10})[0] == 200
         ask(program, "chat/completions", behavior_names=["anger"])
-        soon(lambda: BehaviorCount.objects.exists())
+        until(lambda: BehaviorCount.objects.exists())
         _, seen = program.get(f"behaviors/{behavior.pk}/monitoring/", days=2)
         assert seen["total"] == {"watched": 1, "fired": 0, "tokens": 0, "rate": 0.0}
         assert seen["keys"][0]["key"] == program.key.name and seen["rule"]["percent"] == 5

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 import uuid
 from collections.abc import Iterator
 from datetime import timedelta
@@ -36,12 +34,12 @@ from steering.playground.recovery import runs_recover
 from steering.playground.schema import Lane
 from tests.fake_inference import MODEL, FakeInference
 from tests.steering.play import BreakingInference, Socket, a_run, keep_vector, steered
-from tests.steering.test_jobs import ended, plays, until
+from tests.steering.test_jobs import ended, plays, until_job
 from tests.steering.test_playground_socket import until_quiet
+from tests.waiting import auntil
 
 pytestmark = pytest.mark.django_db(transaction=True)
 in_db = database_sync_to_async
-PATIENCE = 30  # seconds, of what takes one
 
 
 @pytest.fixture(autouse=True)
@@ -63,11 +61,11 @@ def limit(person: User, **limits: int) -> None:
 
 
 async def until_ended(work: str) -> LedgerEntry:
-    deadline = time.monotonic() + PATIENCE
-    while (found := await in_db(entry)(work)).state == "open":
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.05)
-    return found
+    async def ended() -> LedgerEntry | None:
+        found: LedgerEntry = await in_db(entry)(work)
+        return found if found.state != "open" else None
+
+    return await auntil(ended)
 
 
 # ---- runs ----
@@ -235,7 +233,7 @@ def test_a_job_is_settled_to_what_its_kind_says_it_read(
 
 def test_a_job_that_failed_or_was_cancelled_is_refunded(person: User, fake: FakeInference) -> None:
     fake.delay = 0.3
-    job = until(start(person, tokens=50), lambda j: j.state == "running")
+    job = until_job(start(person, tokens=50), lambda j: j.state == "running")
     jobs.job_cancel(job)
     assert entry(f"job:{job.pk}").state == "refunded"
     fake.delay = 0.01

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from tests.guards.hostile import SCRIPTS
 from tests.steering.play import keep_vector
 from tests.steering.rest import Program
 from tests.steering.vector_files import MODEL, make_vector, payload_of
+from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 COMPARE = "/vectors/compare/"
@@ -42,12 +42,9 @@ def found_for(*vectors: Vector, library: tuple[str, ...] = (), near: Any = None,
 
 
 def ended(kind: str) -> Job:
-    for _ in range(600):
-        job = Job.objects.filter(kind=kind).latest("created_at")
-        if not job.is_active:
-            return job
-        time.sleep(0.02)
-    raise TimeoutError(f"the job {kind} did not end within 12 s")
+    jobs = Job.objects.filter(kind=kind)
+    until(lambda: not jobs.latest("created_at").is_active, what=f"the job {kind} ends")
+    return jobs.latest("created_at")
 
 
 def query(*vectors: Vector, **more: str) -> str:

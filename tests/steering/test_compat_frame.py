@@ -32,6 +32,7 @@ from steering.api.openai.errors import ApiError
 from steering.compat import answering, running
 from steering.compat.mechanex import wire
 from tests.fake_inference import MODEL, FakeInference
+from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -224,14 +225,7 @@ def test_whoever_leaves_is_charged_for_what_was_written(person: User, fake_infer
 
 def settled() -> LedgerEntry:
     """The entry once it has ended, which happens in the background."""
-    import time
-
-    for _ in range(600):
-        entry = LedgerEntry.objects.get()
-        if entry.state != "open":
-            return entry
-        time.sleep(0.05)
-    raise AssertionError("nobody settled it")
+    return until(LedgerEntry.objects.exclude(state="open").first)
 
 
 def test_a_spent_quota_is_refused_before_anything_runs(person: User, fake_inference: FakeInference) -> None:

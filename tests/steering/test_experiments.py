@@ -29,6 +29,7 @@ from steering.vectors.models import Vector
 from tests.fake_inference import FakeInference
 from tests.steering.experiments import PROMPTS, STRENGTHS, TEN, a_find, a_sweep, begin, carried
 from tests.steering.play import keep_vector
+from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 OPTIONS = ("layer", "strength", "layers", "strengths", "floor", "tokens", "directions", "measure", "concept")
@@ -144,12 +145,8 @@ def test_a_failure_that_does_not_go_by_ends_it_with_a_sentence_and_it_can_be_res
 
 
 def _ended(experiment: Experiment) -> Experiment:
-    import time
-
-    deadline = time.monotonic() + 60
-    while experiment.is_active and time.monotonic() < deadline:
-        time.sleep(0.05)
-        experiment.refresh_from_db()
+    until(lambda: not Experiment.objects.get(pk=experiment.pk).is_active)
+    experiment.refresh_from_db()
     return experiment
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from steering.features.uses import watches_of
 from steering.jobs.models import Job
 from tests.fake_inference import MODEL, FakeInference
 from tests.steering.features import SOURCE, a_source, description, reading
+from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -43,10 +43,8 @@ def browser(browser_of: Any, person: User) -> Client:
 
 
 def ended(job: Job) -> Job:
-    deadline = time.monotonic() + 20
-    while job.is_active and time.monotonic() < deadline:
-        time.sleep(0.02)
-        job.refresh_from_db()
+    until(lambda: not Job.objects.get(pk=job.pk).is_active)
+    job.refresh_from_db()
     return job
 
 

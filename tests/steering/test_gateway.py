@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Coroutine
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 
 from inference.errors import InvalidRequest, Unavailable
 from steering import gateway
+from tests.waiting import until
 
 
 async def thread_name() -> str:
@@ -61,10 +61,7 @@ def test_what_background_work_raises_is_logged(caplog: pytest.LogCaptureFixture)
 
     with pytest.raises(ValueError, match="the reason"):
         gateway.spawn(fail()).result(5)
-    for _ in range(100):
-        if caplog.records:
-            break
-        time.sleep(0.01)
+    until(lambda: caplog.records)
     assert "the reason" in caplog.text
 
 

@@ -18,6 +18,7 @@ from steering.jobs import kinds, queue, runner
 from steering.jobs.models import Job
 from steering.jobs.templatetags.durations import duration
 from tests.fake_inference import FakeInference
+from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -49,17 +50,14 @@ def keeps(monkeypatch: pytest.MonkeyPatch) -> Callable[[kinds.OnResult], None]:
     return lambda keep: monkeypatch.setitem(kinds._keepers, "check_pairs", keep)
 
 
-def until(job: Job, condition: Callable[[Job], bool], seconds: float = 5) -> Job:
-    deadline = time.monotonic() + seconds
-    while not condition(job):
-        assert time.monotonic() < deadline, f"still {job.state}: {job.error_message}"
-        time.sleep(0.02)
-        job.refresh_from_db()
+def until_job(job: Job, condition: Callable[[Job], bool]) -> Job:
+    until(lambda: condition(Job.objects.get(pk=job.pk)))
+    job.refresh_from_db()
     return job
 
 
 def ended(job: Job) -> Job:
-    return until(job, lambda j: not j.is_active)
+    return until_job(job, lambda j: not j.is_active)
 
 
 def plays(fake: FakeInference, *events: Callable[[str], Event]) -> None:
@@ -97,7 +95,7 @@ def test_the_row_remembers_the_request_without_its_pairs(person: User, fake_infe
 
 def test_progress_reaches_the_row(person: User, fake_inference: FakeInference) -> None:
     fake_inference.delay = 0.3
-    job = until(start(person), lambda j: j.done >= 2)
+    job = until_job(start(person), lambda j: j.done >= 2)
     assert (job.state, job.total, job.note) == ("running", 5, "Reading activations")
     assert job.eta_seconds
     runner.job_cancel(job)
@@ -124,7 +122,7 @@ def test_a_job_waits_for_the_model_to_load(
 ) -> None:
     monkeypatch.setattr(runner, "LOADING_SECONDS", 0.02)
     fake_inference.state = "loading"
-    job = until(start(person), lambda j: bool(j.note))
+    job = until_job(start(person), lambda j: bool(j.note))
     assert (job.state, job.note) == ("queued", "the model is still loading")
     fake_inference.state = "ready"
     assert ended(job).state == "succeeded"
@@ -191,7 +189,7 @@ def test_a_busy_database_does_not_lose_the_ending(
 
 def test_cancel_ends_the_job_at_once_and_stops_the_work(person: User, fake_inference: FakeInference) -> None:
     fake_inference.delay = 0.3
-    job = until(start(person), lambda j: j.state == "running")
+    job = until_job(start(person), lambda j: j.state == "running")
     assert runner.job_cancel(job)
     job.refresh_from_db()
     assert job.state == "cancelled"

@@ -34,6 +34,7 @@ from steering.database import in_database
 from steering.vectors.models import Vector
 from tests.fake_inference import MODEL, FakeInference
 from tests.steering.play import keep_vector
+from tests.waiting import auntil
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -103,12 +104,11 @@ async def events(response: Any) -> list[str]:
 @pytest.fixture
 def ledger() -> Any:
     async def settled() -> list[tuple[str, int]]:
-        for _ in range(200):
-            rows = [(e.state, e.used_tokens) async for e in LedgerEntry.objects.all()]
-            if all(state != "open" for state, _ in rows):
-                break
-            await asyncio.sleep(0.02)
-        return rows
+        async def none_open() -> bool:
+            return not await LedgerEntry.objects.open().aexists()
+
+        await auntil(none_open)
+        return [(e.state, e.used_tokens) async for e in LedgerEntry.objects.all()]
 
     return settled
 

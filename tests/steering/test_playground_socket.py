@@ -28,6 +28,7 @@ from tests.fake_inference import TEXT, FakeInference
 from tests.steering.features import SOURCE, a_source
 from tests.steering.play import BreakingInference, Socket, a_run, keep_vector, steered, text_of
 from tests.steering.vector_files import MODEL
+from tests.waiting import auntil
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -91,11 +92,11 @@ async def test_who_leaves_while_a_run_begins_leaves_one_that_is_carried(
     await asyncio.to_thread(made.wait, 10)
     starting.cancel()
     gone.set()
-    for _ in range(500):
-        if [run.state async for run in Run.objects.all()] == ["finished"]:
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError("nobody carries the run")
+
+    async def finished() -> bool:
+        return [run.state async for run in Run.objects.all()] == ["finished"]
+
+    await auntil(finished, "the run is carried to its end")
 
 
 async def test_a_run_is_announced_to_the_engine_until_it_is_admitted(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +14,7 @@ from steering.policies.models import PolicyRun, StoredPolicy
 from tests.steering.policies import CHECKED, PLAIN, a_run, keep_policy
 from tests.steering.rest import Program
 from tests.steering.test_policies_runs import Scripted
+from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -26,10 +26,7 @@ def fake(db: None) -> Iterator[Scripted]:
     gateway.model_info()
     yield fake
     fake.hold.set()
-    deadline = time.monotonic() + 30
-    while Job.objects.active().exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: not Job.objects.active().exists())
     gateway.set_inference(None)
 
 
@@ -39,13 +36,12 @@ def program(person: User, fake: Scripted) -> Program:
 
 
 def ended(program: Program, body: Any) -> Any:
-    deadline = time.monotonic() + 30
-    while body["state"] in ("queued", "running"):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-        status, body = program.get(f"policies/runs/{body['id']}/")
+    def answer() -> Any:
+        status, found = program.get(f"policies/runs/{body['id']}/")
         assert status == 200
-    return body
+        return found["state"] not in ("queued", "running") and found
+
+    return until(answer)
 
 
 def test_a_policy_is_saved_read_versioned_shared_and_deleted(program: Program, stranger: User) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,6 +31,7 @@ from tests.fake_inference import MODEL, FakeInference
 from tests.steering.play import keep_vector
 from tests.steering.policies import CHECKED, PLAIN, SERVED, a_run, keep_policy
 from tests.steering.vector_files import file_of, make_vector
+from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -74,10 +74,7 @@ def model(db: None) -> Iterator[Any]:
     yield serve
     for one in made:
         one.hold.set()
-    deadline = time.monotonic() + 30
-    while Job.objects.active().exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: not Job.objects.active().exists())
     gateway.set_inference(None)
 
 
@@ -87,14 +84,11 @@ def started(owner: User, kind: str, *policies: StoredPolicy, prompts: Any = ("He
 
 
 def ended(run: PolicyRun, state: str = "succeeded") -> PolicyRun:
-    deadline = time.monotonic() + 30
-    while True:
-        found = PolicyRun.objects.select_related("job", "owner").get(pk=run.pk)
-        if not found.is_active:
-            assert found.state == state, found.error
-            return found
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    runs = PolicyRun.objects.select_related("job", "owner")
+    until(lambda: not runs.get(pk=run.pk).is_active)
+    found = runs.get(pk=run.pk)
+    assert found.state == state, found.error
+    return found
 
 
 def test_a_run_shows_what_happened_and_is_charged(person: User, model: Any) -> None:
@@ -115,10 +109,7 @@ def test_candidates_are_sent_together(person: User, model: Any) -> None:
     fake = model("one", "two", "three", "four")
     fake.hold.clear()
     run = started(person, "run", keep_policy(person, "four", {"optimization": {"best_of_n": 4, "retry_on_failure": 0}}))
-    deadline = time.monotonic() + 20
-    while fake.rows < 4:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: fake.rows == 4)
     fake.hold.set()
     assert ended(run).result["results"][0]["spent_tokens"] == 4
 
@@ -185,16 +176,11 @@ def test_a_run_is_cancelled_and_charged_for_what_it_used(person: User, model: An
     fake = model("one two three")
     fake.hold.clear()
     run = started(person, "run", keep_policy(person))
-    deadline = time.monotonic() + 20
-    while not fake.rows:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: fake.rows)
     assert starting.run_cancel(PolicyRun.objects.select_related("job").get(pk=run.pk))
     assert ended(run, "cancelled").result is None
     assert not LedgerEntry.objects.open().exists()
-    while fake.rows:  # its rows have left the batch
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: not fake.rows, what="its rows have left the batch")
 
 
 def test_a_run_whose_server_was_stopped_has_failed_with_a_cure(person: User, model: Any, browser_of: Any) -> None:
@@ -306,17 +292,11 @@ def test_run_now_that_takes_too_long_is_ended_with_a_cure(person: User, model: A
     with pytest.raises(Exception, match="latency budget"):
         asyncio.run(run_now(Principal(person), choose(person, policy=PLAIN), "Hi", model=SERVED, limit_seconds=0.3))
     assert settled().prompt_tokens == 12  # what was read is charged
-    deadline = time.monotonic() + 20
-    while fake.rows:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: not fake.rows)
 
 
 def settled() -> LedgerEntry:
-    deadline = time.monotonic() + 20
-    while LedgerEntry.objects.open().exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: not LedgerEntry.objects.open().exists())
     return LedgerEntry.objects.get()
 
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from typing import Any
 
 import pytest
@@ -19,6 +18,7 @@ from steering.vectors.uses import VectorUse
 from tests.fake_inference import FakeInference
 from tests.guards.hostile import SCRIPTS
 from tests.steering.play import keep_vector
+from tests.waiting import until
 
 pytestmark = pytest.mark.django_db
 
@@ -208,20 +208,13 @@ def form(**changes: Any) -> dict[str, Any]:
 
 
 def settled() -> LedgerEntry:
-    for _ in range(600):
-        if entry := LedgerEntry.objects.exclude(state="open").first():
-            return entry
-        time.sleep(0.02)
-    raise TimeoutError("the work was not settled within 12 s")
+    return until(LedgerEntry.objects.exclude(state="open").first)
 
 
 def written(study: Study) -> Study:
-    for _ in range(600):
-        study.refresh_from_db()
-        if study.state != Study.State.WRITING:
-            return study
-        time.sleep(0.02)
-    raise TimeoutError("the study was not written within 12 s")
+    until(lambda: Study.objects.get(pk=study.pk).state != Study.State.WRITING)
+    study.refresh_from_db()
+    return study
 
 
 @pytest.mark.django_db(transaction=True)

@@ -10,9 +10,10 @@ import pytest
 from steering.accounts.models import User
 from steering.attribution.models import Attribution
 from tests.fake_inference import MODEL, FakeInference
-from tests.steering.attributions import CLEAN, CORRUPTED, PAYLOADS, ended, found_by, kept, wait_until
+from tests.steering.attributions import CLEAN, CORRUPTED, PAYLOADS, ended, found_by, kept
 from tests.steering.features import SOURCE, a_source
 from tests.steering.rest import Program
+from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 ASKED = {"clean": CLEAN, "corrupted": CORRUPTED, "targets": [" Mary"], "against": [" John"]}
@@ -108,5 +109,5 @@ def test_a_part_that_nobody_asked_for_is_not_there(program: Program, person: Use
 def test_the_model_is_mapped(program: Program) -> None:
     assert program.get("attributions/map/")[0] == 404
     assert program.post("attributions/map/")[0] == 202
-    wait_until(lambda: program.get("attributions/map/")[0] == 200)
+    until(lambda: program.get("attributions/map/")[0] == 200)
     assert json.loads(program.last.content)["map"] == PAYLOADS["map_model"]

@@ -10,6 +10,7 @@ from steering.features.models import FeatureLabel
 from tests.fake_inference import MODEL, FakeInference
 from tests.steering.features import SOURCE, a_source, description, reading
 from tests.steering.rest import Program, a_dataset
+from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -154,10 +155,7 @@ def test_a_preset_and_a_run_take_features(program: Program, fake: FakeInference)
 
 
 def done_run(program: Program, id: str) -> Any:
-    deadline = time.monotonic() + 20
-    while (body := program.get(f"runs/{id}/")[1])["state"] == "running" and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return body
+    return until(lambda: (body := program.get(f"runs/{id}/")[1])["state"] != "running" and body)
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ import pytest
 from steering.accounts.models import User
 from steering.retrieval.models import Collection, Question
 from tests.fake_inference import MODEL, FakeInference
-from tests.steering.attributions import wait_until
 from tests.steering.documents import ASKED, LIGHT, VILLAGE, a_collection, an_answer, attributed
 from tests.steering.play import keep_vector
 from tests.steering.rest import Program
+from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 DOCUMENTS = [{"id": "village", "text": VILLAGE}, {"id": "light", "text": LIGHT}]
@@ -38,7 +38,7 @@ def test_a_question_is_asked_and_its_links_are_read(program: Program) -> None:
     status, made = program.post("raag/", BODY)
     assert (status, made["model"], made["settings"]["k"]) == (201, MODEL, 5)
     assert program.last["Location"] == f"/api/v1/raag/{made['id']}/"
-    wait_until(over)
+    until(over)
     status, found = program.get(f"raag/{made['id']}/")
     assert (status, found["state"]) == (200, "succeeded")
     assert found["findings"]["edges"] == attributed()["edges"]
@@ -54,7 +54,7 @@ def test_what_steers_is_named_as_in_runs(program: Program, person: User, fake_in
     vector = keep_vector(person)
     use = {"vector": str(vector.pk), "strength": 0.3}
     assert program.post("raag/", BODY | {"interventions": [use]})[0] == 201
-    wait_until(over)
+    until(over)
     assert fake_inference.jobs[-1].interventions[0].strength == 0.3  # type: ignore[union-attr]
 
 
@@ -69,7 +69,7 @@ def test_a_collection_is_kept_filled_searched_and_asked(program: Program) -> Non
     assert program.get(f"{there}documents/{found[0]['document']}/")[1]["text"] == LIGHT
     assert program.get(there)[1]["characters"] == len(VILLAGE) + len(LIGHT)
     assert program.post("raag/", {"question": ASKED, "collection": made["id"]})[0] == 201
-    wait_until(over)
+    until(over)
     assert program.patch(there, {"name": "Coast", "shared": True})[1]["name"] == "Coast"
     assert program.delete(f"{there}documents/{found[0]['document']}/")[0] == 204
     assert len(program.get(f"{there}documents/")[1]["data"]) == 1

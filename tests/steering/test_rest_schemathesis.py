@@ -16,6 +16,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
+from tests.waiting import until
+
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed: make test installs it")
 
 from django.core.wsgi import get_wsgi_application  # noqa: E402
@@ -178,10 +180,7 @@ def world(person: User, fake_inference: FakeInference) -> Iterator[World]:
     person.is_staff = True
     person.save()
     yield World(person, fake_inference)
-    deadline = time.monotonic() + 30
-    while Run.objects.running().exists() or Job.objects.active().exists():  # they write until they have ended
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: not (Run.objects.running().exists() or Job.objects.active().exists()))  # they write until then
 
 
 def test_answers_are_those_of_the_document(world: World) -> None:

@@ -21,9 +21,9 @@ from steering.retrieval.library import Draft, drafts_of
 from steering.retrieval.models import Collection, Document, Question
 from tests.fake_inference import MODEL, FakeInference
 from tests.guards.hostile import SCRIPTS
-from tests.steering.attributions import wait_until
 from tests.steering.documents import ASKED, LIGHT, VILLAGE, a_collection, an_answer, answered, attributed
 from tests.steering.play import keep_vector
+from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -47,7 +47,7 @@ def ended(question: Question) -> Question:
         question.refresh_from_db(from_queryset=Question.objects.select_related("job"))
         return not question.is_active
 
-    wait_until(over)
+    until(over)
     return question
 
 

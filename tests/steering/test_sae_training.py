@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +15,7 @@ from steering.features.training_models import Training
 from steering.jobs.models import Job
 from tests.fake_inference import FakeInference
 from tests.steering.features import a_source
+from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -65,14 +65,9 @@ def begun(browser: Client, **fields: Any) -> Training:
 
 
 def ended(training: Training) -> Training:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        training = Training.objects.select_related("job").get(pk=training.pk)
-        assert training.job
-        if not training.job.is_active:
-            return training
-        time.sleep(0.02)
-    raise AssertionError("the training did not end")
+    found = Training.objects.select_related("job").filter(pk=training.pk)
+    until(lambda: not found.get().job.is_active)
+    return found.get()
 
 
 def refused(browser: Client, **fields: Any) -> str:

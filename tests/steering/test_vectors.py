@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from steering.vectors.models import Vector
 from steering.vectors.starters import load_starter_vectors
 from tests.fake_inference import FakeInference
 from tests.steering.vector_files import MODEL, file_of, make_vector, payload_of
+from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -72,11 +72,8 @@ def upload(client: Client, data: bytes, name: str = "calm.safetensors") -> Any:
 
 
 def wait_for(job: Job) -> Job:
-    deadline = time.monotonic() + 5
-    while job.is_active:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-        job.refresh_from_db()
+    until(lambda: not Job.objects.get(pk=job.pk).is_active)
+    job.refresh_from_db()
     return job
 
 
