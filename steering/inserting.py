@@ -11,7 +11,7 @@ from django.db.models import AutoField, Field, Model
 def insert(row: Model) -> None:
     """Like `save(force_insert=True)` of a model without signals or parents; a key that the database counts is set."""
     sql, fields, counted = _statement(type(row))
-    database = connections[DEFAULT_DB_ALIAS]
+    database = connections[DEFAULT_DB_ALIAS]  # looked up once: `connection` looks at each use
     values = [field.get_db_prep_save(field.pre_save(row, add=True), database) for field in fields]
     with database.cursor() as cursor:
         cursor.execute(sql, values)

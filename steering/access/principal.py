@@ -17,7 +17,7 @@ from steering.access.models import SECRET_START, ApiKey
 from steering.accounts import logins
 from steering.accounts.models import ProgramLogin, User
 
-__all__ = ["Denied", "Principal", "opened_by", "principal_of", "still_valid", "valid"]
+__all__ = ["Denied", "Principal", "opened_by", "principal_of", "valid"]
 
 HOW = "Send it as “Authorization: Bearer sk-sb-…”; keys are made on the page Keys & usage."
 
@@ -80,13 +80,11 @@ def _found(request: HttpRequest) -> Principal:
     return Principal(user)
 
 
-def still_valid(principal: Principal) -> bool:
-    """Fresh from the database, in one small query: account active, key or log-in neither ended nor expired."""
-    return valid([principal])[0]
-
-
 def valid(principals: Sequence[Principal]) -> list[bool]:
-    """`still_valid` of each, all those with keys in one query, and all without."""
+    """Of each, fresh from the database: account active, key or log-in neither ended nor expired.
+
+    One query for all with keys, one for all with neither key nor log-in.
+    """
     keys = {who.key.pk for who in principals if who.key is not None}
     people = {who.user.pk for who in principals if who.key is None and who.login is None}
     usable = set(ApiKey.objects.usable().filter(pk__in=keys).values_list("pk", "digest")) if keys else set()

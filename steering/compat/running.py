@@ -12,11 +12,11 @@ from inference.errors import from_wire
 from inference.types import Event, Failed, Finished, GenerationRequest, JobRequest, Progress, Result, Started, Token
 from steering import draining, gateway
 from steering.access.admission import refund, reserve, settle
+from steering.access.going_on import CHECK_SECONDS, may_go_on
 from steering.access.principal import Principal
 from steering.api.openai.rows import Rows, revoked
-from steering.api.openai.standing import CHECK_SECONDS, may_go_on
-from steering.api.openai.threads import in_thread
 from steering.database import unless_left
+from steering.threads import in_thread
 
 IDLE_SECONDS = 10.0
 TEMPLATE_TOKENS = 32  # of each message, besides its text

@@ -17,7 +17,7 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from django.db import Error as DatabaseTrouble
 
 from inference.errors import InferenceError, InvalidRequest
-from steering import metrics
+from steering import gateway, metrics
 from steering.database import in_database
 from steering.encoding import encoded
 from steering.playground import runner
@@ -101,7 +101,7 @@ class PlaygroundConsumer(AsyncWebsocketConsumer):
 
     async def _start(self, message: RunMessage) -> None:
         check = self.sitting.check if self.sitting else None
-        run = await runner.on_gateway(runner.run_start(self.user, message, check=check))
+        run = await gateway.joined(runner.run_start(self.user, message, check=check))
         versions = await in_database(run.versions) if message.version_of or run.state != run.State.RUNNING else [run.pk]
         await self._say(
             {
@@ -154,7 +154,7 @@ class PlaygroundConsumer(AsyncWebsocketConsumer):
                 await asyncio.sleep(pauses.pop(0))
 
     def _stop(self, run_id: UUID, lane: str | None) -> None:
-        self._in_background(runner.on_gateway(runner.run_stop(self.user, run_id, lane)), {"run": str(run_id)})
+        self._in_background(gateway.joined(runner.run_stop(self.user, run_id, lane)), {"run": str(run_id)})
 
     def _in_background(self, work: Coroutine[Any, Any, None], about: dict[str, Any]) -> None:
         """Do work that must go on when this socket closes; the socket goes on listening meanwhile."""
@@ -181,7 +181,7 @@ class PlaygroundConsumer(AsyncWebsocketConsumer):
         about = {"t": "preview", "nonce": message.nonce, "lane": message.lane}
         pieces: asyncio.Queue[str | None] = asyncio.Queue()
         carry = _pass_on(self.user, message, pieces, asyncio.get_running_loop())
-        work = asyncio.create_task(runner.on_gateway(carry))
+        work = asyncio.create_task(gateway.joined(carry))
         work.add_done_callback(lambda _: pieces.put_nowait(None))
         try:
             while (piece := await pieces.get()) is not None:

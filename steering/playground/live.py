@@ -19,7 +19,8 @@ from inference.client import Inference
 from inference.errors import EngineFault, InferenceError
 from inference.types import Event as ModelEvent
 from inference.types import Failed, Finished, Fired, GenerationRequest, Scored, Started, Token
-from steering.access.principal import Principal, still_valid
+from steering.access.going_on import may_go_on
+from steering.access.principal import Principal
 from steering.behaviors.monitoring import record
 from steering.playground.models import LaneOutput, Run
 from steering.playground.planning import PlannedLane
@@ -184,7 +185,7 @@ class LiveRun:
     async def _key_holds(self) -> bool:
         """Whether the key that started this run still opens anything."""
         try:
-            return await database_sync_to_async(still_valid)(self.who)
+            return await may_go_on(self.who)
         except DatabaseTrouble:
             return True  # the next turn asks again
 

@@ -1,4 +1,4 @@
-"""Starts, stops and follows runs. Coroutines marked so run on the gateway's loop: see `on_gateway`.
+"""Starts, stops and follows runs. Coroutines marked so run on the gateway's loop: see `gateway.joined`.
 
 A run lives in the process that started it, its carrier. Others follow a copy of its log and leave it a message to stop.
 """
@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 from weakref import WeakValueDictionary
 
@@ -41,8 +41,6 @@ from steering.playground.schema import RunSettings, parse_settings
 from steering.playground.stored import stored_log
 from steering.refusals import parse_uuid
 
-T = TypeVar("T")
-
 MAX_RUNS_AT_ONCE = 8  # of one person
 SEED_BITS = 31
 
@@ -52,11 +50,6 @@ _beginning: set[asyncio.Task[Run]] = set()
 # By person: two sockets may bring the same `idem`, and the second must find the first one's run. People do not wait for
 # each other but in the database's thread.
 _starting: WeakValueDictionary[Any, asyncio.Lock] = WeakValueDictionary()
-
-
-async def on_gateway(coro: Coroutine[Any, Any, T]) -> T:
-    """Await, from any loop, a coroutine that runs on the gateway's loop."""
-    return await gateway.joined(coro)
 
 
 def log_of(run_id: UUID) -> RunLog | None:
@@ -300,7 +293,7 @@ async def _log(run: Run) -> RunLog:
     if log := log_of(run.pk):
         return log
     if run.state == Run.State.RUNNING and shared.enabled():
-        return await on_gateway(replicas.open_replica(run.pk))
+        return await gateway.joined(replicas.open_replica(run.pk))
     return await database_sync_to_async(_ended_log)(run)
 
 

@@ -16,7 +16,7 @@ from steering.access.admission import refund, reserve, settle
 from steering.access.denied import Denied
 from steering.access.keys import create_key, find_key, revoke_key, rotate_key
 from steering.access.models import SCOPES, ApiKey, Counter, LedgerEntry, Limit
-from steering.access.principal import Principal, principal_of, still_valid, valid
+from steering.access.principal import Principal, principal_of, valid
 from steering.accounts.models import User
 
 pytestmark = pytest.mark.django_db
@@ -103,8 +103,8 @@ def test_rotating_ends_the_old_secret_and_keeps_the_key(person: User) -> None:
     assert principal_of(asked(new)).key == key
     with pytest.raises(Denied):
         principal_of(asked(old))
-    assert not still_valid(before)
-    assert still_valid(principal_of(asked(new)))
+    assert valid([before]) == [False]
+    assert valid([principal_of(asked(new))]) == [True]
 
 
 def test_a_revoked_key_gets_no_new_secret(person: User) -> None:
@@ -137,20 +137,20 @@ def test_many_are_looked_at_together_as_each_alone(person: User, django_assert_n
     User.objects.filter(pk=other.pk).update(is_active=False)
     with django_assert_num_queries(2):
         found = valid(everyone)
-    assert found == [still_valid(who) for who in everyone] == [True, False, False, True, False]
+    assert found == [valid([who])[0] for who in everyone] == [True, False, False, True, False]
     assert valid([]) == []
 
 
 def test_what_began_with_a_key_notices_that_it_ended(person: User) -> None:
     key, secret = key_of(person)
     who = principal_of(asked(secret))
-    assert still_valid(who)
+    assert valid([who]) == [True]
     revoke_key(key)
-    assert not still_valid(who)
+    assert valid([who]) == [False]
     own = Principal(person)
-    assert still_valid(own)
+    assert valid([own]) == [True]
     User.objects.filter(pk=person.pk).update(is_active=False)
-    assert not still_valid(own)
+    assert valid([own]) == [False]
 
 
 def test_a_wrong_key_is_not_made_good_by_a_session(person: User) -> None:

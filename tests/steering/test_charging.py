@@ -162,7 +162,7 @@ async def test_a_run_stops_when_its_key_is_revoked(
     key, _ = await in_db(create_key)(owner=person, name="k", scopes=["generate"])
     message = RunMessage(idem=str(uuid.uuid4()), settings=a_run().to_wire())
     start = runs.run_start(person, message, who=Principal(person, key), source="rest")
-    run = await runs.on_gateway(start)
+    run = await gateway.joined(start)
     await in_db(revoke_key)(key)
     row = await until_ended(f"run:{run.pk}")
     assert (row.key_id, row.source) == (key.pk, "rest")
@@ -174,7 +174,7 @@ async def test_a_run_with_a_key_is_held_to_the_keys_models(person: User) -> None
     key, _ = await in_db(create_key)(owner=person, name="k", scopes=["generate"], models=["org/other"])
     message = RunMessage(idem=str(uuid.uuid4()), settings=a_run().to_wire())
     with pytest.raises(Denied) as caught:
-        await runs.on_gateway(runs.run_start(person, message, who=Principal(person, key)))
+        await gateway.joined(runs.run_start(person, message, who=Principal(person, key)))
     assert caught.value.code == "model_not_allowed"
 
 

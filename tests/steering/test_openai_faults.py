@@ -26,10 +26,11 @@ from inference.types import (
     Usage,
 )
 from steering import draining, gateway
+from steering.access import going_on
 from steering.access.keys import create_key
 from steering.access.models import ApiKey, LedgerEntry
 from steering.accounts.models import User
-from steering.api.openai import call, rows, standing
+from steering.api.openai import call, rows
 from steering.database import in_database
 from steering.vectors.models import Vector
 from tests.fake_inference import MODEL, FakeInference
@@ -229,7 +230,7 @@ async def test_a_stream_that_waits_says_that_it_lives(
 async def test_a_stream_that_nobody_reads_is_ended(
     client: AsyncClient, played: Played, ledger: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(standing, "CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(going_on, "CHECK_SECONDS", 0.05)
     monkeypatch.setattr(rows, "UNREAD_SECONDS", 0.1)
     played.script = (STARTED, *[TOKEN, 0.01] * 10_000, finished())
     await ask(client, stream=True)

@@ -15,6 +15,7 @@ from asgiref.testing import ApplicationCommunicator
 from django.core.asgi import get_asgi_application
 
 from inference.types import CreateVector, Pair
+from steering import gateway
 from steering.access.keys import revoke_key
 from steering.access.models import ApiKey
 from steering.accounts.models import User
@@ -315,7 +316,7 @@ async def test_tokens_come_as_they_are_written(person: User, fake_inference: Fak
         assert await listener.hear("token")
         assert b"run_finished" not in listener.heard
         assert fake_inference.rows  # it is still being written
-    await runner.on_gateway(runner.run_stop(person, uuid.UUID(run["id"]), None))
+    await gateway.joined(runner.run_stop(person, uuid.UUID(run["id"]), None))
 
 
 async def test_a_client_that_goes_away_is_noticed_and_the_run_goes_on(
@@ -332,7 +333,7 @@ async def test_a_client_that_goes_away_is_noticed_and_the_run_goes_on(
     assert not log.followed
     assert not streams._open[person.pk]
     assert fake_inference.rows
-    await runner.on_gateway(runner.run_stop(person, uuid.UUID(run["id"]), None))
+    await gateway.joined(runner.run_stop(person, uuid.UUID(run["id"]), None))
 
 
 async def test_a_revoked_key_ends_its_streams(person: User, fake_inference: FakeInference) -> None:
@@ -346,7 +347,7 @@ async def test_a_revoked_key_ends_its_streams(person: User, fake_inference: Fake
         assert await listener.hear("error", timeout=30)
         assert b"revoked_key" in listener.heard
         assert b"run_finished" not in listener.heard
-    await runner.on_gateway(runner.run_stop(person, uuid.UUID(run["id"]), None))
+    await gateway.joined(runner.run_stop(person, uuid.UUID(run["id"]), None))
 
 
 async def test_streams_of_one_person_are_limited(
@@ -362,7 +363,7 @@ async def test_streams_of_one_person_are_limited(
         second = Listener(path, program.secret)
         assert await second.begin() == 429
         await second.leave()
-    await runner.on_gateway(runner.run_stop(person, uuid.UUID(run["id"]), None))
+    await gateway.joined(runner.run_stop(person, uuid.UUID(run["id"]), None))
     async with listening(path, program.secret) as listener:
         await listener.hear()
 

@@ -14,6 +14,7 @@ from inference.errors import InferenceError
 from inference.types import Event, Finished, Started
 from steering import draining, gateway
 from steering.access.admission import Reservation, refund, reserve, settle
+from steering.access.going_on import may_go_on
 from steering.access.principal import Principal, principal_of
 from steering.admitting import admitting
 from steering.api.openai.answer import Answer
@@ -23,11 +24,10 @@ from steering.api.openai.errors import ApiError
 from steering.api.openai.frames import frames
 from steering.api.openai.planning import Plan, plan
 from steering.api.openai.rows import Rows
-from steering.api.openai.standing import may_go_on
-from steering.api.openai.threads import in_company, in_turn
 from steering.api.openai.written import Piece
 from steering.behaviors.monitoring import record
 from steering.database import unless_left
+from steering.threads import in_company, in_turn
 
 log = logging.getLogger(__name__)
 

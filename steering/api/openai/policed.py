@@ -19,8 +19,8 @@ from steering.api.openai.errors import invalid
 from steering.api.openai.frames import STREAM_HEADERS, frames
 from steering.api.openai.parsing import DEFAULT_COMPLETION_TOKENS, DEFAULT_TOKENS
 from steering.api.openai.rows import while_valid
-from steering.api.openai.threads import in_thread
 from steering.policies.running import Chosen, choose, run_now
+from steering.threads import in_thread
 
 ITS_OWN = ("max_tokens", "seed", "stop")  # what a request may say beside a policy
 

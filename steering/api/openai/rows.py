@@ -14,9 +14,9 @@ from django.db import Error as DatabaseTrouble
 from inference.errors import InferenceError, from_wire
 from inference.types import Event, Failed, Finished, GenerationRequest
 from steering import gateway
+from steering.access.going_on import CHECK_SECONDS, may_go_on, until_check
 from steering.access.principal import Principal
 from steering.api.openai.errors import ApiError, of_inference
-from steering.api.openai.standing import CHECK_SECONDS, may_go_on, until_check
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +32,10 @@ class Rows:
     def __init__(
         self,
         requests: tuple[GenerationRequest, ...],
-        still_valid: Callable[[], Awaitable[bool]],
+        may_go_on: Callable[[], Awaitable[bool]],
         on_unread: Callable[[], None],
     ):
-        self._still_valid, self._on_unread = still_valid, on_unread
+        self._holds, self._on_unread = may_go_on, on_unread
         self._inbox: asyncio.Queue[Item | None] = asyncio.Queue()
         self._timer: asyncio.TimerHandle | None = None
         self._due, self._waiting = 0.0, False
@@ -117,7 +117,7 @@ class Rows:
 
     async def _may_go_on(self) -> bool:
         try:
-            return await self._still_valid()
+            return await self._holds()
         except DatabaseTrouble:  # it says nothing of the key; asked again soon
             log.warning("Could not look whether a key is still valid: the database does not answer")
             return True

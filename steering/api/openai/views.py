@@ -18,7 +18,7 @@ from steering.api.openai import catalog, chat, completions, policed, responses
 from steering.api.openai.call import opened
 from steering.api.openai.errors import ApiError, of_inference
 from steering.api.openai.frames import STREAM_HEADERS
-from steering.api.openai.threads import in_turn
+from steering.threads import in_turn
 
 View = Callable[..., Awaitable[HttpResponseBase]]
 API_VERSION = "2020-10-01"  # of OpenAI's API, as its own servers say it

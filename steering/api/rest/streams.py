@@ -15,13 +15,13 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
-from channels.db import database_sync_to_async
 from django.db import Error as DatabaseTrouble
 from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 from rest_framework.utils.encoders import JSONEncoder
 
 from inference.errors import InferenceError
-from steering.access.principal import Principal, still_valid
+from steering.access.going_on import may_go_on
+from steering.access.principal import Principal
 from steering.api.rest.errors import Refused
 
 logger = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ async def _watched(who: Principal, events: AsyncIterator[bytes]) -> AsyncIterato
             now = time.monotonic()
             if now - looked >= BEAT_SECONDS:
                 looked = now
-                if not await database_sync_to_async(still_valid, thread_sensitive=False)(who):
+                if not await may_go_on(who):
                     yield _failed("revoked_key", "The key or account that opened this stream has ended.")
                     return
             if reading.done():

@@ -13,10 +13,10 @@ from steering.accounts.models import User
 from steering.accounts.origin import client_ip
 from steering.api.openai.body import Fields
 from steering.api.openai.errors import ApiError
-from steering.api.openai.threads import in_thread
 from steering.audit.models import AuditEntry
 from steering.audit.trail import record
 from steering.compat.mechanex.wire import operation
+from steering.threads import in_thread
 
 LINK_SENT = "A link was sent to {email}. Open it, then log in."
 

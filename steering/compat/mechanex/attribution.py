@@ -12,7 +12,6 @@ from inference.types import HEAD_SITES, Attribute, AttributionSite, ModelInfo, R
 from steering.access.estimate import tokens_in
 from steering.access.principal import Principal
 from steering.api.openai.body import Fields
-from steering.api.openai.threads import in_thread
 from steering.attribution.exporting import hook_of
 from steering.attribution.running import check
 from steering.compat import running
@@ -21,6 +20,7 @@ from steering.compat.mechanex.module_paths import Place, place_of
 from steering.compat.mechanex.wire import operation
 from steering.compat.served import model_of
 from steering.refusals import need, storable
+from steering.threads import in_thread
 
 EVERYWHERE: tuple[AttributionSite, ...] = ("resid_pre", "attn_out", "mlp_out", "z")  # where no path is named
 METRICS = ("logit_difference", "log_probability", "kl")

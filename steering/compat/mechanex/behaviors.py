@@ -13,7 +13,6 @@ from steering import draining
 from steering.access.principal import Principal
 from steering.api.openai.body import Fields
 from steering.api.openai.errors import invalid
-from steering.api.openai.threads import in_thread
 from steering.behaviors import library
 from steering.behaviors.choosing import Correction
 from steering.behaviors.fitting import FitSettings, behavior_fit
@@ -27,6 +26,7 @@ from steering.compat.served import model_of
 from steering.jobs.models import Job
 from steering.naming import id_in, is_handle_of
 from steering.presets.models import Preset
+from steering.threads import in_thread
 from steering.vectors.lookup import find_vector
 
 SOURCE = "mechanex"

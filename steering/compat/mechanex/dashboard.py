@@ -11,8 +11,8 @@ from steering.access.models import LedgerEntry
 from steering.access.principal import Principal
 from steering.api.openai.body import Fields
 from steering.api.openai.catalog import may_use, served
-from steering.api.openai.threads import in_thread
 from steering.compat.mechanex.wire import operation
+from steering.threads import in_thread
 
 RECENT = 20
 

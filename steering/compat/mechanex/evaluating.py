@@ -13,7 +13,6 @@ from steering.access.estimate import tokens_in
 from steering.access.principal import Principal
 from steering.api.openai.body import Fields
 from steering.api.openai.errors import invalid
-from steering.api.openai.threads import in_thread
 from steering.compat.answering import patient
 from steering.compat.mechanex.examples import MOST_NAME, read_words
 from steering.compat.mechanex.following import left_by, result_of
@@ -24,6 +23,7 @@ from steering.jobs.kinds import keeps_results_of, recipe
 from steering.jobs.models import Job
 from steering.jobs.runner import job_start
 from steering.refusals import storable
+from steering.threads import in_thread
 from steering.vectors.lookup import find_vector
 from steering.vectors.uses import VectorUse, check_uses, resolve_uses
 

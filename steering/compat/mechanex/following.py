@@ -12,14 +12,14 @@ from uuid import UUID
 from django.urls import resolve
 
 from inference.errors import InferenceError, InvalidRequest, Unavailable
+from steering.access.going_on import CHECK_SECONDS, may_go_on
 from steering.access.principal import Principal
 from steering.api.openai.errors import ApiError
 from steering.api.openai.rows import revoked
-from steering.api.openai.standing import CHECK_SECONDS, may_go_on
-from steering.api.openai.threads import in_thread
 from steering.gateway import spawn
 from steering.jobs.models import Job
 from steering.jobs.runner import job_cancel
+from steering.threads import in_thread
 
 LOOK_SECONDS = 0.25  # a job's row changes at most four times a second
 AGAIN_SECONDS = 5.0

@@ -15,12 +15,12 @@ from steering.access.principal import Principal
 from steering.access.standing import uses_of
 from steering.api.openai.body import Fields
 from steering.api.openai.errors import ApiError
-from steering.api.openai.threads import in_thread
 from steering.compat.mechanex.wire import by_method, operation
 from steering.compat.models import ModelChoice
 from steering.compat.served import choose
 from steering.naming import id_in
 from steering.refusals import storable
+from steering.threads import in_thread
 
 DEFAULT_NAME = "Default Key"
 LONGEST_NAME = 80

@@ -15,9 +15,9 @@ from steering.accounts import signup
 from steering.accounts.origin import is_local, site_url
 from steering.api.openai.body import Fields
 from steering.api.openai.catalog import may_use, served
-from steering.api.openai.threads import in_thread
 from steering.compat.mechanex.wire import HOW, operation
 from steering.compat.served import model_of, short_name
+from steering.threads import in_thread
 
 POINTS = ("resid_pre", "attn_out", "mlp_out", "resid_post")
 STEERED = ("resid_pre", "resid_post")

@@ -18,7 +18,6 @@ from inference.types import ModelInfo
 from steering.access.principal import Principal
 from steering.api.openai.body import Fields
 from steering.api.openai.rows import while_valid
-from steering.api.openai.threads import in_thread
 from steering.compat.answering import patient
 from steering.compat.mechanex import policy_store
 from steering.compat.mechanex.wire import operation
@@ -30,6 +29,7 @@ from steering.policies.models import PolicyPreset, PolicyRun
 from steering.policies.running import MAX_SEED, run_now, work_now
 from steering.policies.starting import MAX_NEW_TOKENS, asking_of, expected, refuse_lent_space, stored_prompt
 from steering.refusals import need
+from steering.threads import in_thread
 
 TOKENS, TRIALS = 128, 24  # what the client sends of itself
 

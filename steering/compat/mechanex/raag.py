@@ -17,7 +17,6 @@ from inference.types import ModelInfo, Result
 from steering.access.principal import Principal
 from steering.api.openai.body import Fields
 from steering.api.openai.rows import while_valid
-from steering.api.openai.threads import in_thread
 from steering.compat.answering import patient
 from steering.compat.mechanex.wire import operation
 from steering.compat.served import model_of
@@ -25,6 +24,7 @@ from steering.policies.asking import Tally
 from steering.policies.running import work_now
 from steering.refusals import need
 from steering.retrieval.asking import Asked, most_tokens, question_prepare
+from steering.threads import in_thread
 
 MOST_QUESTIONS = 8
 ANSWER_TOKENS = 32

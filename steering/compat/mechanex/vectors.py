@@ -18,7 +18,6 @@ from steering import draining
 from steering.access.principal import Principal
 from steering.api.openai.body import Fields
 from steering.api.openai.errors import invalid
-from steering.api.openai.threads import in_thread
 from steering.compat.answering import events
 from steering.compat.mechanex.examples import MOST_LABEL, MOST_NAME, kept, read_pairs, read_words
 from steering.compat.mechanex.following import followed, left_by, progress_of
@@ -27,6 +26,7 @@ from steering.compat.mechanex.wire import operation
 from steering.compat.served import model_of
 from steering.jobs.models import Job
 from steering.naming import id_in
+from steering.threads import in_thread
 from steering.vectors import library
 from steering.vectors.builds import vector_build
 from steering.vectors.exports import vector_bytes

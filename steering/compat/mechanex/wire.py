@@ -17,9 +17,9 @@ from steering.access.denied import Denied
 from steering.access.principal import Principal, principal_of
 from steering.api.openai.body import Fields, parse_json
 from steering.api.openai.errors import ApiError
-from steering.api.openai.threads import in_thread
 from steering.compat.answering import as_json
 from steering.compat.refusing import explained, wrong_method
+from steering.threads import in_thread
 
 View = Callable[..., Awaitable[Any]]
 

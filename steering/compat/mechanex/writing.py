@@ -18,7 +18,6 @@ from steering.api.openai.errors import invalid
 from steering.api.openai.parsing import MAX_TOKENS, parse_completion
 from steering.api.openai.planning import Plan, plan
 from steering.api.openai.rows import while_valid
-from steering.api.openai.threads import in_thread
 from steering.behaviors.monitoring import record
 from steering.compat import running
 from steering.compat.answering import events, patient
@@ -28,6 +27,7 @@ from steering.compat.mechanex.wire import operation
 from steering.compat.served import model_of
 from steering.policies.running import run_now
 from steering.policies.starting import stored_prompt
+from steering.threads import in_thread
 
 SOURCE = "mechanex"
 METHOD = "top-k"

@@ -8,11 +8,11 @@ import numpy as np
 
 from inference.types import ModelInfo, ReadActivations
 from steering.access.principal import Principal
-from steering.api.openai.threads import in_thread
 from steering.compat.neuronpedia.activation_fields import ReadAsk
 from steering.compat.neuronpedia.asking import ask, new_id, token_limit
 from steering.compat.neuronpedia.sources import feature_of, served_model, source_of, sources_in
 from steering.compat.neuronpedia.wire import bad
+from steering.threads import in_thread
 
 Text = dict[str, Any]
 

@@ -11,11 +11,11 @@ from django.views.decorators.http import require_safe
 from inference.saes.catalog import set_of
 from inference.types import ModelInfo
 from steering import gateway
-from steering.api.openai.threads import in_thread
 from steering.compat.neuronpedia.activation_fields import MOST_PROMPTS, MOST_RESULTS
 from steering.compat.neuronpedia.asking import token_limit
 from steering.compat.neuronpedia.sources import names_of
 from steering.compat.neuronpedia.wire import refusal_of, who_asks
+from steering.threads import in_thread
 
 
 @login_not_required

@@ -10,11 +10,11 @@ import numpy as np
 from inference.types import NearestFeatures, ReadVector, Tokenize
 from steering.access.principal import Principal
 from steering.api.openai.body import Fields
-from steering.api.openai.threads import in_thread
 from steering.compat.neuronpedia.activation_fields import MOST_RESULTS
 from steering.compat.neuronpedia.asking import ask, new_id, token_limit
 from steering.compat.neuronpedia.sources import feature_of, is_named, served_model, source_of
 from steering.compat.neuronpedia.wire import bad, numbers_of, operation, required
+from steering.threads import in_thread
 
 ONE_OF = "Invalid request data: exactly one of feature or vector must be provided."
 KINDS = ("encoder", "decoder")

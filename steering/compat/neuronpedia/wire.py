@@ -24,7 +24,7 @@ from steering.access.headers import retry_headers
 from steering.access.principal import Principal, opened_by, principal_of
 from steering.api.openai.body import Fields, parse_json
 from steering.api.openai.errors import ApiError
-from steering.api.openai.threads import in_thread
+from steering.threads import in_thread
 
 log = logging.getLogger(__name__)
 

@@ -10,13 +10,13 @@ from inference.saes.catalog import set_of
 from inference.types import NearestFeatures
 from steering.access.principal import Principal
 from steering.api.openai.body import Fields
-from steering.api.openai.threads import in_thread
 from steering.compat.neuronpedia import activations, reading
 from steering.compat.neuronpedia.activation_fields import MOST_RESULTS, ReadAsk, index_of
 from steering.compat.neuronpedia.asking import ask, new_id
 from steering.compat.neuronpedia.sources import feature_of, served_model, source_of
 from steering.compat.neuronpedia.wire import bad, texts_of, wholes_of
 from steering.compat.older.wire import operation
+from steering.threads import in_thread
 
 NUM_RESULTS, TOP_K = 20, 5  # unless asked otherwise
 

@@ -18,8 +18,8 @@ from steering.access.denied import Denied
 from steering.access.principal import Principal, opened_by
 from steering.api.openai.body import Fields
 from steering.api.openai.errors import ApiError
-from steering.api.openai.threads import in_thread
 from steering.compat.neuronpedia.wire import Refusal, misshapen, read_body, refusal_of, written
+from steering.threads import in_thread
 
 Ask = TypeVar("Ask")
 View = Callable[..., Awaitable[dict[str, Any] | Callable[[], dict[str, Any]]]]

@@ -13,10 +13,10 @@ from inference.errors import InvalidRequest
 from inference.types import Finished, GenerationRequest, ModelInfo, SamplingParams, Token
 from steering.access.principal import Principal
 from steering.api.openai.body import Fields
-from steering.api.openai.threads import in_thread
 from steering.compat import running
 from steering.compat.served import model_of
 from steering.compat.workshop.personas import Ready, persona_of, ready
+from steering.threads import in_thread
 from steering.vectors.uses import resolve_uses
 
 MOST_CHARACTERS = 4000

@@ -19,11 +19,11 @@ from steering.access.denied import Denied
 from steering.access.principal import Principal, principal_of
 from steering.accounts.models import User
 from steering.api.openai.body import Fields, parse_json
-from steering.api.openai.threads import in_thread
 from steering.compat.answering import events
 from steering.compat.refusing import explained, wrong_method
 from steering.compat.workshop.asking import LANES, MOST_STRENGTH, parse, pieces, texts
 from steering.compat.workshop.personas import PERSONAS, find
+from steering.threads import in_thread
 
 View = Callable[[HttpRequest, Principal], Awaitable[Any]]
 

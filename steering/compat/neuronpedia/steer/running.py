@@ -15,7 +15,6 @@ from inference.types import Event
 from steering.access.admission import refuse_if_plain
 from steering.access.principal import Principal
 from steering.api.openai.frames import STREAM_HEADERS
-from steering.api.openai.threads import in_thread
 from steering.compat import running
 from steering.compat.neuronpedia.asking import SOURCE, token_limit
 from steering.compat.neuronpedia.steer import planning
@@ -23,6 +22,7 @@ from steering.compat.neuronpedia.steer.answers import Answer
 from steering.compat.neuronpedia.steer.ask import SteerAsk
 from steering.compat.neuronpedia.steer.prompts import read_prompt
 from steering.compat.neuronpedia.wire import JSON, refusal_of
+from steering.threads import in_thread
 
 Body = Callable[[Answer], dict[str, Any]]
 Rows = AsyncGenerator[tuple[int, Event], None]

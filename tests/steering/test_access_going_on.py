@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from steering.api.openai import standing
-from steering.api.openai.standing import may_go_on
+from steering.access import going_on
+from steering.access.going_on import may_go_on
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -25,7 +25,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[Any]]:
             raise RuntimeError("the database is away")
         return [who % 2 == 0 for who in principals]
 
-    monkeypatch.setattr(standing, "valid", valid)
+    monkeypatch.setattr(going_on, "valid", valid)
     return questions
 
 
@@ -51,6 +51,6 @@ async def test_a_failure_is_told_to_all_and_the_next_ask_anew(asked: list[list[A
 
 async def test_all_look_again_at_the_same_time() -> None:
     for _ in range(3):
-        due = asyncio.get_running_loop().time() + standing.until_check()
-        assert due / standing.CHECK_SECONDS == pytest.approx(round(due / standing.CHECK_SECONDS), abs=1e-3)
+        due = asyncio.get_running_loop().time() + going_on.until_check()
+        assert due / going_on.CHECK_SECONDS == pytest.approx(round(due / going_on.CHECK_SECONDS), abs=1e-3)
         await asyncio.sleep(0.01)

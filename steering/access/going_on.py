@@ -6,7 +6,7 @@ import asyncio
 from weakref import WeakKeyDictionary
 
 from steering.access.principal import Principal, valid
-from steering.api.openai.threads import in_turn
+from steering.threads import in_turn
 
 CHECK_SECONDS = 2.0  # a key that is revoked stops its rows within five
 
@@ -21,7 +21,7 @@ def until_check() -> float:
 
 
 async def may_go_on(who: Principal) -> bool:
-    """`principal.still_valid`. Raises django.db.Error."""
+    """Whether the account is active still, and the key or log-in neither ended nor expired. Raises django.db.Error."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[bool] = loop.create_future()
     asked = _asked.setdefault(loop, [])
