@@ -91,8 +91,10 @@ async def _write(study_id: UUID, mark: str, settings: StudySettings, items: list
         await in_database(_end, study_id, mark, state=Study.State.FAILED, error_code=code, error_message=message)
     finally:
         beat.cancel()
-        hold.release()
-        await in_database(admission.settle, entry, prompt_tokens=used[0], completion_tokens=used[1])
+        try:
+            await in_database(admission.settle, entry, prompt_tokens=used[0], completion_tokens=used[1])
+        finally:
+            hold.release()
 
 
 async def _beat(study_id: UUID, mark: str, work: asyncio.Task[Any] | None) -> None:

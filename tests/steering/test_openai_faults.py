@@ -253,6 +253,35 @@ async def test_while_the_server_drains_nothing_new_is_taken_and_what_runs_is_hel
     assert draining.held() == 0
 
 
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_a_server_that_drains_waits_until_a_call_is_settled(
+    leaves: bool, client: AsyncClient, played: Played, ledger: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played.script = (STARTED, TOKEN, finished())
+    settling, go_on, settle = threading.Event(), threading.Event(), call.settle
+
+    def slowly(*args: Any, **used: int) -> None:
+        settling.set()
+        go_on.wait(60)
+        settle(*args, **used)
+
+    monkeypatch.setattr(call, "settle", slowly)
+    asked = asyncio.create_task(ask(client))
+    await asyncio.to_thread(settling.wait, 60)
+    if leaves:
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+    assert draining.held() == 1
+    go_on.set()
+    assert await ledger() == [("settled", 4)]
+    await auntil(nothing_held)
+
+
+async def nothing_held() -> bool:
+    return not draining.held()
+
+
 @pytest.mark.parametrize("error", [Busy("x", "Later.", retry_after=1), Unavailable("no_worker", "No worker is there.")])
 async def test_a_model_side_that_is_away_is_a_503(error: Any, client: AsyncClient, played: Played) -> None:
     async def models() -> Any:

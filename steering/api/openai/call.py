@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -142,15 +143,19 @@ class Call:
     async def _settle_now(self) -> None:
         if not self._closed:
             self._closed = True
-            await in_turn(self._settle)()
-            self._hold.release()
+            await asyncio.shield(self._end())  # who leaves now leaves it to itself
 
     def close(self) -> None:
         """Stop what still runs; what it used so far is charged, in the background, since nobody waits any more."""
         self._rows.close()
         if not self._closed:
             self._closed = True
-            gateway.spawn(in_turn(self._settle)())
+            gateway.spawn(self._end())
+
+    async def _end(self) -> None:
+        try:
+            await in_turn(self._settle)()
+        finally:
             self._hold.release()
 
     def _settle(self) -> None:
