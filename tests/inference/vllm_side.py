@@ -82,12 +82,14 @@ class Side:
         return {"info": info.to_wire(), "pid": os.getpid(), "copied": self.client.engine._copy is not None}
 
     async def spoil(self, order: dict[str, Any]) -> dict[str, Any]:
-        """The next pass fails in the midst of its blocks; `for_good`: and vLLM cannot go on after it."""
+        """The next pass of `rows` or more fails in the midst of it; `for_good`: and vLLM cannot go on after it."""
         if order.get("for_good"):
             self.client.engine.batch._core.recover = lambda ids: 1 / 0
         block: Any = self.client.engine.batch.model.layers[2]
 
         def fail(*_: object) -> None:
+            if len(self.client.engine.batch.rows) < order.get("rows", 1):
+                return
             hook.remove()
             raise ZeroDivisionError("spoilt by a test")
 
