@@ -20,7 +20,8 @@ from steering.datasets.models import Dataset, ImportDraft
 from steering.jobs import runner
 from steering.jobs.models import Job
 from tests.fake_inference import FakeInference
-from tests.steering.test_jobs import ended, until_job
+from tests.steering.endings import ended
+from tests.steering.test_jobs import until_job
 from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -29,14 +29,8 @@ from steering.vectors.library import vector_delete
 from steering.vectors.models import Vector
 from tests.fake_inference import MODEL, FakeInference
 from tests.steering.behaviors import a_fit, keep_behavior
+from tests.steering.endings import ended
 from tests.steering.play import keep_vector
-from tests.waiting import until
-
-
-def ended(job: Job) -> Job:
-    until(lambda: not Job.objects.get(pk=job.pk).is_active, what="the job ends")
-    return Job.objects.get(pk=job.pk)
-
 
 SERVED = ModelInfo("ready", MODEL, n_layers=30, d_model=576)
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)

@@ -27,9 +27,10 @@ from steering.presets import library as presets
 from steering.presets.models import Preset
 from tests.fake_inference import MODEL, FakeInference
 from tests.steering.behaviors import a_fit, a_reading, keep_behavior
+from tests.steering.endings import ended
 from tests.steering.play import Socket, a_run
 from tests.steering.rest import Program
-from tests.steering.test_behaviors import ended, pairs_of
+from tests.steering.test_behaviors import pairs_of
 from tests.waiting import until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("fake_inference")]

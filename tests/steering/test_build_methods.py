@@ -18,7 +18,8 @@ from steering.vectors import builds
 from steering.vectors.methods import CATALOG, methods
 from steering.vectors.models import Vector
 from tests.fake_inference import FakeInference
-from tests.steering.test_vectors import make_dataset, wait_for
+from tests.steering.endings import ended
+from tests.steering.test_vectors import make_dataset
 from tests.steering.vector_files import make_vector, payload_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -44,7 +45,7 @@ def asked(client: Client, fake: FakeInference, dataset: Dataset, **form: Any) ->
     fake.payload = payload_of(make_vector())
     answer = client.post(reverse("vectors:build"), {"dataset": dataset.pk} | form)
     assert answer.status_code == 302, answer.context["form"].errors
-    wait_for(Job.objects.get())
+    ended(Job.objects.get())
     return fake.jobs[0]
 
 
@@ -96,7 +97,7 @@ def test_several_vectors_of_one_build_are_all_kept(client: Client, person: User,
     found = [payload_of(make_vector(seed=seed))["vector"] for seed in (1, 2)]
     fake_inference.payload = {"vectors": found}
     client.post(reverse("vectors:build"), {"dataset": make_dataset(person).pk, "method": "melbo", "count": "2"})
-    job = wait_for(Job.objects.get())
+    job = ended(Job.objects.get())
     assert sorted(Vector.objects.values_list("name", flat=True)) == ["Calm 1", "Calm 2"]
     assert job.result_url == Vector.objects.get(name="Calm 1").get_absolute_url()
 
@@ -170,7 +171,7 @@ def test_a_forecast_shows_the_pairs_that_disagree_and_builds_with_the_same_setti
     fake_inference.payload = FOUND
     form = {"dataset": dataset.pk, "method": "pca", "layers": "9", "action": "forecast"}
     answer = client.post(reverse("vectors:build"), form)
-    job = wait_for(Job.objects.get())
+    job = ended(Job.objects.get())
     page = client.get(answer["Location"])
     text = page.content.decode()
     assert isinstance(fake_inference.jobs[0], Forecast)
@@ -180,7 +181,7 @@ def test_a_forecast_shows_the_pairs_that_disagree_and_builds_with_the_same_setti
     client.post(reverse("vectors:build"), page.context["fields"])
     built = Job.objects.exclude(pk=job.pk).get()
     assert (built.kind, built.request["method"], built.request["layers"]) == ("create_vector", "pca", [9])
-    wait_for(built)
+    ended(built)
 
 
 def test_a_running_optimisation_carries_its_curve_to_the_page(client: Client, person: User) -> None:

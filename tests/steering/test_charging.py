@@ -33,8 +33,9 @@ from steering.playground.models import LaneOutput, Run
 from steering.playground.recovery import runs_recover
 from steering.playground.schema import Lane
 from tests.fake_inference import MODEL, FakeInference
+from tests.steering.endings import ended
 from tests.steering.play import BreakingInference, Socket, a_run, keep_vector, steered
-from tests.steering.test_jobs import ended, plays, until_job
+from tests.steering.test_jobs import plays, until_job
 from tests.steering.test_playground_socket import until_quiet
 from tests.waiting import auntil
 

@@ -32,7 +32,7 @@ from steering.api.openai.errors import ApiError
 from steering.compat import answering, running
 from steering.compat.mechanex import wire
 from tests.fake_inference import MODEL, FakeInference
-from tests.waiting import until
+from tests.steering.endings import settled
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -221,11 +221,6 @@ def test_whoever_leaves_is_charged_for_what_was_written(person: User, fake_infer
     asyncio.run(leave())
     entry = settled()
     assert entry.completion_tokens >= 1 and not open_entries().exists()
-
-
-def settled() -> LedgerEntry:
-    """The entry once it has ended, which happens in the background."""
-    return until(LedgerEntry.objects.exclude(state="open").first)
 
 
 def test_a_spent_quota_is_refused_before_anything_runs(person: User, fake_inference: FakeInference) -> None:

@@ -27,9 +27,9 @@ from steering.experiments.settings import Evaluate, check
 from steering.presets.models import Preset
 from steering.vectors.models import Vector
 from tests.fake_inference import FakeInference
+from tests.steering.endings import ended
 from tests.steering.experiments import PROMPTS, STRENGTHS, TEN, a_find, a_sweep, begin, carried
 from tests.steering.play import keep_vector
-from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 OPTIONS = ("layer", "strength", "layers", "strengths", "floor", "tokens", "directions", "measure", "concept")
@@ -141,13 +141,7 @@ def test_a_failure_that_does_not_go_by_ends_it_with_a_sentence_and_it_can_be_res
     assert not LedgerEntry.objects.open().exists()
     gateway.set_inference(good)
     assert experiment_resume(experiment)
-    assert _ended(experiment).state == "succeeded"
-
-
-def _ended(experiment: Experiment) -> Experiment:
-    until(lambda: not Experiment.objects.get(pk=experiment.pk).is_active)
-    experiment.refresh_from_db()
-    return experiment
+    assert ended(experiment).state == "succeeded"
 
 
 def test_cancelling_keeps_what_was_measured(person: Any, vector: Vector, fake: FakeInference) -> None:
@@ -237,7 +231,7 @@ def test_a_new_experiment_starts_with_what_is_filled_in(
     assert told["problems"] == [] and told["points"] > 0
     answer = browser.post(f"/experiments/new/{recipe}/", sent)
     assert answer.status_code == 302, answer.context["form"].errors
-    experiment = _ended(Experiment.objects.get())
+    experiment = ended(Experiment.objects.get())
     assert (experiment.state, experiment.error_message) == ("succeeded", "")
     assert browser.get(answer["Location"]).status_code == 200
 
@@ -307,7 +301,7 @@ def test_the_judge_is_offered_with_what_it_is_worth(
     assert "There are no pairs to ask about" in answer["problems"][0]
     sent["beside"] = ["naming", "judge"]
     there = browser.post("/experiments/new/evaluate/", sent)["Location"]
-    experiment = _ended(Experiment.objects.get())
+    experiment = ended(Experiment.objects.get())
     assert {"naming", "judge"} <= experiment.findings.keys()
     again = browser.get(f"/experiments/new/evaluate/?from={experiment.pk}").context["form"]
     assert again["beside"].value() == ["naming", "judge"]
@@ -406,7 +400,7 @@ def test_the_api_runs_an_experiment_of_a_vectors_name_once_per_idempotency_key(
     first = api.post("/api/v1/experiments/", body, content_type="application/json", headers=headers)
     again = api.post("/api/v1/experiments/", body, content_type="application/json", headers=headers)
     assert (first.status_code, again.json()["id"]) == (201, first.json()["id"]), first.json()
-    experiment = _ended(Experiment.objects.get())
+    experiment = ended(Experiment.objects.get())
     shown = api.get(f"/api/v1/experiments/{experiment.pk}/").json()
     assert (shown["state"], len(shown["findings"]["cells"])) == ("succeeded", 2)
     results = api.get(f"/api/v1/experiments/{experiment.pk}/results/?group=v0-add-L1-0.2&limit=3").json()

@@ -15,8 +15,8 @@ from steering.features.texts import corpus_of, examples_of, talk_of
 from steering.features.uses import watches_of
 from steering.jobs.models import Job
 from tests.fake_inference import MODEL, FakeInference
+from tests.steering.endings import ended
 from tests.steering.features import SOURCE, a_source, description, reading
-from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -40,12 +40,6 @@ def fake(fake_inference: FakeInference) -> FakeInference:
 def browser(browser_of: Any, person: User) -> Client:
     client: Client = browser_of(person)
     return client
-
-
-def ended(job: Job) -> Job:
-    until(lambda: not Job.objects.get(pk=job.pk).is_active)
-    job.refresh_from_db()
-    return job
 
 
 def started(response: Any, kind: str) -> Job:

@@ -18,6 +18,7 @@ from steering.jobs import kinds, queue, runner
 from steering.jobs.models import Job
 from steering.jobs.templatetags.durations import duration
 from tests.fake_inference import FakeInference
+from tests.steering.endings import ended
 from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -54,10 +55,6 @@ def until_job(job: Job, condition: Callable[[Job], bool]) -> Job:
     until(lambda: condition(Job.objects.get(pk=job.pk)))
     job.refresh_from_db()
     return job
-
-
-def ended(job: Job) -> Job:
-    return until_job(job, lambda j: not j.is_active)
 
 
 def plays(fake: FakeInference, *events: Callable[[str], Event]) -> None:

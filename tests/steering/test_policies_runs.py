@@ -28,6 +28,7 @@ from steering.policies.running import run_now
 from steering.policies.starters import load_starter_policies
 from steering.policies.work import PolicyWork
 from tests.fake_inference import MODEL, FakeInference
+from tests.steering.endings import settled
 from tests.steering.play import keep_vector
 from tests.steering.policies import CHECKED, PLAIN, SERVED, a_run, keep_policy
 from tests.steering.vector_files import file_of, make_vector
@@ -293,11 +294,6 @@ def test_run_now_that_takes_too_long_is_ended_with_a_cure(person: User, model: A
         asyncio.run(run_now(Principal(person), choose(person, policy=PLAIN), "Hi", model=SERVED, limit_seconds=0.3))
     assert settled().prompt_tokens == 12  # what was read is charged
     until(lambda: not fake.rows)
-
-
-def settled() -> LedgerEntry:
-    until(lambda: not LedgerEntry.objects.open().exists())
-    return LedgerEntry.objects.get()
 
 
 def test_two_saves_of_one_version_leave_one(person: User, fake_inference: FakeInference) -> None:

@@ -8,7 +8,6 @@ import pytest
 from django.test import Client
 
 from steering import gateway
-from steering.access.models import LedgerEntry
 from steering.accounts.models import User
 from steering.presets import library as presets
 from steering.presets.content import PresetContent
@@ -17,6 +16,7 @@ from steering.rating.models import Answer, Item, Rater, Study
 from steering.vectors.uses import VectorUse
 from tests.fake_inference import FakeInference
 from tests.guards.hostile import SCRIPTS
+from tests.steering.endings import settled
 from tests.steering.play import keep_vector
 from tests.waiting import until
 
@@ -205,10 +205,6 @@ def test_what_somebody_else_shares_is_in_no_list_before_one_has_rated_it(
 
 def form(**changes: Any) -> dict[str, Any]:
     return {"source": "vector", "prompts": "How are you?\n\nTell me more.\nHow are you?", "max_tokens": "5", **changes}
-
-
-def settled() -> LedgerEntry:
-    return until(LedgerEntry.objects.exclude(state="open").first)
 
 
 def written(study: Study) -> Study:

@@ -20,8 +20,9 @@ from steering.vectors import exports, library
 from steering.vectors.facts import summary_of
 from steering.vectors.models import Vector, VectorDraft
 from tests.fake_inference import FakeInference
+from tests.steering.endings import ended
 from tests.steering.rest import Program
-from tests.steering.test_vectors import keep, make_dataset, wait_for
+from tests.steering.test_vectors import keep, make_dataset
 from tests.steering.vector_files import file_of, make_vector, payload_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -124,7 +125,7 @@ def test_a_recipe_of_an_optimised_vector_restores_every_setting(
     program = Program(person)
     fake_inference.payload = payload_of(make_vector())
     assert program.post(recipe["endpoint"], recipe["build"])[0] == 202
-    wait_for(Job.objects.get())
+    ended(Job.objects.get())
     form = client.get(recipe["again"]).context["form"]
     assert {name: form[name].value() for name in asked} == {name: str(value) for name, value in asked.items()}
     assert (form["method"].value(), form["layer"].value()) == ("promotion", "2")
@@ -138,7 +139,7 @@ def test_a_setting_that_the_build_page_lacks_leaves_the_api(person: User, fake_i
     assert recipe["again"] is None and recipe["build"]["batch"] == 2
     fake_inference.payload = payload_of(make_vector())
     assert Program(person).post(recipe["endpoint"], recipe["build"])[0] == 202
-    wait_for(Job.objects.get())
+    ended(Job.objects.get())
 
 
 def test_recipes_of_combinations_and_imports_say_what_they_are(person: User, fake_inference: FakeInference) -> None:
@@ -183,7 +184,7 @@ def test_a_file_of_another_program_is_shown_before_it_is_kept(
         assert said in page
     fake_inference.payload = payload_of(make_vector())
     answer = client.post(draft.get_absolute_url(), {"name": "Calm", "layer": "2", "strength": "1.5"})
-    job = wait_for(Job.objects.get())
+    job = ended(Job.objects.get())
     request: Any = fake_inference.jobs[0]
     assert isinstance(request, ImportVector) and answer["Location"] == job.get_absolute_url()
     assert (request.layers, request.recommended_layer, request.strength) == ((0, 1, 2, 3), 2, 1.5)
@@ -206,7 +207,7 @@ def test_what_layers_mean_must_be_told_where_the_file_does_not(
     assert "Say which" in client.post(draft.get_absolute_url(), told).content.decode()
     fake_inference.payload = payload_of(make_vector())
     assert client.post(draft.get_absolute_url(), told | {"site": "resid_pre"}).status_code == 302
-    wait_for(Job.objects.get())
+    ended(Job.objects.get())
     assert fake_inference.jobs[0].layers == (1,)  # type: ignore[union-attr]
 
 
@@ -261,7 +262,7 @@ def test_programs_import_and_export(person: User, client: Client, fake_inference
     program, data = Program(person), write(make_vector(), "gguf", ()).data
     status, job = program.upload("vectors/import/", data, "calm.gguf", layer="2", strength="0.5")
     assert (status, job["kind"], job["title"]) == (202, "import_vector", "Import “calm”")
-    wait_for(Job.objects.get())
+    ended(Job.objects.get())
     fake_inference.vectors[make_vector().id] = file_of(make_vector())
     pk = Vector.objects.get().pk
     program.get(f"vectors/{pk}/download/", format="mechanex", layers="1,2")

@@ -19,8 +19,8 @@ from steering.vectors.forms import BuildForm, parse_layers
 from steering.vectors.models import Vector
 from steering.vectors.starters import load_starter_vectors
 from tests.fake_inference import FakeInference
+from tests.steering.endings import ended
 from tests.steering.vector_files import MODEL, file_of, make_vector, payload_of
-from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -71,12 +71,6 @@ def upload(client: Client, data: bytes, name: str = "calm.safetensors") -> Any:
     return client.post(reverse("vectors:upload"), {"file": SimpleUploadedFile(name, data)}, follow=True)
 
 
-def wait_for(job: Job) -> Job:
-    until(lambda: not Job.objects.get(pk=job.pk).is_active)
-    job.refresh_from_db()
-    return job
-
-
 # ---- building ----
 
 
@@ -84,7 +78,7 @@ def test_a_build_ends_in_the_library(client: Client, person: User, fake_inferenc
     dataset = make_dataset(None, slug="calm")
     fake_inference.payload = payload_of(make_vector())
     answer = client.post(reverse("vectors:build"), {"dataset": dataset.pk, "method": "mean_difference"})
-    job = wait_for(Job.objects.get())
+    job = ended(Job.objects.get())
     vector = Vector.objects.get()
     assert answer["Location"] == reverse("vectors:building", args=[job.pk])
     assert (vector.owner, vector.name, vector.dataset, vector.dataset_version) == (person, "Calm", dataset, 1)
@@ -97,7 +91,7 @@ def test_the_build_asks_for_what_the_form_says(client: Client, fake_inference: F
     fake_inference.payload = payload_of(make_vector())
     form = {"dataset": dataset.pk, "method": "mean_difference", "pooling": "last", "chat": "on", "layers": "4, 8-10"}
     client.post(reverse("vectors:build"), form)
-    wait_for(Job.objects.get())
+    ended(Job.objects.get())
     request: Any = fake_inference.jobs[0]
     assert (request.method, request.pooling, request.span, request.chat) == ("mean_difference", "last", "answer", True)
     assert request.layers == (4, 8, 9, 10)
@@ -112,7 +106,7 @@ def test_a_build_whose_dataset_vanished_is_kept_without_it(
     fake_inference.payload, fake_inference.delay = payload_of(make_vector()), 0.1
     job = builds.vector_build(owner=person, dataset=dataset, name="calm", **BuildForm.DEFAULTS)
     dataset.delete()
-    assert wait_for(job).state == "succeeded"
+    assert ended(job).state == "succeeded"
     assert Vector.objects.get().dataset is None
 
 
